@@ -1,0 +1,397 @@
+//! The settings as the rest of the program sees them: checked, complete, with units in the types.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::secret::Secret;
+use crate::model::{ClusterName, LagBytes, Member, ProbeName, SiteName};
+
+/// Everything `agent.toml` says, checked and with defaults filled in. The same file serves every
+/// member; `--site` (or the key `site`) says which member reads it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The cluster's name.
+    pub cluster: ClusterName,
+    /// Which site this process belongs to; `None` when the witness reads the file.
+    pub site: Option<SiteName>,
+    /// Where votes, the journal and the outbox are kept.
+    pub state_dir: PathBuf,
+    /// The operator's unix socket.
+    pub socket: PathBuf,
+    /// Exactly two, sorted by name.
+    pub sites: [Site; 2],
+    /// The witness's address as `host:port`; `None` means `pair`: handover only (S7).
+    pub witness: Option<String>,
+    /// How members talk to each other.
+    pub peer: Peer,
+    /// The lease's times.
+    pub lease: Lease,
+    /// How the databases are probed.
+    pub database: Database,
+    /// How failovers are done.
+    pub failover: Failover,
+    /// Endpoint probes.
+    pub probes: Vec<Probe>,
+    /// Which probes may fail a whole site over.
+    pub trips: Vec<Trip>,
+    /// Files to rewrite.
+    pub app_configs: Vec<AppConfig>,
+    /// Records to move.
+    pub dns: Vec<DnsRecord>,
+    /// Whom to tell.
+    pub notifiers: Vec<NotifierSettings>,
+    /// What was promised to the business.
+    pub objectives: Objectives,
+}
+
+/// One place.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Its name.
+    pub name: SiteName,
+    /// The agent's address as `host:port`: where it listens (unless `listen` says otherwise) and
+    /// where the others reach it.
+    pub address: String,
+    /// Where the agent binds, when that differs from `address`.
+    pub listen: Option<SocketAddr>,
+    /// Its node.
+    pub node: Node,
+}
+
+/// A site's PostgreSQL instance.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where agents and apps reach it.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// `PGDATA`, on the site's own host.
+    pub data_dir: PathBuf,
+    /// Where `pg_ctl` is; `None`: looked up in the usual places by the version in `data_dir`.
+    pub bin_dir: Option<PathBuf>,
+    /// The operating-system user that owns `data_dir`; `None`: the directory's owner.
+    pub os_user: Option<String>,
+    /// How it is started, stopped and promoted.
+    pub control: Control,
+}
+
+/// How a node is controlled.
+#[derive(Debug, Clone)]
+pub enum Control {
+    /// By `pg_ctl` and signals, from the agent itself.
+    Local,
+    /// By a systemd unit; fencing still goes by signals and `/proc`.
+    Systemd {
+        /// The unit, e.g. `postgresql@15-main.service`.
+        unit: String,
+    },
+    /// By commands (ssh, docker compose, kubectl).
+    Commands(Box<ControlCommands>),
+}
+
+/// The commands of [`Control::Commands`]; each is program and arguments, with `{host}`, `{port}`,
+/// `{data_dir}`, `{site}` and `{epoch}` replaced. Exit code 0 means done.
+#[derive(Debug, Clone)]
+pub struct ControlCommands {
+    /// Starts the node.
+    pub start: Vec<String>,
+    /// Stops it cleanly.
+    pub stop: Vec<String>,
+    /// Promotes it; `None`: by SQL, `pg_promote`.
+    pub promote: Option<Vec<String>>,
+    /// Exit 0: running; 3: not running (LSB); else unknown.
+    pub status: Vec<String>,
+    /// Makes sure that it cannot commit. Without it the site is never failed over automatically (S3).
+    pub fence: Option<Vec<String>>,
+    /// Exit 0: it cannot commit. The proof of `fence`.
+    pub fenced: Option<Vec<String>>,
+    /// Bound on each command.
+    pub timeout: Duration,
+}
+
+/// How members talk to each other.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// The shared secret that authenticates every request.
+    pub secret: Secret,
+    /// TLS; `None` only on loopback or with `insecure = true`.
+    pub tls: Option<PeerTls>,
+    /// Plain HTTP between hosts was allowed on purpose.
+    pub insecure: bool,
+}
+
+/// Certificates of the peer link: both sides show one, both check it against `ca`.
+#[derive(Debug, Clone)]
+pub struct PeerTls {
+    /// PEM certificate chain.
+    pub cert: PathBuf,
+    /// PEM private key.
+    pub key: PathBuf,
+    /// PEM authorities that may sign members' certificates.
+    pub ca: PathBuf,
+}
+
+/// The lease's times. Rules: `fence_budget + request_timeout + renew_every < ttl · (1 − ρ)`.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease {
+    /// How long a grant runs.
+    pub ttl: Duration,
+    /// How often the holder renews, and the others look.
+    pub renew_every: Duration,
+    /// Bound on one request to a voter.
+    pub request_timeout: Duration,
+    /// Time reserved for the fence at the end of the lease (F in S2).
+    pub fence_budget: Duration,
+}
+
+/// The largest relative error of any member's clock rate (ρ in S2). Crystal oscillators are within
+/// 0.01 %; NTP slews at most 0.05 %; ten times that is the margin.
+pub const CLOCK_ERROR_MAX: f64 = 0.005;
+
+/// How the databases are probed, and as whom.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// The agent's role in PostgreSQL.
+    pub user: String,
+    /// Its password, if one is needed.
+    pub password: Option<Secret>,
+    /// The database it connects to.
+    pub dbname: String,
+    /// Transport security of these connections.
+    pub tls: DatabaseTls,
+    /// Rhythm of the persistent probe (with the write canary).
+    pub timing: ProbeTiming,
+    /// How often a fresh connection is tried.
+    pub fresh_interval: Duration,
+    /// The heartbeat table, as `schema.table`.
+    pub heartbeat_table: String,
+}
+
+/// Transport security of database connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseTls {
+    /// Plain text.
+    Off,
+    /// Encrypted and verified against these authorities, or the system's.
+    Verify {
+        /// PEM authorities; `None`: the system's.
+        ca: Option<PathBuf>,
+    },
+}
+
+/// The rhythm and thresholds of a probe, with HAProxy's meanings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeTiming {
+    /// Between two starts while the state is settled.
+    pub interval: Duration,
+    /// Between two starts while it is not (a first failure, or on the way up).
+    pub fast_interval: Duration,
+    /// Bound on one probe, all phases together.
+    pub timeout: Duration,
+    /// Consecutive failures to be down.
+    pub fall: u32,
+    /// Consecutive successes to be up.
+    pub rise: u32,
+}
+
+/// How failovers are done.
+#[derive(Debug, Clone)]
+pub struct Failover {
+    /// Most WAL that a promotion may lose.
+    pub lag_max: LagBytes,
+    /// No second automatic failover for this long (S14).
+    pub block: Duration,
+    /// How long an operator's failover waits for a clean stop before it fences by force.
+    pub stop_grace: Duration,
+    /// Bound on promotion.
+    pub promote_timeout: Duration,
+    /// Bound on starting a node.
+    pub start_timeout: Duration,
+    /// A restart in place is tried first if it can finish within this; zero: never.
+    pub restart_budget: Duration,
+}
+
+/// A configured endpoint probe.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// Its name.
+    pub name: ProbeName,
+    /// The sites whose agents run it; empty: all members including the witness.
+    pub sites: Vec<SiteName>,
+    /// What it does.
+    pub kind: ProbeKindSettings,
+    /// Rhythm and thresholds.
+    pub timing: ProbeTiming,
+}
+
+/// What an endpoint probe does.
+#[derive(Debug, Clone)]
+pub enum ProbeKindSettings {
+    /// Opens a TCP connection.
+    Tcp {
+        /// `host:port`.
+        address: String,
+    },
+    /// Sends one HTTP request on a connection of its own.
+    Http(Box<HttpProbe>),
+}
+
+/// An HTTP probe's request and conditions.
+#[derive(Debug, Clone)]
+pub struct HttpProbe {
+    /// `http://` or `https://`.
+    pub url: String,
+    /// `GET`, `HEAD`, `POST` or `OPTIONS`.
+    pub method: String,
+    /// Extra request headers.
+    pub headers: Vec<(String, String)>,
+    /// Request body for `POST`.
+    pub body: Option<String>,
+    /// Accepted status codes, as inclusive ranges.
+    pub status: Vec<(u16, u16)>,
+    /// Text that the first 64 KiB of the body must contain.
+    pub body_contains: Option<String>,
+    /// Slower than this is a failure.
+    pub latency_max: Option<Duration>,
+    /// PEM authorities for `https`; `None`: the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// When broken endpoints fail the whole site over.
+#[derive(Debug, Clone)]
+pub struct Trip {
+    /// Its name.
+    pub name: String,
+    /// The probes it looks at.
+    pub probes: Vec<ProbeName>,
+    /// How many of them must be down.
+    pub at_least: usize,
+    /// For how long without a break.
+    pub down_for: Duration,
+}
+
+/// A file of an app that names the primary.
+#[derive(Debug, Clone)]
+pub struct AppConfig {
+    /// Its name.
+    pub name: String,
+    /// The site where the file lies; `None`: on both.
+    pub site: Option<SiteName>,
+    /// Where.
+    pub path: PathBuf,
+    /// Which keys follow the primary.
+    pub edits: Vec<AppConfigEdit>,
+    /// Run after a change: program and arguments.
+    pub reload: Option<Vec<String>>,
+    /// Bound on `reload`.
+    pub reload_timeout: Duration,
+    /// How many previous versions are kept.
+    pub keep: u32,
+}
+
+/// One key that follows the primary.
+#[derive(Debug, Clone)]
+pub struct AppConfigEdit {
+    /// The key.
+    pub key: String,
+    /// What its value becomes.
+    pub value: AppConfigValue,
+}
+
+/// What a value becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppConfigValue {
+    /// This text, with `{host}`, `{port}` and `{site}` of the primary replaced.
+    Text(String),
+    /// The URL it is, with host and port replaced by the primary's.
+    UrlAuthority,
+}
+
+/// A DNS record that follows the primary.
+#[derive(Debug, Clone)]
+pub struct DnsRecord {
+    /// Its name in this file.
+    pub name: String,
+    /// The provider's kind, e.g. `cloudflare`.
+    pub provider: String,
+    /// Fully qualified, lower case, no final dot.
+    pub record: String,
+    /// `A`, `AAAA` or `CNAME`.
+    pub kind: String,
+    /// The zone's id at the provider.
+    pub zone_id: String,
+    /// The API token.
+    pub token: Secret,
+    /// Where the API is; `None`: the provider's own address.
+    pub api_url: Option<String>,
+    /// Bound on one API call.
+    pub timeout: Duration,
+    /// What the record contains when the site of the same index in [`Config::sites`] is active.
+    pub content: [String; 2],
+}
+
+/// Whom to tell, and how.
+#[derive(Debug, Clone)]
+pub struct NotifierSettings {
+    /// Its name.
+    pub name: String,
+    /// The notifier's kind, e.g. `webhook`.
+    pub kind: String,
+    /// Where to; secret, because chat webhooks carry their key in the URL.
+    pub url: Secret,
+    /// Bound on one delivery.
+    pub timeout: Duration,
+}
+
+/// What was promised to the business; shown against what was measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Objectives {
+    /// Recovery time objective.
+    pub rto: Option<Duration>,
+    /// Recovery point objective.
+    pub rpo: Option<Duration>,
+}
+
+impl Config {
+    /// The site of this name.
+    #[must_use]
+    pub fn site(&self, name: &SiteName) -> Option<&Site> {
+        self.sites.iter().find(|site| site.name == *name)
+    }
+
+    /// The site this process belongs to; `None` for the witness.
+    #[must_use]
+    pub fn own_site(&self) -> Option<&Site> {
+        self.site.as_ref().and_then(|name| self.site(name))
+    }
+
+    /// The other site, seen from this process; `None` for the witness.
+    #[must_use]
+    pub fn peer_site(&self) -> Option<&Site> {
+        let own = self.site.as_ref()?;
+        self.sites.iter().find(|site| site.name != *own)
+    }
+
+    /// Who this process is in votes.
+    #[must_use]
+    pub fn member(&self) -> Member {
+        self.site.clone().map_or(Member::Witness, Member::Site)
+    }
+
+    /// Every member with its address, voters in fixed order: sites by name, then the witness.
+    #[must_use]
+    pub fn members(&self) -> Vec<(Member, String)> {
+        let mut members: Vec<_> = self
+            .sites
+            .iter()
+            .map(|site| (Member::Site(site.name.clone()), site.address.clone()))
+            .collect();
+        members.extend(
+            self.witness
+                .iter()
+                .map(|address| (Member::Witness, address.clone())),
+        );
+        members
+    }
+}

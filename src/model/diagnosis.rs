@@ -1,0 +1,146 @@
+//! What is wrong, by name. The table that finds it is `decision::diagnose::DIAGNOSES`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A named situation. Detection never depends on whether anybody may act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Diagnosis {
+    /// Two nodes say that they are primary.
+    TwoPrimaries,
+    /// The own node belongs to another database cluster than the record or the peer's node.
+    WrongCluster,
+    /// A promotion was recorded but never proved: nobody knows which node is newest.
+    PromotionUnfinished,
+    /// The own node takes writes although another site holds the lease.
+    PrimaryWithoutLease,
+    /// This agent cannot reach a majority of voters.
+    CutOff,
+    /// The active site's postmaster is gone.
+    DatabaseDead,
+    /// The active site's postmaster exists but nothing answers: frozen, hung, out of resources.
+    DatabaseHung,
+    /// The active site's node answers reads but cannot commit.
+    DatabaseCannotWrite,
+    /// The active site's node is a standby although the record names it the primary.
+    DatabaseDemoted,
+    /// The active site's apps break a trip rule while its database works.
+    SiteTripped,
+    /// The other site is silent: its lease ran out and nobody reaches its database.
+    SiteSilent,
+    /// The other agent is silent, but its database lives.
+    AgentSilent,
+    /// Nobody holds the lease and no record exists; one node is a primary.
+    FirstStart,
+    /// Nobody holds the lease and no node is known to be a primary.
+    NoPrimary,
+    /// Nobody holds the lease; the record names this site.
+    LeaseFree,
+    /// Every connection slot of the own node is taken.
+    DatabaseBusy,
+    /// The own node is starting up or recovering.
+    DatabaseStarting,
+    /// The own node refuses the agent's user.
+    DatabaseRefusesUs,
+    /// The other site's node would not be promotable: down, not following, or of another cluster.
+    StandbyUnusable,
+    /// The other site's node is further behind than `lag_max`.
+    StandbyLagging,
+    /// The own standby does not receive WAL although the primary lives.
+    ReplicationBroken,
+    /// The witness does not answer: a silent site would not be failed over.
+    WitnessSilent,
+    /// A configured endpoint is down, without breaking a trip rule.
+    EndpointDown,
+    /// Nothing has been seen long enough to say.
+    Unknown,
+    /// All is well.
+    Healthy,
+}
+
+/// How bad a diagnosis is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Nothing is wrong.
+    Fine,
+    /// Cannot be said yet.
+    Unclear,
+    /// Service works; protection or capacity is reduced.
+    Degraded,
+    /// Service is down or in danger.
+    Outage,
+    /// Data is in danger: nobody acts by themselves.
+    Danger,
+}
+
+impl Diagnosis {
+    /// Every diagnosis, most severe first.
+    pub const ALL: [Self; 25] = [
+        Self::TwoPrimaries,
+        Self::WrongCluster,
+        Self::PromotionUnfinished,
+        Self::PrimaryWithoutLease,
+        Self::CutOff,
+        Self::DatabaseDead,
+        Self::DatabaseHung,
+        Self::DatabaseCannotWrite,
+        Self::DatabaseDemoted,
+        Self::SiteTripped,
+        Self::SiteSilent,
+        Self::AgentSilent,
+        Self::FirstStart,
+        Self::NoPrimary,
+        Self::LeaseFree,
+        Self::DatabaseBusy,
+        Self::DatabaseStarting,
+        Self::DatabaseRefusesUs,
+        Self::StandbyUnusable,
+        Self::StandbyLagging,
+        Self::ReplicationBroken,
+        Self::WitnessSilent,
+        Self::EndpointDown,
+        Self::Unknown,
+        Self::Healthy,
+    ];
+
+    /// The name as written in `agent.toml`, JSON and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TwoPrimaries => "two_primaries",
+            Self::WrongCluster => "wrong_cluster",
+            Self::PromotionUnfinished => "promotion_unfinished",
+            Self::PrimaryWithoutLease => "primary_without_lease",
+            Self::CutOff => "cut_off",
+            Self::DatabaseDead => "database_dead",
+            Self::DatabaseHung => "database_hung",
+            Self::DatabaseCannotWrite => "database_cannot_write",
+            Self::DatabaseDemoted => "database_demoted",
+            Self::SiteTripped => "site_tripped",
+            Self::SiteSilent => "site_silent",
+            Self::AgentSilent => "agent_silent",
+            Self::FirstStart => "first_start",
+            Self::NoPrimary => "no_primary",
+            Self::LeaseFree => "lease_free",
+            Self::DatabaseBusy => "database_busy",
+            Self::DatabaseStarting => "database_starting",
+            Self::DatabaseRefusesUs => "database_refuses_us",
+            Self::StandbyUnusable => "standby_unusable",
+            Self::StandbyLagging => "standby_lagging",
+            Self::ReplicationBroken => "replication_broken",
+            Self::WitnessSilent => "witness_silent",
+            Self::EndpointDown => "endpoint_down",
+            Self::Unknown => "unknown",
+            Self::Healthy => "healthy",
+        }
+    }
+}
+
+impl fmt::Display for Diagnosis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

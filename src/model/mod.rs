@@ -1,0 +1,21 @@
+//! NOUNS: plain data that every other layer talks about.
+//!
+//! Owns: identities, units, what was seen, what it means, what to do, what was done.
+//! Must not: do I/O, read a clock, draw random numbers, log, or be `async`.
+//! Start reading at [`event`] (what can happen) and [`plan`] (what we can do).
+
+pub mod diagnosis;
+pub mod event;
+pub mod ids;
+pub mod journal;
+pub mod lease;
+pub mod observation;
+pub mod outcome;
+pub mod peer;
+pub mod plan;
+pub mod postgres;
+pub mod time;
+
+pub use ids::{ClusterName, Epoch, Member, PlanId, ProbeName, SiteName};
+pub use postgres::{LagBytes, Lsn, Role, SystemId, Timeline};
+pub use time::{Moment, Timestamp};

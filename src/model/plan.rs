@@ -1,0 +1,339 @@
+//! A plan: the exact ordered steps of one decision, with no choice left open.
+//!
+//! `--dry-run` prints it, `check_plan` refuses an unsafe one, the executor runs it. Steps before
+//! [`Step::Promote`] have an undo; steps after it are converged until true and never undone (S11).
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::diagnosis::Diagnosis;
+use super::{Epoch, LagBytes, Lsn, PlanId, SiteName, SystemId, Timeline};
+
+/// The exact ordered steps of one decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Unique for ever.
+    pub id: PlanId,
+    /// What the plan is for.
+    pub kind: PlanKind,
+    /// The epoch under which every step runs (S8).
+    pub epoch: Epoch,
+    /// Why it was made.
+    pub cause: Cause,
+    /// In this order.
+    pub steps: Vec<Step>,
+}
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlanKind {
+    /// The active site gives the lease to its peer: fence, hand over.
+    GiveUp,
+    /// This site becomes the active one: check, record, promote, verify, then converge.
+    TakeOver,
+    /// This site, which is the recorded primary, starts its own node again under a held lease.
+    Restart,
+    /// Make the node unable to commit because the lease is gone or another site is active.
+    Fence,
+    /// Bring this site's app config (and, when active, DNS) in line with the cluster record.
+    Converge,
+}
+
+impl fmt::Display for PlanKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::GiveUp => "give up the active role",
+            Self::TakeOver => "take over",
+            Self::Restart => "start the own node again",
+            Self::Fence => "fence the own node",
+            Self::Converge => "converge app config and DNS",
+        })
+    }
+}
+
+/// Why a plan was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "cause", rename_all = "snake_case")]
+pub enum Cause {
+    /// A diagnosis that calls for it.
+    Diagnosed {
+        /// Which.
+        diagnosis: Diagnosis,
+    },
+    /// A person asked.
+    Operator {
+        /// What they asked for, in words.
+        request: String,
+    },
+    /// The other site released the lease to this one.
+    HandedOver {
+        /// Who released it.
+        from: SiteName,
+    },
+    /// The cluster record says something else than the files or DNS may say.
+    RecordMoved,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Diagnosed { diagnosis } => write!(f, "diagnosis {diagnosis}"),
+            Self::Operator { request } => write!(f, "operator: {request}"),
+            Self::HandedOver { from } => write!(f, "site {from} handed over"),
+            Self::RecordMoved => f.write_str("the cluster record moved"),
+        }
+    }
+}
+
+/// One step with its exact parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Makes the own node unable to commit, and proves it (S3). Undo: start it again.
+    FenceOwn {
+        /// Time for a clean stop first, so that the standby gets every commit; zero when the
+        /// database is not in a state to stop cleanly.
+        grace: Duration,
+        /// Time in which the hard fence must be finished once it begins.
+        budget: Duration,
+    },
+    /// Releases the lease to the other site (S6). Undo: none is possible, so nothing may follow it.
+    HandOver {
+        /// The successor.
+        to: SiteName,
+    },
+    /// Starts the own node as primary again, under the held lease.
+    StartOwn {
+        /// How long it may take to accept connections.
+        timeout: Duration,
+    },
+    /// Proves that the own standby may be promoted; changes nothing.
+    CheckCandidate {
+        /// It must be this database cluster.
+        system_id: SystemId,
+        /// Its history must contain this timeline.
+        timeline: Timeline,
+        /// The newest write known to exist on the old primary.
+        last_lsn: Lsn,
+        /// How much of that may be missing.
+        lag_max: LagBytes,
+    },
+    /// Writes "this site is the primary now" into the cluster record at a majority, before it is
+    /// true, so that the old primary's site can never assume otherwise. Undo: the previous record.
+    RecordPrimary {
+        /// The new primary's site.
+        site: SiteName,
+    },
+    /// Promotes the own standby. The commit point: nothing before it is kept, nothing after undone.
+    Promote {
+        /// How long it may take to leave recovery.
+        timeout: Duration,
+    },
+    /// Proves that the own node accepts commits, and clears the record's `promoting` mark.
+    VerifyWrites {
+        /// How long it may take until the first commit.
+        timeout: Duration,
+    },
+    /// Points one app config file at the new primary.
+    RewriteAppConfig {
+        /// The target's name in `agent.toml`.
+        target: String,
+        /// The file.
+        path: PathBuf,
+        /// Which keys get which values.
+        edits: Vec<ConfigEdit>,
+    },
+    /// Points one DNS record at the new site.
+    UpdateDns {
+        /// The record's name in `agent.toml`.
+        target: String,
+        /// The provider's kind, e.g. `cloudflare`.
+        provider: String,
+        /// Fully qualified name without the final dot.
+        name: String,
+        /// `A`, `AAAA` or `CNAME`.
+        kind: String,
+        /// The new content.
+        content: String,
+    },
+    /// Tells people, through the outbox; never waits for delivery (S16).
+    Notify {
+        /// One line.
+        summary: String,
+    },
+}
+
+/// One change in an app config file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigEdit {
+    /// The key whose value changes.
+    pub key: String,
+    /// How the value changes.
+    pub to: EditValue,
+}
+
+/// How a value in an app config file changes. Never a secret: passwords stay where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EditValue {
+    /// The whole value.
+    Text(String),
+    /// Only host and port inside a URL value.
+    UrlAuthority {
+        /// New host.
+        host: String,
+        /// New port.
+        port: u16,
+    },
+}
+
+/// What each kind of step is, without its parameters: for tables and tests that loop over all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(
+    missing_docs,
+    reason = "each is documented at the Step of the same name"
+)]
+pub enum StepKind {
+    FenceOwn,
+    HandOver,
+    StartOwn,
+    CheckCandidate,
+    RecordPrimary,
+    Promote,
+    VerifyWrites,
+    RewriteAppConfig,
+    UpdateDns,
+    Notify,
+}
+
+impl StepKind {
+    /// Every kind, in the order of S9.
+    pub const ALL: [Self; 10] = [
+        Self::FenceOwn,
+        Self::HandOver,
+        Self::CheckCandidate,
+        Self::RecordPrimary,
+        Self::Promote,
+        Self::StartOwn,
+        Self::VerifyWrites,
+        Self::RewriteAppConfig,
+        Self::UpdateDns,
+        Self::Notify,
+    ];
+
+    /// After the commit point: repeated until true, never undone.
+    #[must_use]
+    pub fn converges(self) -> bool {
+        match self {
+            Self::VerifyWrites | Self::RewriteAppConfig | Self::UpdateDns | Self::Notify => true,
+            Self::FenceOwn
+            | Self::HandOver
+            | Self::StartOwn
+            | Self::CheckCandidate
+            | Self::RecordPrimary
+            | Self::Promote => false,
+        }
+    }
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FenceOwn => "fence own node",
+            Self::HandOver => "hand over",
+            Self::StartOwn => "start own node",
+            Self::CheckCandidate => "check candidate",
+            Self::RecordPrimary => "record new primary",
+            Self::Promote => "promote",
+            Self::VerifyWrites => "verify writes",
+            Self::RewriteAppConfig => "rewrite app config",
+            Self::UpdateDns => "update DNS",
+            Self::Notify => "notify",
+        })
+    }
+}
+
+impl Step {
+    /// The kind of this step.
+    #[must_use]
+    pub fn kind(&self) -> StepKind {
+        match self {
+            Self::FenceOwn { .. } => StepKind::FenceOwn,
+            Self::HandOver { .. } => StepKind::HandOver,
+            Self::StartOwn { .. } => StepKind::StartOwn,
+            Self::CheckCandidate { .. } => StepKind::CheckCandidate,
+            Self::RecordPrimary { .. } => StepKind::RecordPrimary,
+            Self::Promote { .. } => StepKind::Promote,
+            Self::VerifyWrites { .. } => StepKind::VerifyWrites,
+            Self::RewriteAppConfig { .. } => StepKind::RewriteAppConfig,
+            Self::UpdateDns { .. } => StepKind::UpdateDns,
+            Self::Notify { .. } => StepKind::Notify,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    /// The step as `--dry-run` prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FenceOwn { grace, budget } if grace.is_zero() => {
+                write!(f, "fence own node: no process left within {budget:?}")
+            }
+            Self::FenceOwn { grace, budget } => {
+                write!(
+                    f,
+                    "fence own node: clean stop within {grace:?}, else by force within {budget:?}"
+                )
+            }
+            Self::HandOver { to } => write!(f, "release the lease to site {to}"),
+            Self::StartOwn { timeout } => write!(f, "start own node as primary within {timeout:?}"),
+            Self::CheckCandidate {
+                system_id,
+                timeline,
+                last_lsn,
+                lag_max,
+            } => write!(
+                f,
+                "check own standby: system id {system_id}, timeline {timeline} in its history, \
+                 at most {lag_max} behind {last_lsn}"
+            ),
+            Self::RecordPrimary { site } => write!(f, "record site {site} as primary"),
+            Self::Promote { timeout } => write!(f, "promote own standby within {timeout:?}"),
+            Self::VerifyWrites { timeout } => write!(f, "verify a commit within {timeout:?}"),
+            Self::RewriteAppConfig {
+                target,
+                path,
+                edits,
+            } => {
+                write!(f, "rewrite app config {target} in {}:", path.display())?;
+                for edit in edits {
+                    match &edit.to {
+                        EditValue::Text(text) => write!(f, " {}={text}", edit.key)?,
+                        EditValue::UrlAuthority { host, port } => {
+                            write!(f, " {}=…@{host}:{port}…", edit.key)?;
+                        }
+                    }
+                }
+                Ok(())
+            }
+            Self::UpdateDns {
+                target,
+                provider,
+                name,
+                kind,
+                content,
+            } => {
+                write!(
+                    f,
+                    "update DNS {target} at {provider}: {name} {kind} -> {content}"
+                )
+            }
+            Self::Notify { summary } => write!(f, "notify: {summary}"),
+        }
+    }
+}
