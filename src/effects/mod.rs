@@ -4,4 +4,5 @@
 //! Every call has a deadline, every output a bound, every failure a kind
 //! ([`error::EffectError`]). Nothing here decides anything.
 
+pub mod clock;
 pub mod error;
