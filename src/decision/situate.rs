@@ -223,7 +223,7 @@ pub fn peer_probe_report(state: &State) -> Option<&NodeReport> {
     )
 }
 
-fn newest_report(state: &State, targets: &[Target; 2]) -> Option<&NodeReport> {
+fn newest_report<'a>(state: &'a State, targets: &[Target; 2]) -> Option<&'a NodeReport> {
     targets
         .iter()
         .filter_map(|target| match state.health(target)?.last_good()? {
