@@ -1,5 +1,6 @@
 //! The journal: what was decided, begun and finished, in that order, durable before it happens (S11).
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -110,4 +111,15 @@ pub enum PlanEnd {
         /// What is wrong and what to do.
         why: String,
     },
+}
+
+impl fmt::Display for PlanEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => f.write_str("completed"),
+            Self::Undone { why } => write!(f, "undone: {why}"),
+            Self::Superseded { why } => write!(f, "superseded: {why}"),
+            Self::NeedsHuman { why } => write!(f, "needs a human: {why}"),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::diagnosis::Diagnosis;
 use super::observation::{DatabaseSeen, Target};
-use super::plan::PlanKind;
+use super::plan::{PlanKind, StepKind};
 use super::{Epoch, Member, SiteName, Timestamp};
 
 /// One member's report of itself and of what it sees.
@@ -54,6 +54,14 @@ pub struct Progress {
     pub steps: Vec<StepProgress>,
     /// How it ended, in words, once it did.
     pub ended: Option<String>,
+    /// The epoch it runs under.
+    pub epoch: Epoch,
+    /// Why it was made, in words.
+    pub cause: String,
+    /// When it was begun.
+    pub begun: Timestamp,
+    /// Everything that decides who is primary is done; what is left converges.
+    pub sequence_done: bool,
 }
 
 /// One step of a running plan.
@@ -61,6 +69,8 @@ pub struct Progress {
 pub struct StepProgress {
     /// The step in words.
     pub step: String,
+    /// Its kind.
+    pub kind: StepKind,
     /// Where it stands.
     pub state: StepState,
     /// Milliseconds it took so far.

@@ -1,1 +1,6 @@
-//! placeholder
+//! THE MACHINE: tasks, time and order. Contains no policy: what to do comes from `decision`.
+//!
+//! Start reading at `agent` (the loop), then `executor`, `lease_keeper` and `journal`.
+
+pub mod policy;
+pub mod status;

@@ -1,0 +1,153 @@
+//! Config → [`Policy`]: what matters for deciding, in the words of `decision`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::config::settings::{AppConfig, AppConfigValue, Control, ProbeTiming, Site};
+use crate::decision::policy::{
+    AppConfigTarget, DnsTarget, NodeAddress, Policy, Thresholds, TripRule,
+};
+use crate::model::plan::{ConfigEdit, EditValue};
+
+/// Builds the policy of the agent of `config.site`; nothing for the witness, which decides nothing.
+#[must_use]
+pub fn policy(config: &Config) -> Option<Policy> {
+    let me = config.own_site()?;
+    let peer = config.peer_site()?;
+    Some(Policy {
+        me: me.name.clone(),
+        peer: peer.name.clone(),
+        voters: config
+            .members()
+            .into_iter()
+            .map(|(member, _)| member)
+            .collect(),
+        ttl: config.lease.ttl,
+        renew_every: config.lease.renew_every,
+        request_timeout: config.lease.request_timeout,
+        fence_budget: config.lease.fence_budget,
+        database: thresholds(config.database.timing, config.database.fresh_interval),
+        endpoints: config
+            .probes
+            .iter()
+            .filter(|probe| probe.sites.is_empty() || probe.sites.contains(&me.name))
+            .map(|probe| {
+                (
+                    probe.name.clone(),
+                    thresholds(probe.timing, probe.timing.interval),
+                )
+            })
+            .collect(),
+        trips: config
+            .trips
+            .iter()
+            .map(|trip| TripRule {
+                name: trip.name.clone(),
+                probes: trip.probes.clone(),
+                at_least: trip.at_least,
+                down_for: trip.down_for,
+            })
+            .collect(),
+        lag_max: config.failover.lag_max,
+        block: config.failover.block,
+        stop_grace: config.failover.stop_grace,
+        promote_timeout: config.failover.promote_timeout,
+        start_timeout: config.failover.start_timeout,
+        restart_budget: config.failover.restart_budget,
+        can_fence: config
+            .sites
+            .iter()
+            .map(|site| (site.name.clone(), can_fence(&site.node.control)))
+            .collect(),
+        nodes: config
+            .sites
+            .iter()
+            .map(|site| {
+                let address = NodeAddress {
+                    host: site.node.host.clone(),
+                    port: site.node.port,
+                };
+                (site.name.clone(), address)
+            })
+            .collect(),
+        app_configs: config
+            .app_configs
+            .iter()
+            .map(|app| app_config(config, app))
+            .collect(),
+        dns: config
+            .dns
+            .iter()
+            .map(|record| dns(config, record))
+            .collect(),
+        notifies: !config.notifiers.is_empty(),
+    })
+}
+
+/// A node that is controlled by commands can only be fenced by commands that say so (S3).
+fn can_fence(control: &Control) -> bool {
+    match control {
+        Control::Local | Control::Systemd { .. } => true,
+        Control::Commands(commands) => commands.fence.is_some() && commands.fenced.is_some(),
+    }
+}
+
+/// Knowledge is stale after three slow looks that all took their whole time.
+fn thresholds(timing: ProbeTiming, slowest: Duration) -> Thresholds {
+    Thresholds {
+        fall: timing.fall,
+        rise: timing.rise,
+        stale_after: (timing.interval.max(slowest) + timing.timeout) * 3,
+    }
+}
+
+fn app_config(config: &Config, app: &AppConfig) -> AppConfigTarget {
+    AppConfigTarget {
+        name: app.name.clone(),
+        site: app.site.clone(),
+        path: app.path.clone(),
+        edits: config
+            .sites
+            .iter()
+            .map(|primary| (primary.name.clone(), edits(app, primary)))
+            .collect(),
+    }
+}
+
+fn edits(app: &AppConfig, primary: &Site) -> Vec<ConfigEdit> {
+    let fill = |text: &str| {
+        text.replace("{host}", &primary.node.host)
+            .replace("{port}", &primary.node.port.to_string())
+            .replace("{site}", primary.name.as_str())
+    };
+    app.edits
+        .iter()
+        .map(|edit| ConfigEdit {
+            key: edit.key.clone(),
+            to: match &edit.value {
+                AppConfigValue::Text(text) => EditValue::Text(fill(text)),
+                AppConfigValue::UrlAuthority => EditValue::UrlAuthority {
+                    host: primary.node.host.clone(),
+                    port: primary.node.port,
+                },
+            },
+        })
+        .collect()
+}
+
+fn dns(config: &Config, record: &crate::config::settings::DnsRecord) -> DnsTarget {
+    let content: BTreeMap<_, _> = config
+        .sites
+        .iter()
+        .map(|site| site.name.clone())
+        .zip(record.content.iter().cloned())
+        .collect();
+    DnsTarget {
+        name: record.name.clone(),
+        provider: record.provider.clone(),
+        record: record.record.clone(),
+        kind: record.kind.clone(),
+        content,
+    }
+}
