@@ -2,5 +2,6 @@
 //!
 //! Start reading at `agent` (the loop), then `executor`, `lease_keeper` and `journal`.
 
+pub mod handle;
 pub mod policy;
 pub mod status;
