@@ -431,9 +431,13 @@ pub fn processes_in(data_dir: &Path) -> Vec<u32> {
 
 /// Whether this process is dead but not reaped; `None` if there is no such process.
 pub fn is_zombie(pid: u32) -> Option<bool> {
+    state_of(pid).map(|state| matches!(state, 'Z' | 'X'))
+}
+
+/// The state letter of a process, as in proc(5).
+pub fn state_of(pid: u32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let state = stat.rsplit_once(") ")?.1.chars().next()?;
-    Some(matches!(state, 'Z' | 'X'))
+    stat.rsplit_once(") ")?.1.chars().next()
 }
 
 /// Kills every process of the instance in `data_dir`, until none is left.

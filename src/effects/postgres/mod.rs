@@ -2,5 +2,6 @@
 //!
 //! Start reading at [`process`] (what belongs to an instance), then [`fence`] (S3).
 
+pub mod fence;
 pub mod process;
 pub mod watch;

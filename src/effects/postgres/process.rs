@@ -136,7 +136,7 @@ impl Instance {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match (fresh, *known) {
             (Ok(id), _) => {
-                may_look(&id)?;
+                may_look(geteuid().as_raw(), &id)?;
                 *known = Some(id);
                 Ok(id)
             }
@@ -368,8 +368,7 @@ fn hidden(process: Process, id: &DirId) -> Result<Option<Process>, EffectError> 
 
 /// Refuses to look where looking would show nothing: with `hidepid` other users' processes do not
 /// even appear, and "none left" would be a lie.
-fn may_look(id: &DirId) -> Result<(), EffectError> {
-    let own = geteuid().as_raw();
+fn may_look(own: u32, id: &DirId) -> Result<(), EffectError> {
     if own == 0 || own == id.uid {
         return Ok(());
     }
@@ -501,6 +500,21 @@ mod tests {
             status: None,
         };
         assert_eq!(find_postmaster(&[orphan], Some(&file)), Some(orphan));
+    }
+
+    #[test]
+    fn only_root_and_the_owner_may_look() {
+        let id = DirId {
+            device: (1, 2),
+            inode: 3,
+            uid: 101,
+            gid: 104,
+        };
+        may_look(0, &id).unwrap();
+        may_look(101, &id).unwrap();
+        let error = may_look(102, &id).unwrap_err();
+        assert_eq!(error.kind, crate::model::outcome::FailureKind::Permanent);
+        assert!(error.hint.is_some());
     }
 
     #[test]
