@@ -7,6 +7,7 @@
 pub mod clock;
 mod deadline;
 pub mod error;
+pub mod exec;
 pub mod postgres;
 pub mod probes;
 pub mod tls;

@@ -8,6 +8,7 @@ pub mod dial;
 pub mod http;
 pub mod outlet;
 pub mod postgres;
+pub mod process;
 pub mod resolve;
 pub mod tcp;
 
