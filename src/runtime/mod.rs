@@ -5,3 +5,6 @@
 pub mod handle;
 pub mod policy;
 pub mod status;
+
+pub mod scheduler;
+pub mod tasks;
