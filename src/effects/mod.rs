@@ -11,3 +11,4 @@ pub mod exec;
 pub mod postgres;
 pub mod probes;
 pub mod tls;
+pub mod peer;
