@@ -6,6 +6,9 @@
 
 pub mod app_config;
 pub mod clock;
+mod deadline;
 pub mod error;
 pub mod exec;
 pub mod postgres;
+pub mod probes;
+pub mod tls;
