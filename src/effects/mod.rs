@@ -4,6 +4,7 @@
 //! Every call has a deadline, every output a bound, every failure a kind
 //! ([`error::EffectError`]). Nothing here decides anything.
 
+pub mod app_config;
 pub mod clock;
 mod deadline;
 pub mod error;

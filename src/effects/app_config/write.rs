@@ -1,0 +1,274 @@
+//! Replaces a file as a whole: after a kill at any moment it is the old one or the new one.
+//!
+//! Owns: reading with everything needed to put a file back as it was, and the sequence temp file →
+//! fsync → owner, mode, attributes → rename → fsync of the directory. Must not know what the bytes
+//! mean. Everything here blocks; `super` runs it off the async threads.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Gid, Uid, fchown, fgetxattr, flistxattr, fsetxattr};
+use rustix::io::Errno;
+
+use crate::effects::error::EffectError;
+
+/// Larger files are no app's settings.
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Bound on one extended attribute and on the list of their names. Source: xattr(7), Linux limits.
+const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
+
+/// Attributes that describe the bytes of one file, so that a copy of them would be wrong.
+/// Source: kernel documentation, security/IMA and EVM.
+const ATTRIBUTES_OF_CONTENT: &[&[u8]] = &[b"security.ima", b"security.evm"];
+
+/// A file as it was read.
+#[derive(Debug)]
+pub(super) struct FileRead {
+    /// As configured.
+    path: PathBuf,
+    /// Behind all symbolic links: what a rename must replace.
+    resolved: PathBuf,
+    /// Its bytes.
+    pub(super) text: Vec<u8>,
+    file: File,
+    metadata: fs::Metadata,
+}
+
+/// Reads the file that `path` leads to.
+pub(super) fn read(path: &Path) -> Result<FileRead, EffectError> {
+    let fail = |error| failure("read", path, error);
+    let resolved = fs::canonicalize(path).map_err(fail)?;
+    let kind = fs::metadata(&resolved).map_err(fail)?;
+    if !kind.is_file() {
+        return Err(
+            EffectError::permanent(format!("{} is not a regular file", path.display()))
+                .hint("name the app's settings file in path"),
+        );
+    }
+    let mut file = File::open(&resolved).map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    let mut text = Vec::new();
+    Read::by_ref(&mut file)
+        .take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut text)
+        .map_err(fail)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(EffectError::permanent(format!(
+            "{} is larger than {FILE_BYTES_MAX} bytes",
+            path.display()
+        )));
+    }
+    Ok(FileRead {
+        path: path.to_owned(),
+        resolved,
+        text,
+        file,
+        metadata,
+    })
+}
+
+/// Puts `text` in the place of what was read, with the same owner, mode and attributes.
+pub(super) fn replace(old: &FileRead, text: &[u8]) -> Result<(), EffectError> {
+    let fail = |error| failure("replace", &old.path, error);
+    let directory = directory_of(&old.resolved);
+    refuse_read_only(old, directory)?;
+    let mut temp = TempFile::create(&old.resolved).map_err(fail)?;
+    temp.file.write_all(text).map_err(fail)?;
+    keep_owner(old, &temp.file)?;
+    temp.file
+        .set_permissions(fs::Permissions::from_mode(old.metadata.mode() & 0o7777))
+        .map_err(fail)?;
+    keep_attributes(old, &temp.file)?;
+    temp.file.sync_all().map_err(fail)?;
+    refuse_changed(old)?;
+    temp.rename_to(&old.resolved).map_err(fail)?;
+    sync_directory(directory).map_err(fail)
+}
+
+/// Writes a private file (0600) of the agent's own, whole or not at all.
+pub(super) fn write_own(path: &Path, text: &[u8]) -> Result<(), EffectError> {
+    let fail = |error| failure("write", path, error);
+    let mut temp = TempFile::create(path).map_err(fail)?;
+    temp.file.write_all(text).map_err(fail)?;
+    temp.file.sync_all().map_err(fail)?;
+    temp.rename_to(path).map_err(fail)?;
+    sync_directory(directory_of(path)).map_err(fail)
+}
+
+/// I/O errors that trying again will not mend, with what to do about them.
+const HOPELESS: &[(io::ErrorKind, &str)] = &[
+    (
+        io::ErrorKind::NotFound,
+        "the file or its directory does not exist",
+    ),
+    (
+        io::ErrorKind::PermissionDenied,
+        "the agent's user needs to read the file and to write its directory",
+    ),
+    (
+        io::ErrorKind::ReadOnlyFilesystem,
+        "the file system is mounted read-only",
+    ),
+    (
+        io::ErrorKind::ResourceBusy,
+        "a file that is mounted by itself cannot be replaced: mount its directory instead",
+    ),
+];
+
+/// An I/O error on a file, with what can be done about it.
+pub(super) fn failure(what: &str, path: &Path, error: io::Error) -> EffectError {
+    let what = format!("cannot {what} {}", path.display());
+    let hopeless = HOPELESS.iter().find(|(kind, _)| *kind == error.kind());
+    match hopeless {
+        Some((_, hint)) => EffectError::permanent(what).hint(*hint),
+        None => EffectError::retryable(what),
+    }
+    .caused_by(error)
+}
+
+/// A file beside its future place. Its name is fixed, so that one left behind by a crash is found
+/// again, and begins with a dot, so that no include pattern such as `conf.d/*` matches it.
+struct TempFile {
+    path: PathBuf,
+    file: File,
+    renamed: bool,
+}
+
+impl TempFile {
+    fn create(beside: &Path) -> io::Result<Self> {
+        let name = beside.file_name().unwrap_or_default().to_string_lossy();
+        let path = directory_of(beside).join(format!(".{name}.agent-tmp"));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        Ok(Self {
+            path,
+            file,
+            renamed: false,
+        })
+    }
+
+    fn rename_to(&mut self, path: &Path) -> io::Result<()> {
+        fs::rename(&self.path, path)?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Best effort: the next attempt removes it too.
+            drop(fs::remove_file(&self.path));
+        }
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// A rename needs no permission on the file itself, and root needs none at all; but somebody who
+/// took the write permission away did not want it changed.
+fn refuse_read_only(old: &FileRead, directory: &Path) -> Result<(), EffectError> {
+    let directory_mode = fs::metadata(directory)
+        .map_err(|error| failure("look at", directory, error))?
+        .mode();
+    for (mode, path) in [
+        (old.metadata.mode(), old.resolved.as_path()),
+        (directory_mode, directory),
+    ] {
+        if mode & 0o200 == 0 {
+            let what = format!(
+                "cannot replace {}: {} is read-only",
+                old.path.display(),
+                path.display()
+            );
+            return Err(EffectError::permanent(what)
+                .hint("chmod u+w it if the agent is to keep the file up to date"));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to overwrite what somebody else wrote since it was read.
+fn refuse_changed(old: &FileRead) -> Result<(), EffectError> {
+    let fail = |error| failure("look again at", &old.path, error);
+    let now = fs::metadata(&old.path).map_err(fail)?;
+    let resolved = fs::canonicalize(&old.path).map_err(fail)?;
+    let identity = |of: &fs::Metadata| (of.dev(), of.ino(), of.size(), of.ctime(), of.ctime_nsec());
+    if resolved != old.resolved || identity(&now) != identity(&old.metadata) {
+        return Err(EffectError::retryable(format!(
+            "{} was changed by somebody else while it was being edited",
+            old.path.display()
+        )));
+    }
+    Ok(())
+}
+
+fn keep_owner(old: &FileRead, new: &File) -> Result<(), EffectError> {
+    let fail = |error: io::Error| {
+        EffectError::permanent(format!("cannot keep the owner of {}", old.path.display()))
+            .hint("run the agent as the file's owner, or with the capability CAP_CHOWN")
+            .caused_by(error)
+    };
+    let now = new.metadata().map_err(fail)?;
+    let (uid, gid) = (old.metadata.uid(), old.metadata.gid());
+    if (now.uid(), now.gid()) == (uid, gid) {
+        return Ok(());
+    }
+    let owner = (now.uid() != uid).then(|| Uid::from_raw(uid));
+    let group = (now.gid() != gid).then(|| Gid::from_raw(gid));
+    fchown(new, owner, group).map_err(|error| fail(error.into()))
+}
+
+/// Copies ACLs, SELinux labels and the like: without its label a file may be unreadable to its app.
+fn keep_attributes(old: &FileRead, new: &File) -> Result<(), EffectError> {
+    let mut names = Vec::with_capacity(ATTRIBUTE_BYTES_MAX);
+    match flistxattr(&old.file, rustix::buffer::spare_capacity(&mut names)) {
+        Ok(_) => {}
+        // A file system without attributes has none to keep.
+        Err(Errno::NOTSUP) => return Ok(()),
+        Err(error) => return Err(failure("list attributes of", &old.path, error.into())),
+    }
+    for name in names.split(|byte| *byte == 0) {
+        if name.is_empty() || ATTRIBUTES_OF_CONTENT.contains(&name) {
+            continue;
+        }
+        let wanted = attribute(&old.file, name);
+        if wanted.is_ok() && attribute(new, name) == wanted {
+            continue;
+        }
+        wanted
+            .and_then(|value| fsetxattr(new, name, &value, rustix::fs::XattrFlags::empty()))
+            .map_err(|error| {
+                EffectError::permanent(format!(
+                    "cannot keep the attribute {} of {}",
+                    String::from_utf8_lossy(name),
+                    old.path.display()
+                ))
+                .hint("run the agent with the rights to set it, or remove it from the file")
+                .caused_by(io::Error::from(error))
+            })?;
+    }
+    Ok(())
+}
+
+fn attribute(file: &File, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    let mut value = Vec::with_capacity(ATTRIBUTE_BYTES_MAX);
+    fgetxattr(file, name, rustix::buffer::spare_capacity(&mut value))?;
+    Ok(value)
+}
