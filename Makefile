@@ -106,7 +106,7 @@ $(AGENT):
 	$(CARGO) build --release --locked
 
 .PHONY: install
-install: $(AGENT) ## Install what `make build` built, with units, man page, completions [PREFIX, DESTDIR]
+install: $(AGENT) ## Install what `make build` built, units, man page, completions [PREFIX, DESTDIR]
 	install -D -m 0755 $(AGENT) '$(DESTDIR)$(BINDIR)/agent'
 	install -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(DATADIR)/man/man1' \
 	  '$(DESTDIR)$(DATADIR)/bash-completion/completions' \
@@ -121,4 +121,8 @@ install: $(AGENT) ## Install what `make build` built, with units, man page, comp
 	$(AGENT) completions bash >'$(DESTDIR)$(DATADIR)/bash-completion/completions/agent'
 	$(AGENT) completions zsh >'$(DESTDIR)$(DATADIR)/zsh/site-functions/_agent'
 	$(AGENT) completions fish >'$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/agent.fish'
+	chmod 0644 '$(DESTDIR)$(UNITDIR)'/agent*.service '$(DESTDIR)$(DATADIR)/man/man1/agent.1' \
+	  '$(DESTDIR)$(DATADIR)/bash-completion/completions/agent' \
+	  '$(DESTDIR)$(DATADIR)/zsh/site-functions/_agent' \
+	  '$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/agent.fish'
 	install -D -m 0644 agent.toml.example '$(DESTDIR)$(SYSCONFDIR)/agent/agent.toml.example'
