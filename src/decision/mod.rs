@@ -1,1 +1,22 @@
-//! placeholder
+//! VERBS: pure functions over `model`. Given an event and the time, they return data.
+//!
+//! Must not: do I/O, read a clock, draw random numbers, log, or be `async`. Start reading at
+//! [`decide`], then [`diagnose`] and [`transitions`] (the two tables), then [`plan`].
+
+pub mod absorb;
+pub mod check_plan;
+pub mod command;
+pub mod decide;
+pub mod deeds;
+pub mod diagnose;
+pub mod guards;
+pub mod health;
+pub mod plan;
+pub mod policy;
+pub mod progress;
+pub mod records;
+pub mod resume;
+pub mod situate;
+pub mod state;
+pub mod transitions;
+pub mod triggers;

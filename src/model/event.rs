@@ -63,14 +63,50 @@ pub struct Learned {
     pub node: Option<super::observation::NodeReport>,
 }
 
+/// What a person asked for, with the number under which the answer is awaited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Matches the answer to the question.
+    pub id: u64,
+    /// What is asked.
+    pub wish: Wish,
+}
+
 /// What a person can ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum Wish {
     /// Move the primary to this site.
     Failover {
         /// Where to.
         to: SiteName,
-        /// Skips *preference* checks only (S15).
-        force: bool,
+        /// Only say what would be done.
+        dry_run: bool,
+    },
+}
+
+/// The answer to a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// A plan was begun.
+    Started {
+        /// Which.
+        plan: PlanId,
+    },
+    /// The lease was asked for; a plan follows when it is won.
+    AskingForLease,
+    /// The active site must do this: it was passed on.
+    PassedOn {
+        /// To whom.
+        to: SiteName,
+    },
+    /// A dry run: the exact plan or plans, by site, in order.
+    WouldDo {
+        /// Site and its steps.
+        plans: Vec<(SiteName, super::plan::Plan)>,
+    },
+    /// Refused for these reasons.
+    Refused {
+        /// Each a sentence.
+        reasons: Vec<String>,
     },
 }

@@ -29,6 +29,8 @@ pub enum JournalEntry {
         /// Its version.
         version: String,
     },
+    /// The agent was stopped in order: somebody was there (ends [`PlanEnd::NeedsHuman`]).
+    AgentStopped,
     /// A plan was decided, with its evidence in words.
     Planned {
         /// The plan.

@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod peer;
 pub mod plan;
 pub mod postgres;
+pub mod situation;
 pub mod time;
 
 pub use ids::{ClusterName, Epoch, Member, PlanId, ProbeName, SiteName};

@@ -156,6 +156,9 @@ pub struct NodeReport {
     /// Standby: its WAL receiver streams from a sender right now. Primary: at least one standby
     /// streams from it.
     pub streaming: bool,
+    /// Standby: how long ago its WAL receiver last heard from the sender; `None` without one.
+    /// A connection to a host that has vanished still looks like streaming for a minute.
+    pub heard: Option<Duration>,
     /// How long the write canary took; `None` where none was asked for or the node is a standby.
     pub canary: Option<Duration>,
 }

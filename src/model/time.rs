@@ -75,3 +75,12 @@ impl fmt::Display for Timestamp {
         }
     }
 }
+
+/// Both clocks at once: one to decide by, one to write down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// To decide by.
+    pub moment: Moment,
+    /// To write down.
+    pub wall: Timestamp,
+}

@@ -1,0 +1,268 @@
+//! Events into memory: what was seen, heard and finished. Decides nothing.
+
+use crate::decision::decide::Action;
+use crate::decision::policy::Policy;
+use crate::decision::records;
+use crate::decision::situate;
+use crate::decision::state::{Awaits, Contact, State};
+use crate::model::Member;
+use crate::model::event::{Event, Learned, StepFinished};
+use crate::model::journal::JournalEntry;
+use crate::model::lease::{LeaseChange, LeaseCommand, LeaseView};
+use crate::model::observation::{Channel, DatabaseSeen, Observation, ProcessSeen, Seen, Target};
+use crate::model::peer::PeerReport;
+use crate::model::plan::StepKind;
+use crate::model::time::Now;
+
+/// What an event was, beyond what the memory shows: news that matter only once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct News {
+    /// The lease machine passed its deadline.
+    pub lease_lost: bool,
+    /// An acquisition failed.
+    pub lease_refused: bool,
+}
+
+/// Takes an event into the memory. Commands are not handled here.
+pub fn absorb(
+    policy: &Policy,
+    state: &mut State,
+    event: &Event,
+    now: Now,
+    actions: &mut Vec<Action>,
+) -> News {
+    let mut news = News::default();
+    match event {
+        Event::Observed(observation) => observed(policy, state, observation),
+        Event::Lease(change) => news = lease_changed(policy, state, change, now, actions),
+        Event::Reported(report) => reported(policy, state, report, now),
+        Event::ReportMissed { from } => {
+            if let Some(contact) = contact_mut(policy, state, from) {
+                contact.missed_since.get_or_insert(now.moment);
+            }
+        }
+        Event::StepFinished(finished) => step_finished(policy, state, finished, now, actions),
+        Event::JournalBroken { why } => state.journal_broken = Some(why.clone()),
+        Event::JournalMended => state.journal_broken = None,
+        Event::Command(_) | Event::Tick => {}
+    }
+    for rule in &policy.trips {
+        if situate::trip_condition(policy, rule, state, now.moment) {
+            state
+                .trip_since
+                .entry(rule.name.clone())
+                .or_insert(now.moment);
+        } else {
+            state.trip_since.remove(&rule.name);
+        }
+    }
+    news
+}
+
+fn observed(policy: &Policy, state: &mut State, observation: &Observation) {
+    let thresholds = situate::thresholds(policy, &observation.target);
+    let health = state.health.entry(observation.target.clone()).or_default();
+    health.observe(thresholds, observation.seen.clone(), observation.at);
+    // A database that serves again has a postmaster again, whatever the process watch last said.
+    let own = matches!(observation.target, Target::OwnDatabase(_));
+    if own && matches!(&observation.seen, Seen::Database(DatabaseSeen::Answered(_))) {
+        let gone = state
+            .health
+            .get(&Target::OwnProcess)
+            .and_then(|health| health.last());
+        if matches!(gone, Some((at, Seen::Process(ProcessSeen::Gone))) if *at < observation.at) {
+            state.health.remove(&Target::OwnProcess);
+        }
+        state.restart_tried = false;
+    }
+    // A new postmaster has nothing to do with the failures of the old one.
+    if matches!(&observation.seen, Seen::Process(ProcessSeen::Gone)) {
+        for channel in [Channel::Persistent, Channel::Fresh] {
+            if let Some(health) = state.health.get_mut(&Target::OwnDatabase(channel)) {
+                health.forget();
+            }
+        }
+    }
+}
+
+fn reported(policy: &Policy, state: &mut State, report: &PeerReport, now: Now) {
+    if let Some(contact) = contact_mut(policy, state, &report.from) {
+        contact.clock_ahead_ms = Some(now.wall.0.saturating_sub(report.clock.0));
+        contact.report = Some((report.clone(), now.moment));
+        contact.missed_since = None;
+    }
+}
+
+fn contact_mut<'a>(
+    policy: &Policy,
+    state: &'a mut State,
+    member: &Member,
+) -> Option<&'a mut Contact> {
+    match member {
+        Member::Witness => Some(&mut state.witness),
+        Member::Site(site) if *site == policy.peer => Some(&mut state.peer),
+        Member::Site(_) => None,
+    }
+}
+
+fn lease_changed(
+    policy: &Policy,
+    state: &mut State,
+    change: &LeaseChange,
+    now: Now,
+    actions: &mut Vec<Action>,
+) -> News {
+    let mut news = News::default();
+    match change {
+        LeaseChange::View {
+            view,
+            record,
+            reached,
+        } => {
+            state.lease = view.clone();
+            state.reached.clone_from(reached);
+            let newer = record.as_ref().filter(|new| {
+                state
+                    .record
+                    .as_ref()
+                    .is_none_or(|known| known.version() < new.version())
+            });
+            if let Some(new) = newer {
+                state.record = Some(new.clone());
+            }
+            if let Some(at) = state
+                .record
+                .as_ref()
+                .and_then(|record| record.last_failover)
+                && state.failover_seen.is_none_or(|(known, _)| known != at)
+            {
+                state.failover_seen = Some((at, now.moment));
+            }
+            if matches!(view, LeaseView::Held { .. }) {
+                state.fence_by = None;
+            }
+        }
+        LeaseChange::NotAcquired { .. } => {
+            news.lease_refused = true;
+            state.not_before = Some(now.moment + policy.renew_every);
+        }
+        LeaseChange::Lost { .. } => {
+            news.lease_lost = true;
+            state.lease = LeaseView::Unknown;
+            // The keeper has fenced already; should the node take writes again, it is fenced again.
+            state.fence_by = Some(now.moment);
+        }
+        LeaseChange::Released { epoch, .. } => {
+            finish_lease_step(
+                policy,
+                state,
+                Awaits::Release(*epoch),
+                now,
+                actions,
+                "lease released",
+            );
+            // The own process must not take writes from here on (S10).
+            state.fence_by = Some(now.moment);
+        }
+        LeaseChange::RecordKept {
+            version: (epoch, revision),
+        } => {
+            let awaited = Awaits::Record(*epoch, *revision);
+            finish_lease_step(policy, state, awaited, now, actions, "kept by a majority");
+        }
+    }
+    news
+}
+
+fn finish_lease_step(
+    policy: &Policy,
+    state: &mut State,
+    happened: Awaits,
+    now: Now,
+    actions: &mut Vec<Action>,
+    note: &str,
+) {
+    let fits = |awaits: Awaits| match (awaits, happened) {
+        (Awaits::Record(epoch, revision), Awaits::Record(kept_epoch, kept)) => {
+            epoch == kept_epoch && revision <= kept
+        }
+        (Awaits::Release(epoch), Awaits::Release(released)) => epoch == released,
+        _ => false,
+    };
+    let Some(step) = state.lease_step.take_if(|step| fits(step.awaits)) else {
+        return;
+    };
+    let finished = StepFinished {
+        plan: step.plan,
+        step: step.step,
+        attempt: step.attempt,
+        undo: step.undo,
+        took: now.moment.since(step.begun),
+        result: Ok(Learned {
+            note: note.to_owned(),
+            node: None,
+        }),
+    };
+    step_finished(policy, state, &finished, now, actions);
+}
+
+fn step_finished(
+    policy: &Policy,
+    state: &mut State,
+    finished: &StepFinished,
+    now: Now,
+    actions: &mut Vec<Action>,
+) {
+    let Some(run) = state.run.as_mut() else {
+        return;
+    };
+    if !run.finish(finished, now.moment) {
+        return;
+    }
+    actions.push(Action::Journal(match &finished.result {
+        Ok(learned) => JournalEntry::StepDone {
+            plan: finished.plan.clone(),
+            step: finished.step,
+            undo: finished.undo,
+            took: finished.took,
+            note: learned.note.clone(),
+        },
+        Err(failure) => JournalEntry::StepFailed {
+            plan: finished.plan.clone(),
+            step: finished.step,
+            undo: finished.undo,
+            failure: failure.clone(),
+        },
+    }));
+    let kind = run
+        .plan
+        .steps
+        .get(finished.step)
+        .map(crate::model::plan::Step::kind);
+    let epoch = run.plan.epoch;
+    let Ok(learned) = &finished.result else {
+        return;
+    };
+    if kind == Some(StepKind::VerifyWrites)
+        && !finished.undo
+        && let Some(record) = &state.record
+        && state.held_epoch() == Some(epoch)
+    {
+        let proved = records::proved(record, epoch, learned.node.as_ref());
+        state.record = Some(proved.clone());
+        actions.push(Action::Lease(LeaseCommand::Keep(Box::new(proved))));
+    }
+    // What a step saw of the node is newer than the last probe.
+    if let Some(node) = &learned.node {
+        let seen = Seen::Database(DatabaseSeen::Answered(node.clone()));
+        for channel in [Channel::Persistent, Channel::Fresh] {
+            let health = state
+                .health
+                .entry(Target::OwnDatabase(channel))
+                .or_default();
+            health.forget();
+            health.observe(policy.database, seen.clone(), now.moment);
+        }
+        state.health.remove(&Target::OwnProcess);
+    }
+}

@@ -1,0 +1,284 @@
+//! What is wrong, by name: one table, most severe row first. Diagnosis is always on; whether
+//! anybody may act on it is decided elsewhere.
+
+use crate::model::diagnosis::{Diagnosis, Severity};
+use crate::model::situation::{
+    Facts, Identity, NodeState, PeerNode, Reach, RecordSays, StandbyState, Standing,
+};
+
+/// What a diagnosis calls for, if nothing speaks against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Remedy {
+    /// Nothing: it is fine, or will be by itself.
+    None,
+    /// Tell people.
+    Tell,
+    /// Give the active role to the other site.
+    GiveUp,
+    /// Take the active role.
+    TakeOver,
+    /// Ask for the lease, because this site has (or is to have) the primary.
+    Claim,
+    /// Make the own node unable to commit.
+    Fence,
+}
+
+/// One row: a named situation.
+#[derive(Debug)]
+pub struct Row {
+    /// Its name.
+    pub diagnosis: Diagnosis,
+    /// How bad it is.
+    pub severity: Severity,
+    /// When it holds.
+    pub holds: fn(&Facts) -> bool,
+    /// What it calls for.
+    pub remedy: Remedy,
+    /// What a person is told.
+    pub sentence: &'static str,
+}
+
+fn active(f: &Facts) -> bool {
+    matches!(f.standing, Standing::Active | Standing::ActiveCutOff)
+}
+
+fn free(f: &Facts) -> bool {
+    matches!(
+        f.standing,
+        Standing::Free | Standing::FreeForMe | Standing::Inherited
+    )
+}
+
+fn mine(f: &Facts) -> bool {
+    matches!(f.record, RecordSays::Mine | RecordSays::MinePromoting)
+}
+
+fn theirs(f: &Facts) -> bool {
+    matches!(f.record, RecordSays::Theirs | RecordSays::TheirsPromoting)
+}
+
+/// Every named situation. The first row that holds is *the* diagnosis; all that hold are shown.
+pub const DIAGNOSES: &[Row] = &[
+    Row {
+        diagnosis: Diagnosis::WrongCluster,
+        severity: Severity::Danger,
+        holds: |f| f.identity == Identity::Differs,
+        remedy: Remedy::Tell,
+        sentence: "the two nodes, or the node and the cluster record, have different system identifiers: they are not copies of one database; nobody acts until the data directory is put right",
+    },
+    Row {
+        diagnosis: Diagnosis::PrimaryWithoutLease,
+        severity: Severity::Danger,
+        holds: |f| f.own == NodeState::Primary && f.standing == Standing::Peer && theirs(f),
+        remedy: Remedy::Fence,
+        sentence: "the own node takes writes although the other site holds the lease and is the recorded primary: it is fenced at once",
+    },
+    Row {
+        diagnosis: Diagnosis::TwoPrimaries,
+        severity: Severity::Danger,
+        holds: |f| f.own == NodeState::Primary && f.peer_node == PeerNode::Primary,
+        remedy: Remedy::Tell,
+        sentence: "both nodes say that they are primary: nobody acts; keep the one with the data you want, stop the other, and rebuild it as a standby",
+    },
+    Row {
+        diagnosis: Diagnosis::CutOff,
+        severity: Severity::Outage,
+        holds: |f| {
+            f.standing == Standing::ActiveCutOff
+                || (f.standing == Standing::Unknown && mine(f) && f.own == NodeState::Primary)
+        },
+        remedy: Remedy::Tell,
+        sentence: "a majority of voters does not answer: unless it does in time, the own node is fenced before another site may start",
+    },
+    Row {
+        diagnosis: Diagnosis::DatabaseDead,
+        severity: Severity::Outage,
+        holds: |f| active(f) && f.own == NodeState::Dead,
+        remedy: Remedy::GiveUp,
+        sentence: "the active site's postmaster is gone",
+    },
+    Row {
+        diagnosis: Diagnosis::DatabaseHung,
+        severity: Severity::Outage,
+        holds: |f| active(f) && f.own == NodeState::Hung,
+        remedy: Remedy::GiveUp,
+        sentence: "the active site's postmaster exists, but it does not serve",
+    },
+    Row {
+        diagnosis: Diagnosis::DatabaseCannotWrite,
+        severity: Severity::Outage,
+        holds: |f| active(f) && f.own == NodeState::CannotWrite,
+        remedy: Remedy::GiveUp,
+        sentence: "the active site's node answers reads but cannot commit",
+    },
+    Row {
+        diagnosis: Diagnosis::DatabaseDemoted,
+        severity: Severity::Outage,
+        holds: |f| {
+            active(f) && mine(f) && f.record == RecordSays::Mine && f.own == NodeState::Standby
+        },
+        remedy: Remedy::Tell,
+        sentence: "the active site's node runs as a standby although the record names it the primary: somebody demoted it; a person must say which node is right",
+    },
+    Row {
+        diagnosis: Diagnosis::SiteTripped,
+        severity: Severity::Outage,
+        holds: |f| active(f) && f.tripped && f.own == NodeState::Primary,
+        remedy: Remedy::GiveUp,
+        sentence: "the active site's database works, but its apps break a trip rule",
+    },
+    Row {
+        diagnosis: Diagnosis::FirstStart,
+        severity: Severity::Unclear,
+        holds: |f| {
+            free(f)
+                && f.record == RecordSays::Nothing
+                && f.own == NodeState::Primary
+                && matches!(f.peer_node, PeerNode::Standby | PeerNode::Down)
+        },
+        remedy: Remedy::Claim,
+        sentence: "nobody has ever held the lease and the own node is the only primary: this site claims it",
+    },
+    Row {
+        diagnosis: Diagnosis::LeaseFree,
+        severity: Severity::Outage,
+        holds: |f| free(f) && mine(f),
+        remedy: Remedy::Claim,
+        sentence: "nobody holds the lease and the record names this site: it asks for the lease",
+    },
+    Row {
+        diagnosis: Diagnosis::SiteSilent,
+        severity: Severity::Outage,
+        holds: |f| {
+            f.standing == Standing::Free
+                && f.record == RecordSays::Theirs
+                && f.own == NodeState::Standby
+                && f.peer_agent == Reach::Silent
+                && f.peer_node == PeerNode::Down
+        },
+        remedy: Remedy::TakeOver,
+        sentence: "the other site's lease ran out, its agent is silent, and nobody reaches its database",
+    },
+    Row {
+        diagnosis: Diagnosis::PromotionUnfinished,
+        severity: Severity::Danger,
+        holds: |f| {
+            f.standing == Standing::Free
+                && f.record == RecordSays::TheirsPromoting
+                && f.peer_agent == Reach::Silent
+        },
+        remedy: Remedy::Tell,
+        sentence: "the other site began a promotion and went silent: it may have taken writes; a person must bring it back or decide which node is newest",
+    },
+    Row {
+        diagnosis: Diagnosis::AgentSilent,
+        severity: Severity::Degraded,
+        holds: |f| {
+            f.peer_agent == Reach::Silent
+                && matches!(
+                    f.peer_node,
+                    PeerNode::Primary | PeerNode::Standby | PeerNode::Alive
+                )
+        },
+        remedy: Remedy::Tell,
+        sentence: "the other agent is silent, but its database lives: restart that agent; nothing is failed over",
+    },
+    Row {
+        diagnosis: Diagnosis::NoPrimary,
+        severity: Severity::Outage,
+        holds: |f| {
+            matches!(f.standing, Standing::Free | Standing::FreeForMe)
+                && f.record == RecordSays::Nothing
+                && matches!(f.own, NodeState::Standby | NodeState::Dead)
+                && matches!(f.peer_node, PeerNode::Standby | PeerNode::Down)
+        },
+        remedy: Remedy::Tell,
+        sentence: "nobody has ever held the lease and no node is a primary: start the right node as primary by hand once",
+    },
+    Row {
+        diagnosis: Diagnosis::DatabaseBusy,
+        severity: Severity::Degraded,
+        holds: |f| f.own == NodeState::Busy,
+        remedy: Remedy::Tell,
+        sentence: "the own node is alive but overloaded: every connection slot is taken, or commits stall",
+    },
+    Row {
+        diagnosis: Diagnosis::DatabaseRefusesUs,
+        severity: Severity::Degraded,
+        holds: |f| f.own == NodeState::RefusesUs,
+        remedy: Remedy::Tell,
+        sentence: "the own node refuses the agent's user: check the password, pg_hba.conf and `agent check --grants`; nothing can be judged until then",
+    },
+    Row {
+        diagnosis: Diagnosis::DatabaseStarting,
+        severity: Severity::Unclear,
+        holds: |f| f.own == NodeState::Starting,
+        remedy: Remedy::None,
+        sentence: "the own node is starting up, recovering or shutting down",
+    },
+    Row {
+        diagnosis: Diagnosis::StandbyUnusable,
+        severity: Severity::Degraded,
+        holds: |f| active(f) && f.standby == StandbyState::Unusable,
+        remedy: Remedy::Tell,
+        sentence: "the other site could not take over: its node is down, not a standby, of another cluster, or its apps are down",
+    },
+    Row {
+        diagnosis: Diagnosis::StandbyLagging,
+        severity: Severity::Degraded,
+        holds: |f| active(f) && f.standby == StandbyState::Lagging,
+        remedy: Remedy::Tell,
+        sentence: "the other site's standby lacks more than lag_max: an automatic failover would lose too much and is refused",
+    },
+    Row {
+        diagnosis: Diagnosis::ReplicationBroken,
+        severity: Severity::Degraded,
+        holds: |f| f.standby == StandbyState::NotReceiving,
+        remedy: Remedy::Tell,
+        sentence: "the standby does not receive WAL although the primary lives",
+    },
+    Row {
+        diagnosis: Diagnosis::WitnessSilent,
+        severity: Severity::Degraded,
+        holds: |f| f.witness == Reach::Silent,
+        remedy: Remedy::Tell,
+        sentence: "the witness does not answer: handover still works, a silent site would not be taken over",
+    },
+    Row {
+        diagnosis: Diagnosis::EndpointDown,
+        severity: Severity::Degraded,
+        holds: |f| f.endpoint_down,
+        remedy: Remedy::Tell,
+        sentence: "an endpoint is down, without breaking a trip rule",
+    },
+    Row {
+        diagnosis: Diagnosis::Unknown,
+        severity: Severity::Unclear,
+        holds: |f| f.own == NodeState::Unknown || f.standing == Standing::Unknown,
+        remedy: Remedy::None,
+        sentence: "not enough has been seen yet to say",
+    },
+    Row {
+        diagnosis: Diagnosis::Healthy,
+        severity: Severity::Fine,
+        holds: |_| true,
+        remedy: Remedy::None,
+        sentence: "all that is watched works",
+    },
+];
+
+/// All rows that hold, most severe first; never empty, because `Healthy` always holds.
+pub fn diagnose(facts: &Facts) -> impl Iterator<Item = &'static Row> + '_ {
+    let mut found = false;
+    DIAGNOSES.iter().filter(move |row| {
+        let shown = (row.holds)(facts) && (row.diagnosis != Diagnosis::Healthy || !found);
+        found |= shown;
+        shown
+    })
+}
+
+/// The row of a diagnosis.
+#[must_use]
+pub fn row(diagnosis: Diagnosis) -> Option<&'static Row> {
+    DIAGNOSES.iter().find(|row| row.diagnosis == diagnosis)
+}

@@ -1,0 +1,321 @@
+//! Reasons not to act. Inputs of a plan, never an afterthought: they are checked before step 1.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::decision::policy::Policy;
+use crate::decision::situate;
+use crate::decision::state::State;
+use crate::model::observation::DatabaseSeen;
+use crate::model::situation::{
+    Facts, Identity, NodeState, PeerNode, Reach, StandbyState, Standing,
+};
+use crate::model::time::Now;
+use crate::model::{LagBytes, SiteName};
+
+/// Who wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mover {
+    /// The agent by itself: all guards apply.
+    Agent,
+    /// A person: guards of preference do not apply, guards of safety do (S15).
+    Operator,
+}
+
+/// One reason not to act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guard {
+    /// An automatic failover happened a short while ago (S14).
+    Blocked {
+        /// How long it still lasts.
+        left: Duration,
+    },
+    /// The journal cannot be written (S11).
+    JournalBroken {
+        /// Why.
+        why: String,
+    },
+    /// The own node cannot be fenced by this agent (S3).
+    CannotFence {
+        /// Whose node.
+        site: SiteName,
+    },
+    /// The nodes are not copies of one database.
+    WrongCluster,
+    /// The other agent does not answer.
+    PeerSilent {
+        /// Who.
+        site: SiteName,
+    },
+    /// The other site's node cannot take over.
+    StandbyUnusable {
+        /// Whose.
+        site: SiteName,
+        /// What was seen.
+        why: String,
+    },
+    /// It lacks too much.
+    StandbyLagging {
+        /// Whose.
+        site: SiteName,
+        /// How much.
+        lag: LagBytes,
+        /// How much is allowed.
+        lag_max: LagBytes,
+    },
+    /// It is up but receives nothing from a living primary.
+    NotReceiving {
+        /// Whose.
+        site: SiteName,
+    },
+    /// Nothing is known of it yet.
+    StandbyUnknown {
+        /// Whose.
+        site: SiteName,
+    },
+    /// A majority of voters does not answer.
+    CutOff,
+    /// There is no third vote, so a silent site is never taken over (S7).
+    NoWitness,
+    /// Somebody still sees the other site's database alive.
+    PrimaryLives {
+        /// Whose.
+        site: SiteName,
+    },
+    /// The other site still holds the lease.
+    LeaseRuns {
+        /// Who.
+        site: SiteName,
+    },
+    /// The own node is no standby.
+    OwnNotStandby {
+        /// What it is.
+        own: NodeState,
+    },
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blocked { left } => write!(
+                f,
+                "an automatic failover happened a short while ago: no second one for another {}s \
+                 (failover.block); `agent failover` by hand is still possible",
+                left.as_secs()
+            ),
+            Self::JournalBroken { why } => {
+                write!(
+                    f,
+                    "the journal cannot be written ({why}): free or repair its disk"
+                )
+            }
+            Self::CannotFence { site } => write!(
+                f,
+                "the node of site {site} is controlled by commands without `fence` and `fenced`: \
+                 it cannot be proved to have stopped"
+            ),
+            Self::WrongCluster => f.write_str(
+                "the nodes have different system identifiers: they are not copies of one database",
+            ),
+            Self::PeerSilent { site } => {
+                write!(
+                    f,
+                    "the agent of site {site} does not answer: start it or its network"
+                )
+            }
+            Self::StandbyUnusable { site, why } => {
+                write!(f, "the node of site {site} cannot take over: {why}")
+            }
+            Self::StandbyLagging { site, lag, lag_max } => write!(
+                f,
+                "the standby of site {site} lacks {lag}, more than failover.lag_max ({lag_max})"
+            ),
+            Self::NotReceiving { site } => write!(
+                f,
+                "the standby of site {site} receives no WAL although the primary lives: repair \
+                 replication first"
+            ),
+            Self::StandbyUnknown { site } => {
+                write!(f, "nothing is known yet of the node of site {site}")
+            }
+            Self::CutOff => f.write_str("a majority of voters does not answer"),
+            Self::NoWitness => f.write_str(
+                "there is no witness: a silent site is never taken over, because it cannot be \
+                 told from a cut link; bring its agent back, or configure a witness",
+            ),
+            Self::PrimaryLives { site } => write!(
+                f,
+                "the database of site {site} still shows signs of life: stop it first, or start \
+                 its agent"
+            ),
+            Self::LeaseRuns { site } => write!(
+                f,
+                "site {site} still holds the lease: it runs out within one ttl if that site is dead"
+            ),
+            Self::OwnNotStandby { own } => write!(f, "the own node is not a standby: {own}"),
+        }
+    }
+}
+
+/// What speaks against giving the active role to the other site.
+#[must_use]
+pub fn against_give_up(
+    policy: &Policy,
+    state: &State,
+    facts: &Facts,
+    mover: Mover,
+    now: Now,
+) -> Vec<Guard> {
+    let mut guards = common(policy, state, facts, mover, now);
+    let site = policy.peer.clone();
+    if facts.standing == Standing::ActiveCutOff {
+        guards.push(Guard::CutOff);
+    }
+    if !policy.can_fence.get(&policy.me).copied().unwrap_or(false) {
+        guards.push(Guard::CannotFence {
+            site: policy.me.clone(),
+        });
+    }
+    if facts.peer_agent != Reach::Answers {
+        guards.push(Guard::PeerSilent { site });
+        return guards;
+    }
+    match facts.standby {
+        StandbyState::Ready => {}
+        StandbyState::Unknown => guards.push(Guard::StandbyUnknown { site }),
+        StandbyState::NotReceiving => guards.push(Guard::NotReceiving { site }),
+        StandbyState::Unusable => {
+            let why = unusable_because(policy, state, now);
+            guards.push(Guard::StandbyUnusable { site, why });
+        }
+        StandbyState::Lagging => {
+            let lag = match situate::peer_own_report(policy, state, now.moment) {
+                Some(DatabaseSeen::Answered(report)) => situate::lag(policy, state, report),
+                _ => LagBytes(u64::MAX),
+            };
+            guards.push(Guard::StandbyLagging {
+                site,
+                lag,
+                lag_max: policy.lag_max,
+            });
+        }
+    }
+    guards
+}
+
+/// What speaks against this site taking the active role from a silent one.
+#[must_use]
+pub fn against_take_over(
+    policy: &Policy,
+    state: &State,
+    facts: &Facts,
+    mover: Mover,
+    now: Now,
+) -> Vec<Guard> {
+    let mut guards = common(policy, state, facts, mover, now);
+    let site = policy.peer.clone();
+    if !policy.has_witness() {
+        guards.push(Guard::NoWitness);
+    }
+    match facts.standing {
+        Standing::Unknown => guards.push(Guard::CutOff),
+        Standing::Peer => guards.push(Guard::LeaseRuns { site: site.clone() }),
+        Standing::Free
+        | Standing::FreeForMe
+        | Standing::Inherited
+        | Standing::Active
+        | Standing::ActiveCutOff => {}
+    }
+    match facts.peer_node {
+        PeerNode::Primary | PeerNode::Alive | PeerNode::Standby => {
+            guards.push(Guard::PrimaryLives { site });
+        }
+        PeerNode::Unknown | PeerNode::Down => {}
+    }
+    guards.extend(against_own_node(policy, state, facts));
+    guards
+}
+
+/// What speaks against promoting the own node, whoever gave it the lease.
+#[must_use]
+pub fn against_own_node(policy: &Policy, state: &State, facts: &Facts) -> Vec<Guard> {
+    let mut guards = Vec::new();
+    if facts.own != NodeState::Standby {
+        guards.push(Guard::OwnNotStandby { own: facts.own });
+    }
+    if let Some(report) = situate::own_report(state) {
+        let lag = situate::lag(policy, state, report);
+        if lag > policy.lag_max {
+            let site = policy.me.clone();
+            guards.push(Guard::StandbyLagging {
+                site,
+                lag,
+                lag_max: policy.lag_max,
+            });
+        }
+    }
+    guards
+}
+
+fn common(policy: &Policy, state: &State, facts: &Facts, mover: Mover, now: Now) -> Vec<Guard> {
+    let mut guards = Vec::new();
+    if let Some(why) = &state.journal_broken {
+        guards.push(Guard::JournalBroken { why: why.clone() });
+    }
+    if facts.identity == Identity::Differs {
+        guards.push(Guard::WrongCluster);
+    }
+    // The block protects against flapping, not against a person (S14, S15).
+    if mover == Mover::Agent
+        && let Some(left) = block_left(policy, state, now)
+    {
+        guards.push(Guard::Blocked { left });
+    }
+    guards
+}
+
+/// How much longer the anti-flap block lasts. A wall clock that jumped, or that of the other
+/// site, can shorten the block but never make it longer than `block` from when it was first seen.
+#[must_use]
+pub fn block_left(policy: &Policy, state: &State, now: Now) -> Option<Duration> {
+    let at = state.record.as_ref()?.last_failover?;
+    let by_wall = u64::try_from(now.wall.0.saturating_sub(at.0)).unwrap_or(0);
+    let seen = state
+        .failover_seen
+        .filter(|(known, _)| *known == at)
+        .map_or(now.moment, |s| s.1);
+    let elapsed = Duration::from_millis(by_wall).max(now.moment.since(seen));
+    policy
+        .block
+        .checked_sub(elapsed)
+        .filter(|left| !left.is_zero())
+}
+
+fn unusable_because(policy: &Policy, state: &State, now: Now) -> String {
+    let tripped = state
+        .peer
+        .report
+        .as_ref()
+        .is_some_and(|(report, _)| report.site_tripped);
+    if tripped {
+        return "its apps break a trip rule".to_owned();
+    }
+    match situate::peer_own_report(policy, state, now.moment) {
+        None => "it has not reported its node".to_owned(),
+        Some(DatabaseSeen::Answered(report)) => {
+            format!(
+                "its node is a {} of system {}",
+                report.role, report.system_id
+            )
+        }
+        Some(DatabaseSeen::TooManyClients) => "every connection slot is taken".to_owned(),
+        Some(DatabaseSeen::StartingUp) => "its node is starting up".to_owned(),
+        Some(DatabaseSeen::ShuttingDown) => "its node is shutting down".to_owned(),
+        Some(DatabaseSeen::CannotWrite { why, .. } | DatabaseSeen::RefusesUs { why }) => {
+            why.clone()
+        }
+        Some(DatabaseSeen::NothingListens) => "its node is down".to_owned(),
+        Some(DatabaseSeen::TimedOut { phase }) => format!("its node does not answer ({phase})"),
+        Some(DatabaseSeen::Unreachable { why }) => format!("its node is unreachable: {why}"),
+    }
+}

@@ -1,0 +1,186 @@
+//! Decision → [`Plan`]: the exact steps, with no choice left open. One function for each kind.
+
+use std::time::Duration;
+
+use crate::decision::policy::Policy;
+use crate::decision::situate;
+use crate::decision::state::State;
+use crate::model::plan::{Cause, Plan, PlanKind, Step};
+use crate::model::postgres::{SystemId, Timeline};
+use crate::model::{Epoch, PlanId, SiteName};
+
+/// The next plan's id.
+#[must_use]
+pub fn next_id(policy: &Policy, state: &State) -> PlanId {
+    PlanId::new(format!("{}-{}", policy.me, state.next_plan))
+}
+
+/// The active site gives up: fence, hand over. `grace` is zero unless the node can stop cleanly.
+#[must_use]
+pub fn give_up(
+    policy: &Policy,
+    state: &State,
+    epoch: Epoch,
+    cause: Cause,
+    grace: Duration,
+) -> Plan {
+    Plan {
+        id: next_id(policy, state),
+        kind: PlanKind::GiveUp,
+        epoch,
+        cause,
+        steps: vec![
+            Step::FenceOwn {
+                grace,
+                budget: policy.fence_budget,
+            },
+            Step::HandOver {
+                to: policy.peer.clone(),
+            },
+        ],
+    }
+}
+
+/// This site becomes the active one. `site` is usually this site; the active site uses the same
+/// function to say in a dry run what the other one would do.
+#[must_use]
+pub fn take_over(
+    policy: &Policy,
+    state: &State,
+    site: &SiteName,
+    id: PlanId,
+    epoch: Epoch,
+    cause: Cause,
+) -> Plan {
+    let known = state.record.as_ref();
+    let report = situate::own_report(state).or_else(|| situate::peer_probe_report(state));
+    let system_id = known
+        .map(|record| record.system_id)
+        .or(report.map(|report| report.system_id))
+        .unwrap_or(SystemId(0));
+    let timeline = known.map_or(Timeline(0), |record| record.timeline);
+    let mut steps = vec![
+        Step::CheckCandidate {
+            system_id,
+            timeline,
+            last_lsn: situate::newest_lsn(policy, state),
+            lag_max: policy.lag_max,
+        },
+        Step::RecordPrimary { site: site.clone() },
+        Step::Promote {
+            timeout: policy.promote_timeout,
+        },
+        Step::VerifyWrites {
+            timeout: policy.promote_timeout,
+        },
+    ];
+    steps.extend(converging(policy, site, site, true));
+    if policy.notifies {
+        steps.push(Step::Notify {
+            summary: format!("site {site} is active, epoch {epoch}: {cause}"),
+        });
+    }
+    Plan {
+        id,
+        kind: PlanKind::TakeOver,
+        epoch,
+        cause,
+        steps,
+    }
+}
+
+/// The promotion is known to have happened: prove it and converge.
+#[must_use]
+pub fn finish_take_over(policy: &Policy, state: &State, epoch: Epoch, cause: Cause) -> Plan {
+    let mut plan = take_over(
+        policy,
+        state,
+        &policy.me,
+        next_id(policy, state),
+        epoch,
+        cause,
+    );
+    plan.steps.retain(|step| {
+        !matches!(
+            step,
+            Step::CheckCandidate { .. } | Step::RecordPrimary { .. } | Step::Promote { .. }
+        )
+    });
+    plan
+}
+
+/// The recorded primary is down at its own site, which holds the lease: start it.
+#[must_use]
+pub fn restart(policy: &Policy, state: &State, epoch: Epoch, cause: Cause) -> Plan {
+    let mut steps = vec![
+        Step::StartOwn {
+            timeout: policy.start_timeout,
+        },
+        Step::VerifyWrites {
+            timeout: policy.start_timeout,
+        },
+    ];
+    steps.extend(converging(policy, &policy.me, &policy.me, true));
+    Plan {
+        id: next_id(policy, state),
+        kind: PlanKind::Restart,
+        epoch,
+        cause,
+        steps,
+    }
+}
+
+/// The own node may take writes without a lease: make sure that it cannot.
+#[must_use]
+pub fn fence(policy: &Policy, state: &State, cause: Cause) -> Plan {
+    Plan {
+        id: next_id(policy, state),
+        kind: PlanKind::Fence,
+        epoch: state.epoch(),
+        cause,
+        steps: vec![Step::FenceOwn {
+            grace: Duration::ZERO,
+            budget: policy.fence_budget,
+        }],
+    }
+}
+
+/// This site's files (and DNS, when it is active) in line with the record.
+#[must_use]
+pub fn converge(policy: &Policy, state: &State, primary: &SiteName, epoch: Epoch) -> Plan {
+    let active = *primary == policy.me && state.held_epoch().is_some();
+    Plan {
+        id: next_id(policy, state),
+        kind: PlanKind::Converge,
+        epoch,
+        cause: Cause::RecordMoved,
+        steps: converging(policy, &policy.me, primary, active),
+    }
+}
+
+/// The converging steps of `site` once the primary is at `primary`: each agent owns its own
+/// site's files, the active one owns DNS.
+#[must_use]
+pub fn converging(policy: &Policy, site: &SiteName, primary: &SiteName, active: bool) -> Vec<Step> {
+    let files = policy
+        .app_configs
+        .iter()
+        .filter(|target| target.site.as_ref().is_none_or(|at| at == site))
+        .filter_map(|target| {
+            Some(Step::RewriteAppConfig {
+                target: target.name.clone(),
+                path: target.path.clone(),
+                edits: target.edits.get(primary)?.clone(),
+            })
+        });
+    let records = policy.dns.iter().filter(|_| active).filter_map(|record| {
+        Some(Step::UpdateDns {
+            target: record.name.clone(),
+            provider: record.provider.clone(),
+            name: record.record.clone(),
+            kind: record.kind.clone(),
+            content: record.content.get(primary)?.clone(),
+        })
+    });
+    files.chain(records).collect()
+}

@@ -1,0 +1,136 @@
+//! What the configuration says that matters for deciding. Built once by `runtime::policy`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::plan::ConfigEdit;
+use crate::model::{LagBytes, Member, ProbeName, SiteName};
+
+/// Settings of the decisions of one agent.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// This site.
+    pub me: SiteName,
+    /// The other site.
+    pub peer: SiteName,
+    /// Everybody with a vote.
+    pub voters: Vec<Member>,
+    /// How long a grant runs.
+    pub ttl: Duration,
+    /// How often the lease and the reports are renewed.
+    pub renew_every: Duration,
+    /// Bound on one request to another member.
+    pub request_timeout: Duration,
+    /// Time reserved for a fence.
+    pub fence_budget: Duration,
+    /// Thresholds of database probes.
+    pub database: Thresholds,
+    /// Thresholds of endpoint probes that this agent runs.
+    pub endpoints: BTreeMap<ProbeName, Thresholds>,
+    /// Which endpoints may fail the site over.
+    pub trips: Vec<TripRule>,
+    /// Most WAL that a promotion may lose.
+    pub lag_max: LagBytes,
+    /// No second automatic failover for this long (S14).
+    pub block: Duration,
+    /// Clean stop before the fence when an operator moves a living primary.
+    pub stop_grace: Duration,
+    /// Bound on promotion.
+    pub promote_timeout: Duration,
+    /// Bound on starting a node.
+    pub start_timeout: Duration,
+    /// Restart in place instead of failover, if it can finish within this; zero: never.
+    pub restart_budget: Duration,
+    /// Whether each site's node can be fenced by its agent (S3).
+    pub can_fence: BTreeMap<SiteName, bool>,
+    /// Where each site's node is reached.
+    pub nodes: BTreeMap<SiteName, NodeAddress>,
+    /// App config files.
+    pub app_configs: Vec<AppConfigTarget>,
+    /// DNS records.
+    pub dns: Vec<DnsTarget>,
+    /// Whether anybody is to be told.
+    pub notifies: bool,
+}
+
+/// When a probe's target is down or up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thresholds {
+    /// Consecutive failures to be down.
+    pub fall: u32,
+    /// Consecutive successes to be up.
+    pub rise: u32,
+    /// The longest time between two looks: older knowledge is no knowledge.
+    pub stale_after: Duration,
+}
+
+/// When broken endpoints fail the whole site over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TripRule {
+    /// Its name.
+    pub name: String,
+    /// The probes it looks at.
+    pub probes: Vec<ProbeName>,
+    /// How many must be down.
+    pub at_least: usize,
+    /// For how long.
+    pub down_for: Duration,
+}
+
+/// Where a node is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeAddress {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// An app config file that follows the primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppConfigTarget {
+    /// Its name.
+    pub name: String,
+    /// Where it lies; `None`: on both sites.
+    pub site: Option<SiteName>,
+    /// The file.
+    pub path: PathBuf,
+    /// What it must say, by the primary's site.
+    pub edits: BTreeMap<SiteName, Vec<ConfigEdit>>,
+}
+
+/// A DNS record that follows the primary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsTarget {
+    /// Its name in `agent.toml`.
+    pub name: String,
+    /// The provider's kind.
+    pub provider: String,
+    /// The DNS name.
+    pub record: String,
+    /// The record's type.
+    pub kind: String,
+    /// What it must contain, by the primary's site.
+    pub content: BTreeMap<SiteName, String>,
+}
+
+impl Policy {
+    /// A member that has not answered for this long is silent: three renewals and one request.
+    #[must_use]
+    pub fn silent_after(&self) -> Duration {
+        self.renew_every * 3 + self.request_timeout
+    }
+
+    /// There is a third vote, so a silent site may be taken over (S7).
+    #[must_use]
+    pub fn has_witness(&self) -> bool {
+        self.voters.contains(&Member::Witness)
+    }
+
+    /// Time that must be left on the lease before a step that cannot be taken back (S8).
+    #[must_use]
+    pub fn step_reserve(&self) -> Duration {
+        self.request_timeout
+    }
+}

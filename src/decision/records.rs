@@ -1,0 +1,83 @@
+//! New versions of the cluster record. Only the holder of the lease makes them.
+
+use crate::decision::policy::Policy;
+use crate::decision::situate;
+use crate::decision::state::State;
+use crate::model::lease::ClusterRecord;
+use crate::model::observation::NodeReport;
+use crate::model::{Epoch, SiteName, Timestamp};
+
+/// The first record of a cluster, from what the own node says of itself.
+#[must_use]
+pub fn first(policy: &Policy, state: &State, epoch: Epoch) -> Option<ClusterRecord> {
+    let report = situate::own_report(state)?;
+    Some(ClusterRecord {
+        epoch,
+        revision: 1,
+        primary: policy.me.clone(),
+        promoting: false,
+        system_id: report.system_id,
+        timeline: report.timeline,
+        last_lsn: report.lsn,
+        last_failover: None,
+    })
+}
+
+/// The next version of a record under the held epoch.
+#[must_use]
+pub fn next(record: &ClusterRecord, epoch: Epoch) -> ClusterRecord {
+    let revision = if record.epoch == epoch {
+        record.revision.saturating_add(1)
+    } else {
+        1
+    };
+    ClusterRecord {
+        epoch,
+        revision,
+        ..record.clone()
+    }
+}
+
+/// This site is about to promote.
+#[must_use]
+pub fn claiming(
+    policy: &Policy,
+    state: &State,
+    record: &ClusterRecord,
+    epoch: Epoch,
+    site: &SiteName,
+    failover_at: Option<Timestamp>,
+) -> ClusterRecord {
+    ClusterRecord {
+        primary: site.clone(),
+        promoting: true,
+        last_lsn: situate::newest_lsn(policy, state),
+        last_failover: failover_at.or(record.last_failover),
+        ..next(record, epoch)
+    }
+}
+
+/// The record as it was before a claim that came to nothing.
+#[must_use]
+pub fn restored(now: &ClusterRecord, before: &ClusterRecord, epoch: Epoch) -> ClusterRecord {
+    ClusterRecord {
+        primary: before.primary.clone(),
+        promoting: before.promoting,
+        system_id: before.system_id,
+        timeline: before.timeline,
+        last_lsn: before.last_lsn,
+        ..next(now, epoch)
+    }
+}
+
+/// The own node was seen to take writes.
+#[must_use]
+pub fn proved(record: &ClusterRecord, epoch: Epoch, report: Option<&NodeReport>) -> ClusterRecord {
+    let mut proved = next(record, epoch);
+    proved.promoting = false;
+    if let Some(report) = report {
+        proved.timeline = report.timeline;
+        proved.last_lsn = report.lsn;
+    }
+    proved
+}

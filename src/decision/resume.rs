@@ -1,0 +1,62 @@
+//! The journal after a restart → what the agent may assume.
+//!
+//! A plan never goes on under the epoch of a former life: the new process asks for the lease
+//! anew, and what is left to do is derived from reality (which node is a primary, what the record
+//! says). So every unfinished plan ends as superseded, and the next one takes its place: there is
+//! never a second plan beside an unfinished one (S11).
+
+use crate::model::PlanId;
+use crate::model::journal::{JournalEntry, JournalLine, PlanEnd};
+use crate::model::lease::ClusterRecord;
+use crate::model::plan::PlanKind;
+
+/// What the journal says about former lives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Resumed {
+    /// The number of the next plan.
+    pub next_plan: u64,
+    /// A plan that had begun and not ended.
+    pub unfinished: Option<PlanId>,
+    /// That plan was to take the active role.
+    pub was_taking_over: bool,
+    /// A plan ended with a call for a human, and nobody has stopped the agent in order since.
+    pub stopped: Option<String>,
+    /// The agent has run before.
+    pub ran_before: bool,
+    /// The record that the last plan saw: a hint until the voters answer.
+    pub record: Option<ClusterRecord>,
+}
+
+/// Reads what matters from the journal.
+#[must_use]
+pub fn resume(lines: &[JournalLine]) -> Resumed {
+    let mut resumed = Resumed {
+        next_plan: 1,
+        ..Resumed::default()
+    };
+    for line in lines {
+        match &line.entry {
+            JournalEntry::AgentStarted { .. } => resumed.ran_before = true,
+            JournalEntry::AgentStopped => resumed.stopped = None,
+            JournalEntry::Planned { plan, .. } => {
+                resumed.next_plan = resumed.next_plan.saturating_add(1);
+                resumed.unfinished = Some(plan.id.clone());
+                resumed.was_taking_over = plan.kind == PlanKind::TakeOver;
+            }
+            JournalEntry::PlanEnded { plan, end } => {
+                if resumed.unfinished.as_ref() == Some(plan) {
+                    resumed.unfinished = None;
+                    resumed.was_taking_over = false;
+                }
+                if let PlanEnd::NeedsHuman { why } = end {
+                    resumed.stopped = Some(why.clone());
+                }
+            }
+            JournalEntry::StepStarted { .. }
+            | JournalEntry::StepDone { .. }
+            | JournalEntry::StepFailed { .. }
+            | JournalEntry::Remark { .. } => {}
+        }
+    }
+    resumed
+}

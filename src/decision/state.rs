@@ -1,0 +1,271 @@
+//! All that an agent knows and is doing. Owned by one task; changed only by `decide`.
+
+use std::collections::BTreeMap;
+
+use crate::decision::health::Health;
+use crate::decision::policy::Policy;
+use crate::decision::progress::PlanRun;
+use crate::decision::resume::Resumed;
+use crate::model::diagnosis::Diagnosis;
+use crate::model::lease::{ClusterRecord, LeaseView};
+use crate::model::observation::Target;
+use crate::model::peer::PeerReport;
+use crate::model::situation::Facts;
+use crate::model::{Epoch, Member, Moment, PlanId, SiteName, Timestamp};
+
+/// Where the agent stands. What it may do next is in `transitions::TRANSITIONS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// No lease, no plan: it looks and reports.
+    Watching,
+    /// It asked for the lease, or has just got it and does not know yet what for.
+    Asking,
+    /// It holds the lease and its node is the primary.
+    Active,
+    /// It gives the active role up: fence, hand over.
+    GivingUp,
+    /// It takes the active role: check, record, promote, verify.
+    TakingOver,
+    /// It starts its own node again, under the held lease.
+    Restarting,
+    /// It makes its own node unable to commit, because it has no lease.
+    Fencing,
+    /// Something is wrong that only a person can put right; nothing is done until then.
+    Stopped,
+}
+
+impl Phase {
+    /// Every phase.
+    pub const ALL: [Self; 8] = [
+        Self::Watching,
+        Self::Asking,
+        Self::Active,
+        Self::GivingUp,
+        Self::TakingOver,
+        Self::Restarting,
+        Self::Fencing,
+        Self::Stopped,
+    ];
+}
+
+/// A member's last report.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contact {
+    /// The report and when it came.
+    pub report: Option<(PeerReport, Moment)>,
+    /// Since when requests have failed without a break.
+    pub missed_since: Option<Moment>,
+    /// This host's clock minus the member's, in milliseconds, when the report came.
+    pub clock_ahead_ms: Option<i64>,
+}
+
+/// A step that the lease machine carries out: it ends with news of the lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseStep {
+    /// Of which plan.
+    pub plan: PlanId,
+    /// Its index.
+    pub step: usize,
+    /// Which attempt.
+    pub attempt: u32,
+    /// Whether it is the undo.
+    pub undo: bool,
+    /// When it was begun.
+    pub begun: Moment,
+    /// What ends it.
+    pub awaits: Awaits,
+}
+
+/// What ends a [`LeaseStep`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaits {
+    /// A majority keeps the record of this version.
+    Record(Epoch, u64),
+    /// A majority knows the release of this epoch.
+    Release(Epoch),
+}
+
+/// What an agent that has just started may assume about the lease of its previous life (S2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inherited {
+    /// It has never been part of this cluster: a primary may be running as before.
+    NeverActive,
+    /// Its previous life had to fence at this moment of the same boot.
+    FenceAt(Moment),
+    /// It took part before, and nothing is known of a deadline: after a reboot, say.
+    NoDeadline,
+}
+
+/// The agent's whole memory.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// When this process started.
+    pub started: Moment,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Since when.
+    pub phase_since: Moment,
+    /// Why it stopped, when it did.
+    pub stopped: Option<String>,
+    /// The judgement of every target.
+    pub health: BTreeMap<Target, Health>,
+    /// The other agent.
+    pub peer: Contact,
+    /// The witness.
+    pub witness: Contact,
+    /// The lease.
+    pub lease: LeaseView,
+    /// Voters that answered lately.
+    pub reached: Vec<Member>,
+    /// The newest cluster record seen.
+    pub record: Option<ClusterRecord>,
+    /// By when an own primary without a lease must be fenced; set at start and when it turns up.
+    pub fence_by: Option<Moment>,
+    /// The running plan.
+    pub run: Option<PlanRun>,
+    /// The last plan that ended, for status.
+    pub last_run: Option<PlanRun>,
+    /// The number of the next plan.
+    pub next_plan: u64,
+    /// No new attempt of the same thing before this.
+    pub not_before: Option<Moment>,
+    /// The primary's site for which this site's files (and DNS, when active) are right.
+    pub converged: Option<SiteName>,
+    /// The journal cannot be written.
+    pub journal_broken: Option<String>,
+    /// The last automatic failover in the record, and when this process first saw it.
+    pub failover_seen: Option<(Timestamp, Moment)>,
+    /// Since when each trip rule's condition has held.
+    pub trip_since: BTreeMap<String, Moment>,
+    /// An operator's wish that passed its guards: move the primary although nothing tripped.
+    pub wanted: Option<String>,
+    /// A step of the running plan that the lease machine is carrying out.
+    pub lease_step: Option<LeaseStep>,
+    /// A restart in place was tried since the own node last worked.
+    pub restart_tried: bool,
+    /// The facts as of the last event.
+    pub facts: Option<Facts>,
+    /// The diagnoses as of the last event, most severe first.
+    pub diagnoses: Vec<Diagnosis>,
+    /// Why nothing is done about them, in words.
+    pub refusals: Vec<String>,
+    /// The diagnoses that people were told of, so that each is told once.
+    pub told: Vec<Diagnosis>,
+    /// The lease came, or is to come, because the other site released it to this one.
+    pub handed_over: bool,
+    /// The plan of a previous life that had not ended.
+    pub unfinished: Option<PlanId>,
+    /// That plan was to take the active role.
+    pub was_taking_over: bool,
+    /// When the record was last refreshed with the primary's WAL position.
+    pub record_refreshed: Moment,
+}
+
+impl State {
+    /// The memory of an agent that starts at `now`.
+    #[must_use]
+    pub fn new(policy: &Policy, resumed: &Resumed, inherited: Inherited, now: Moment) -> Self {
+        let fence_by = match inherited {
+            Inherited::NeverActive => None,
+            Inherited::FenceAt(deadline) => Some(deadline),
+            // Long enough for one round of asking, short enough to matter (S10).
+            Inherited::NoDeadline => Some(now + policy.request_timeout * 2),
+        };
+        Self {
+            started: now,
+            phase: if resumed.stopped.is_some() {
+                Phase::Stopped
+            } else {
+                Phase::Watching
+            },
+            phase_since: now,
+            stopped: resumed.stopped.clone(),
+            health: BTreeMap::new(),
+            peer: Contact::default(),
+            witness: Contact::default(),
+            lease: LeaseView::Unknown,
+            reached: Vec::new(),
+            record: resumed.record.clone(),
+            fence_by,
+            run: None,
+            last_run: None,
+            next_plan: resumed.next_plan,
+            not_before: None,
+            converged: None,
+            journal_broken: None,
+            failover_seen: None,
+            trip_since: BTreeMap::new(),
+            wanted: None,
+            lease_step: None,
+            restart_tried: false,
+            facts: None,
+            diagnoses: Vec::new(),
+            refusals: Vec::new(),
+            told: Vec::new(),
+            handed_over: false,
+            unfinished: resumed.unfinished.clone(),
+            was_taking_over: resumed.was_taking_over,
+            record_refreshed: now,
+        }
+    }
+
+    /// The epoch held, if any.
+    #[must_use]
+    pub fn held_epoch(&self) -> Option<Epoch> {
+        match self.lease {
+            LeaseView::Held { epoch, .. } => Some(epoch),
+            LeaseView::Unknown | LeaseView::Other { .. } | LeaseView::Free { .. } => None,
+        }
+    }
+
+    /// The highest epoch known from lease and record.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        let lease = match self.lease {
+            LeaseView::Held { epoch, .. }
+            | LeaseView::Other { epoch, .. }
+            | LeaseView::Free { epoch, .. } => epoch,
+            LeaseView::Unknown => Epoch::NONE,
+        };
+        lease.max(
+            self.record
+                .as_ref()
+                .map_or(Epoch::NONE, |record| record.epoch),
+        )
+    }
+
+    /// The health of a target, if it was ever looked at.
+    #[must_use]
+    pub fn health(&self, target: &Target) -> Option<&Health> {
+        self.health.get(target)
+    }
+
+    /// True while the own node may be taking writes by our will, so that losing the lease must
+    /// fence it. The lease keeper asks this at its deadline (S2, S4).
+    #[must_use]
+    pub fn armed(&self) -> bool {
+        match self.phase {
+            Phase::Active | Phase::GivingUp | Phase::Restarting => true,
+            Phase::TakingOver => self.run.as_ref().is_some_and(PlanRun::promotion_begun),
+            Phase::Watching | Phase::Asking | Phase::Fencing | Phase::Stopped => {
+                self.own_may_write()
+            }
+        }
+    }
+
+    /// The own node was last seen as a primary, or its role is not known.
+    #[must_use]
+    pub fn own_may_write(&self) -> bool {
+        use crate::model::situation::NodeState;
+        self.facts.is_none_or(|facts| match facts.own {
+            NodeState::Standby | NodeState::Dead => false,
+            NodeState::Unknown
+            | NodeState::Primary
+            | NodeState::Busy
+            | NodeState::Starting
+            | NodeState::RefusesUs
+            | NodeState::CannotWrite
+            | NodeState::Hung => true,
+        })
+    }
+}

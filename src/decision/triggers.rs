@@ -1,0 +1,228 @@
+//! State → the most urgent trigger that applies now, and why others do not.
+
+use crate::decision::absorb::News;
+use crate::decision::diagnose::{self, Remedy};
+use crate::decision::guards::{self, Mover};
+use crate::decision::policy::Policy;
+use crate::decision::state::{Phase, State};
+use crate::decision::transitions::{Trigger, transition};
+use crate::model::journal::PlanEnd;
+use crate::model::peer::StepState;
+use crate::model::plan::StepKind;
+use crate::model::situation::{Facts, Identity, NodeState, PeerNode, RecordSays, Standing};
+use crate::model::time::Now;
+
+/// The most urgent trigger that applies and has a row for the present phase.
+#[must_use]
+pub fn find(policy: &Policy, state: &State, news: News, now: Now) -> Option<Trigger> {
+    let facts = state.facts?;
+    Trigger::ALL.into_iter().find(|trigger| {
+        transition(state.phase, *trigger).is_some()
+            && applies(policy, state, &facts, news, now, *trigger)
+    })
+}
+
+fn applies(
+    policy: &Policy,
+    state: &State,
+    facts: &Facts,
+    news: News,
+    now: Now,
+    trigger: Trigger,
+) -> bool {
+    let due = state.not_before.is_none_or(|at| now.moment >= at);
+    match trigger {
+        Trigger::PlanStuck => plan_ended(state, |end| matches!(end, PlanEnd::NeedsHuman { .. })),
+        Trigger::PlanDone => {
+            state.run.as_ref().is_some_and(|run| run.sequence_done())
+                || plan_ended(state, |end| matches!(end, PlanEnd::Completed))
+        }
+        Trigger::PlanUndone => plan_ended(state, |end| matches!(end, PlanEnd::Undone { .. })),
+        Trigger::LeaseLost => lease_lost(state, news),
+        Trigger::LeaseRefused => news.lease_refused,
+        Trigger::FenceCalled => fence_called(state, facts, now, due),
+        Trigger::HeldAsPrimary
+        | Trigger::HeldAsStandby
+        | Trigger::HeldWhileDown
+        | Trigger::HeldInVain => held_as(policy, state, facts, now) == Some(trigger),
+        Trigger::GiveUpCalled => {
+            give_up_wanted(state, facts)
+                && due
+                && !restart_first(policy, state, facts)
+                && guards::against_give_up(policy, state, facts, mover(state), now).is_empty()
+        }
+        Trigger::RestartCalled => {
+            facts.own == NodeState::Dead
+                && facts.standing == Standing::Active
+                && due
+                && (restart_first(policy, state, facts)
+                    || !guards::against_give_up(policy, state, facts, mover(state), now).is_empty())
+        }
+        Trigger::ClaimCalled => due && claim_called(policy, state, facts, now),
+    }
+}
+
+fn mover(state: &State) -> Mover {
+    if state.wanted.is_some() {
+        Mover::Operator
+    } else {
+        Mover::Agent
+    }
+}
+
+fn plan_ended(state: &State, how: fn(&PlanEnd) -> bool) -> bool {
+    state
+        .run
+        .as_ref()
+        .and_then(|run| run.ended())
+        .is_some_and(how)
+}
+
+fn lease_lost(state: &State, news: News) -> bool {
+    if news.lease_lost {
+        return true;
+    }
+    let Some(held) = state.held_epoch() else {
+        // While the release is under way the lease is meant to be gone.
+        let releasing = state.run.as_ref().is_some_and(|run| {
+            run.plan
+                .steps
+                .iter()
+                .zip(&run.steps)
+                .any(|(step, progress)| {
+                    step.kind() == StepKind::HandOver && progress.state == StepState::Running
+                })
+        });
+        return state.phase != Phase::Asking && !releasing;
+    };
+    let sequence = matches!(
+        state.phase,
+        Phase::GivingUp | Phase::TakingOver | Phase::Restarting
+    );
+    sequence && state.run.as_ref().is_some_and(|run| run.plan.epoch != held)
+}
+
+/// S1, S8, S10: a node that may take writes without a lease is fenced; at once when the other
+/// site is known to be the primary, else when the time for getting the lease is over.
+fn fence_called(state: &State, facts: &Facts, now: Now, due: bool) -> bool {
+    let writes = matches!(
+        facts.own,
+        NodeState::Primary | NodeState::CannotWrite | NodeState::Busy | NodeState::RefusesUs
+    );
+    if !writes || state.held_epoch().is_some() || !due {
+        return false;
+    }
+    let called = first_remedy(state) == Some(Remedy::Fence);
+    let overdue =
+        state.fence_by.is_some_and(|at| now.moment >= at) && facts.identity != Identity::Differs;
+    called || overdue
+}
+
+/// What the most severe diagnosis calls for.
+#[must_use]
+pub fn first_remedy(state: &State) -> Option<Remedy> {
+    let first = state.diagnoses.first()?;
+    diagnose::row(*first).map(|row| row.remedy)
+}
+
+/// What a lease that has come is good for.
+fn held_as(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<Trigger> {
+    if !matches!(facts.standing, Standing::Active | Standing::ActiveCutOff) {
+        return None;
+    }
+    if facts.identity == Identity::Differs {
+        return Some(Trigger::HeldInVain);
+    }
+    let alive = matches!(
+        facts.own,
+        NodeState::Primary
+            | NodeState::Busy
+            | NodeState::RefusesUs
+            | NodeState::CannotWrite
+            | NodeState::Hung
+    );
+    if matches!(facts.own, NodeState::Unknown | NodeState::Starting) {
+        let waited = now.moment.since(state.phase_since) > policy.ttl * 2;
+        return (waited && facts.own == NodeState::Unknown).then_some(Trigger::HeldInVain);
+    }
+    Some(match facts.record {
+        RecordSays::Nothing if facts.own == NodeState::Primary => Trigger::HeldAsPrimary,
+        RecordSays::Mine if alive => Trigger::HeldAsPrimary,
+        RecordSays::Mine if facts.own == NodeState::Dead => Trigger::HeldWhileDown,
+        // A promotion of a former life: finish it, whichever way the node turned out.
+        RecordSays::MinePromoting if alive || facts.own == NodeState::Standby => {
+            Trigger::HeldAsStandby
+        }
+        RecordSays::Mine | RecordSays::Theirs if facts.own == NodeState::Standby => {
+            Trigger::HeldAsStandby
+        }
+        RecordSays::Nothing
+        | RecordSays::Mine
+        | RecordSays::MinePromoting
+        | RecordSays::Theirs
+        | RecordSays::TheirsPromoting => Trigger::HeldInVain,
+    })
+}
+
+fn give_up_wanted(state: &State, facts: &Facts) -> bool {
+    facts.standing == Standing::Active
+        && (first_remedy(state) == Some(Remedy::GiveUp) || state.wanted.is_some())
+}
+
+/// A restart in place is allowed a first try before the site is given up.
+fn restart_first(policy: &Policy, state: &State, facts: &Facts) -> bool {
+    !policy.restart_budget.is_zero()
+        && facts.own == NodeState::Dead
+        && !state.restart_tried
+        && state.wanted.is_none()
+}
+
+fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool {
+    if facts.identity == Identity::Differs {
+        return false;
+    }
+    let handed_over = facts.standing == Standing::FreeForMe
+        && facts.record == RecordSays::Theirs
+        && guards::against_own_node(policy, state, facts).is_empty();
+    let left_over = facts.standing == Standing::Inherited
+        && facts.own == NodeState::Standby
+        && (facts.record == RecordSays::Theirs && state.was_taking_over);
+    // Two primaries: nobody acts. With one at the other site, the record is out of date.
+    let peer_writes = facts.peer_node == PeerNode::Primary;
+    let called = match first_remedy(state) {
+        Some(Remedy::Claim) => !peer_writes,
+        Some(Remedy::TakeOver) => {
+            guards::against_take_over(policy, state, facts, Mover::Agent, now).is_empty()
+        }
+        _ => false,
+    };
+    let wanted = state.wanted.is_some()
+        && facts.standing == Standing::Free
+        && facts.record == RecordSays::Theirs
+        && guards::against_take_over(policy, state, facts, Mover::Operator, now).is_empty();
+    handed_over || left_over || called || wanted
+}
+
+/// Why the agent does not act on what it sees, in words; empty when it does or need not.
+#[must_use]
+pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<String> {
+    if state.phase == Phase::Stopped {
+        let why = state.stopped.as_deref().unwrap_or("a plan got stuck");
+        return vec![format!(
+            "stopped: {why}; put it right, then stop and start the agent in order"
+        )];
+    }
+    let guards = match first_remedy(state) {
+        Some(Remedy::GiveUp) if state.phase == Phase::Active => {
+            guards::against_give_up(policy, state, facts, mover(state), now)
+        }
+        Some(Remedy::TakeOver) => {
+            guards::against_take_over(policy, state, facts, mover(state), now)
+        }
+        _ if facts.standing == Standing::FreeForMe => {
+            guards::against_own_node(policy, state, facts)
+        }
+        _ => Vec::new(),
+    };
+    guards.iter().map(ToString::to_string).collect()
+}
