@@ -63,7 +63,7 @@ pub(crate) const LAYERS: [Layer; 6] = [
     Layer {
         name: "surfaces",
         may: &["model", "config", "runtime"],
-        outside: Outside::AllBut(&["tokio_postgres"]),
+        outside: Outside::AllBut(&[]),
         pure: false,
     },
 ];

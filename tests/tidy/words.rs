@@ -143,9 +143,7 @@ pub(crate) fn sleeps(sources: &[Source]) -> Vec<Problem> {
             if !call || method || defined || !(whole || tests.contains(&token.line)) {
                 continue;
             }
-            let above = token.line.saturating_sub(2);
-            let around = text.get(above..token.line).unwrap_or_default();
-            if !around.iter().any(|line| line.contains("// bounded: ")) {
+            if !says_its_bound(&text, token.line) {
                 let what = "a test that sleeps and hopes: wait for a condition with a deadline, \
                             and name the bound in `// bounded: …` beside the sleep";
                 problems.push(Problem::new(&source.path, token.line, what));
@@ -153,6 +151,17 @@ pub(crate) fn sleeps(sources: &[Source]) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// True when the line, or the comment right above it, names what bounds the sleep.
+fn says_its_bound(text: &[&str], line: usize) -> bool {
+    let (above, own) = text.split_at(line.saturating_sub(1).min(text.len()));
+    let comment = above.iter().rev();
+    let comment = comment.take_while(|line| line.trim_start().starts_with("//"));
+    own.first()
+        .into_iter()
+        .chain(comment)
+        .any(|line| line.contains("// bounded: "))
 }
 
 /// Paths that exist on one machine only.
@@ -242,7 +251,7 @@ mod tests {
         let text = concat!(
             "fn a() { std::thread::sleep(b); }\n",
             "fn c() { tokio::time::sleep(d).await; }\n",
-            "// bounded: the loop above gives up after 5 s\nfn e() { sleep(f); }\n",
+            "// bounded: the loop above gives up\n// after 5 s\nfn e() { sleep(f); }\n",
             "fn g() { sleep(h); } // bounded: by the caller's deadline\n",
             "\nfn i() { clock.sleep(j); run(\"sleep 1\"); }\nfn sleep(k: u8) {}\n",
         );
