@@ -1,0 +1,128 @@
+# Every command of the project; `make` alone lists them. Needs GNU make 4.3 and a POSIX shell.
+#
+# Nothing is checked only by CI: `.ci/run` runs the stages named in CHECKS, and so does
+# `make check`.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+CARGO ?= cargo
+# Extra flags for every cargo call; CI sets --locked.
+CARGOFLAGS ?=
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+AGENT := $(TARGET_DIR)/release/agent
+
+# Where `make install` puts things. DESTDIR is for those who build packages.
+DESTDIR ?=
+PREFIX ?= /usr/local
+BINDIR ?= $(PREFIX)/bin
+DATADIR ?= $(PREFIX)/share
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+SYSCONFDIR ?= /etc
+
+# What a change must pass, in the order in which a mistake shows soonest.
+CHECKS := fmt-check lint doc test
+
+##@ First
+
+.PHONY: help
+help: ## List the commands
+	@awk 'BEGIN { FS = ":.*## "; print "make <command>, with the variables in brackets where they apply" } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: ## Install the Debian packages that are missing (asks sudo when not root)
+	@CARGO='$(CARGO)' packaging/setup
+
+.PHONY: demo
+demo: setup build ## Set up, build, and show a failover between two real sites [ARGS]
+	$(AGENT) demo $(ARGS)
+
+.PHONY: test
+test: setup ## Set up and pass every test
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  set -- nextest run; \
+	else \
+	  set -- test --lib --bins --tests; \
+	fi; \
+	echo "$(CARGO) $$* $(CARGOFLAGS)"; \
+	$(CARGO) "$$@" $(CARGOFLAGS)
+	$(CARGO) test --doc $(CARGOFLAGS)
+
+##@ While changing things
+
+.PHONY: check
+check: setup $(CHECKS) ## Exactly what CI runs: format, lints, documentation, tests
+
+.PHONY: checks-list
+checks-list: # for .ci/run
+	@echo $(CHECKS)
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt
+
+.PHONY: fmt-check
+fmt-check: ## Say what is not formatted
+	$(CARGO) fmt --check
+
+.PHONY: lint
+lint: ## Run clippy on everything; a warning is an error
+	$(CARGO) clippy --all-targets $(CARGOFLAGS) -- -D warnings
+
+.PHONY: doc
+doc: ## Build the documentation; a broken link is an error
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps --document-private-items $(CARGOFLAGS)
+
+.PHONY: bless
+bless: ## Rewrite the expected outputs in tests/golden, to be read in review [T=test target]
+	BLESS=1 $(CARGO) test $(if $(T),--test $(T),--tests) --no-fail-fast $(CARGOFLAGS)
+	@git --no-pager diff --stat -- tests/golden
+
+.PHONY: sim
+sim: ## Simulate whole clusters, seeded [SEED, RUNS]
+	$(if $(RUNS),SIM_RUNS='$(RUNS)') $(if $(SEED),SIM_SEED='$(SEED)') \
+	  $(CARGO) test --release --test simulation $(CARGOFLAGS) -- --nocapture
+
+.PHONY: bench
+bench: ## Measure [ARGS]
+	$(CARGO) bench $(CARGOFLAGS) $(if $(ARGS),-- $(ARGS))
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	$(CARGO) clean
+
+##@ Installing
+
+.PHONY: build
+build: ## Build the release binary
+	$(CARGO) build --release --locked
+
+# Only when there is none: `sudo make install` after `make build` must not need root's own cargo.
+$(AGENT):
+	$(CARGO) build --release --locked
+
+.PHONY: install
+install: $(AGENT) ## Install what `make build` built, units, man page, completions [PREFIX, DESTDIR]
+	install -D -m 0755 $(AGENT) '$(DESTDIR)$(BINDIR)/agent'
+	install -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(DATADIR)/man/man1' \
+	  '$(DESTDIR)$(DATADIR)/bash-completion/completions' \
+	  '$(DESTDIR)$(DATADIR)/zsh/site-functions' '$(DESTDIR)$(DATADIR)/fish/vendor_completions.d'
+	set -e; for unit in agent agent-witness; do \
+	  sed 's|/usr/bin/agent|$(BINDIR)/agent|g' packaging/systemd/$$unit.service \
+	    >'$(DESTDIR)$(UNITDIR)/'$$unit.service; \
+	done
+	install -D -m 0644 packaging/sysusers.d/agent-witness.conf \
+	  '$(DESTDIR)$(SYSUSERSDIR)/agent-witness.conf'
+	$(AGENT) man >'$(DESTDIR)$(DATADIR)/man/man1/agent.1'
+	$(AGENT) completions bash >'$(DESTDIR)$(DATADIR)/bash-completion/completions/agent'
+	$(AGENT) completions zsh >'$(DESTDIR)$(DATADIR)/zsh/site-functions/_agent'
+	$(AGENT) completions fish >'$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/agent.fish'
+	chmod 0644 '$(DESTDIR)$(UNITDIR)'/agent*.service '$(DESTDIR)$(DATADIR)/man/man1/agent.1' \
+	  '$(DESTDIR)$(DATADIR)/bash-completion/completions/agent' \
+	  '$(DESTDIR)$(DATADIR)/zsh/site-functions/_agent' \
+	  '$(DESTDIR)$(DATADIR)/fish/vendor_completions.d/agent.fish'
+	install -D -m 0644 agent.toml.example '$(DESTDIR)$(SYSCONFDIR)/agent/agent.toml.example'
