@@ -10,7 +10,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use failover_agent::config::{Config, Loaded, MemberRole, Problems, Severity, load, parse};
+use failover_agent::config::{
+    Config, Loaded, MemberRole, Problems, Severity, describe, grants, load, parse,
+};
 use tempfile::TempDir;
 
 #[path = "config/arbitrary.rs"]
@@ -140,6 +142,14 @@ fn other_broken_files_are_explained() {
     }
     let shown = problems_of("empty", MemberRole::Witness);
     golden::check("config/empty-witness.txt", &shown);
+}
+
+#[test]
+fn example_in_words_and_its_grants() {
+    let dir = example_dir();
+    let config = agent(EXAMPLE, dir.path()).unwrap().config;
+    golden::check("config/describe.txt", &describe::describe(&config));
+    golden::check("config/grants.sql", &grants::sql(&config));
 }
 
 /// The example with one line replaced.

@@ -3,9 +3,13 @@
 //! Start reading at `file` (the TOML's shape), then `validate` (what is checked across sections),
 //! `defaults` (every default with its reason) and `secret`. Every mistake of a file is reported at
 //! once, with line and hint: `reader` records a mistake and goes on.
+//!
+//! [`grants`] and [`describe`] turn a `Config` into text for people; they read nothing.
 
 pub mod defaults;
+pub mod describe;
 mod file;
+pub mod grants;
 pub mod keys;
 mod moves;
 mod probes;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use failover_agent::config::{MemberRole, Problem, Severity, parse};
+use failover_agent::config::{MemberRole, Problem, Severity, describe, parse};
 use proptest::prelude::*;
 
 use crate::{EXAMPLE, key_of, no_env};
@@ -55,7 +55,7 @@ proptest! {
 fn answered(text: &str) {
     for role in [MemberRole::Agent, MemberRole::Witness] {
         match parse(text, Path::new("agent.toml"), None, role, &no_env) {
-            Ok(loaded) => drop(loaded),
+            Ok(loaded) => drop(describe::describe(&loaded.config)),
             Err(problems) => {
                 let severe = |problem: &Problem| problem.severity == Severity::Error;
                 assert!(problems.0.iter().any(severe), "{problems}");
