@@ -21,6 +21,8 @@ pub fn boottime() -> Moment {
 pub fn wall() -> crate::model::Timestamp {
     let time = clock_gettime(ClockId::Realtime);
     crate::model::Timestamp(
-        time.tv_sec.saturating_mul(1000).saturating_add(time.tv_nsec / 1_000_000),
+        time.tv_sec
+            .saturating_mul(1000)
+            .saturating_add(time.tv_nsec / 1_000_000),
     )
 }

@@ -5,4 +5,9 @@
 //! ([`error::EffectError`]). Nothing here decides anything.
 
 pub mod clock;
+mod deadline;
 pub mod error;
+pub mod exec;
+pub mod postgres;
+pub mod probes;
+pub mod tls;

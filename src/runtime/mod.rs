@@ -1,1 +1,4 @@
 //! placeholder
+
+pub mod scheduler;
+pub mod tasks;

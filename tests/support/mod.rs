@@ -1,0 +1,43 @@
+//! What integration tests share: real servers, and waiting for a condition with a deadline.
+//!
+//! Every test file takes what it needs, so each of them leaves some of this unused.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses another part of the support code"
+)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "test support runs servers itself, and fails the test when it cannot"
+)]
+
+use std::time::{Duration, Instant};
+
+pub mod postgres;
+
+/// Between two looks of [`wait_until`].
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// Waits until `condition` holds; fails the test, naming `what`, after `within`.
+pub async fn wait_until<F>(what: &str, within: Duration, mut condition: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let deadline = Instant::now() + within;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// As [`wait_until`], for tests without an async runtime.
+pub fn wait_until_blocking(what: &str, within: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + within;
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
