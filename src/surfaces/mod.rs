@@ -1,1 +1,1 @@
-//! placeholder
+//! WHAT PEOPLE TOUCH: translates only.
