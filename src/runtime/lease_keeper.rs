@@ -124,7 +124,7 @@ impl LeaseKeeper {
         let budget = self.rules.fence_budget;
         spawn_named("deadline fence", async move {
             loop {
-                match node.fence(Duration::ZERO, budget).await {
+                match node.fence(epoch, Duration::ZERO, budget).await {
                     Ok(report) => {
                         tracing::warn!(%epoch, took = ?report.took, "own node fenced");
                         return;

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use super::{Tools, noted};
 use crate::effects::error::EffectError;
+use crate::model::Epoch;
 use crate::model::event::Learned;
 
 pub(super) async fn apply(
     tools: &Tools,
+    epoch: Epoch,
     grace: Duration,
     budget: Duration,
 ) -> Result<Learned, EffectError> {
-    let report = tools.node.fence(grace, budget).await?;
+    let report = tools.node.fence(epoch, grace, budget).await?;
     let how = match (report.was_running, report.forced) {
         (false, _) => "nothing ran",
         (true, false) => "stopped cleanly",

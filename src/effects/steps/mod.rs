@@ -63,10 +63,10 @@ pub struct Attempt<'a> {
 pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectError> {
     match (attempt.step, attempt.undo) {
         (Step::FenceOwn { grace, budget }, false) => {
-            fence_own::apply(tools, *grace, *budget).await
+            fence_own::apply(tools, attempt.epoch, *grace, *budget).await
         }
-        (Step::FenceOwn { .. }, true) => start_own::apply(tools, attempt.deadline).await,
-        (Step::StartOwn { .. }, false) => start_own::apply(tools, attempt.deadline).await,
+        (Step::FenceOwn { .. }, true) => start_own::apply(tools, attempt.epoch, attempt.deadline).await,
+        (Step::StartOwn { .. }, false) => start_own::apply(tools, attempt.epoch, attempt.deadline).await,
         (Step::CheckCandidate { system_id, timeline, last_lsn, lag_max }, false) => {
             let demand = check_candidate::Demand {
                 system_id: *system_id,
@@ -79,7 +79,7 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
         (Step::Promote { .. }, false) => {
             promote::apply(tools, attempt.epoch, attempt.deadline).await
         }
-        (Step::Promote { .. }, true) => promote::undo(tools, attempt.deadline).await,
+        (Step::Promote { .. }, true) => promote::undo(tools, attempt.epoch, attempt.deadline).await,
         (Step::VerifyWrites { .. }, false) => {
             verify_writes::apply(tools, attempt.epoch, attempt.deadline).await
         }

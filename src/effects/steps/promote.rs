@@ -29,9 +29,13 @@ pub(super) async fn apply(
     })
 }
 
-pub(super) async fn undo(tools: &Tools, deadline: Moment) -> Result<Learned, EffectError> {
+pub(super) async fn undo(
+    tools: &Tools,
+    epoch: Epoch,
+    deadline: Moment,
+) -> Result<Learned, EffectError> {
     let budget = boottime().until(deadline);
-    tools.node.fence(Duration::ZERO, budget).await?;
+    tools.node.fence(epoch, Duration::ZERO, budget).await?;
     tools.node.forget_promotion()?;
     Ok(noted("the half-promoted node is fenced; a person must look at it and start it again"))
 }

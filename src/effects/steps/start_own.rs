@@ -4,12 +4,15 @@ use super::Tools;
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::effects::postgres::report::report;
-use crate::model::Moment;
-use crate::model::Role;
+use crate::model::{Epoch, Moment, Role};
 use crate::model::event::Learned;
 
-pub(super) async fn apply(tools: &Tools, deadline: Moment) -> Result<Learned, EffectError> {
-    tools.node.start_as_primary(boottime().until(deadline)).await?;
+pub(super) async fn apply(
+    tools: &Tools,
+    epoch: Epoch,
+    deadline: Moment,
+) -> Result<Learned, EffectError> {
+    tools.node.start_as_primary(epoch, boottime().until(deadline)).await?;
     let attempted = "read the started node's role";
     let mut connection =
         tools.login.connect(deadline).await.map_err(|error| error.into_effect(attempted))?;
