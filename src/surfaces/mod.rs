@@ -1,1 +1,3 @@
-//! placeholder
+//! WHAT PEOPLE TOUCH. Translates only; never imports `effects`.
+
+pub mod demo;
