@@ -421,12 +421,18 @@ async fn list_zones(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Answer {
     let served = shared.lock();
-    let name = query.iter().find(|(key, _)| key == "name");
-    let found = name.is_none_or(|(_, name)| *name == served.zone.name);
-    let zones: Vec<Value> = found.then(|| served.zone.describe()).into_iter().collect();
+    let value = |wanted: &str| query.iter().find(|(key, _)| key == wanted);
+    let named = value("name").is_none_or(|(_, name)| *name == served.zone.name);
+    // The official clients turn pages until one is empty.
+    let page = value("page").map_or("1", |(_, page)| page.as_str());
+    let zones: Vec<Value> = (named && page == "1")
+        .then(|| served.zone.describe())
+        .into_iter()
+        .collect();
+    let total = usize::from(named);
     let info = json!({
-        "page": 1, "per_page": 20, "count": zones.len(), "total_count": zones.len(),
-        "total_pages": 1,
+        "page": page.parse::<u64>().unwrap_or(1), "per_page": 20, "count": zones.len(),
+        "total_count": total, "total_pages": total,
     });
     listed(&zones, &info)
 }
