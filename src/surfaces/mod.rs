@@ -1,1 +1,4 @@
-//! placeholder
+//! WHAT PEOPLE TOUCH. Translates only; decides nothing.
+
+pub mod api;
+pub mod cli;
