@@ -15,3 +15,4 @@ pub mod postgres;
 pub mod probes;
 pub mod tls;
 pub mod peer;
+pub mod service_manager;

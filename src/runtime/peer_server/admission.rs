@@ -33,6 +33,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses whose refusals were logged. More are only counted.
 const LOGGED_MAX: usize = 256;
 
+/// Longest header that has a meaning here: names are short, seals are 64 characters.
+const HEADER_CHARS_MAX: usize = 256;
+
 /// What the receiving side knows of its cluster.
 #[derive(Debug)]
 pub struct AdmissionSettings<'a> {
@@ -102,6 +105,7 @@ enum SealedKind {
     Misdirected,
     NotYours,
     Tampered,
+    Sealed(Refusal),
 }
 
 /// A request's head, taken apart.
@@ -198,6 +202,8 @@ impl Admission {
         };
         self.note(
             Kind::Sealed(kind),
+        self.note(
+            Kind::Sealed(refusal),
             address,
             Some(from),
             &refusal.to_string(),
@@ -212,6 +218,7 @@ impl Admission {
         let expected = matches!(
             kind,
             Kind::Unsealed | Kind::Sealed(SealedKind::UnknownChallenge)
+            Kind::Unsealed | Kind::Sealed(Refusal::UnknownChallenge)
         );
         if expected || book.logged.len() >= LOGGED_MAX || !book.logged.insert((address, kind)) {
             return;
@@ -241,6 +248,11 @@ impl RefusalCounts {
             }
             Kind::Sealed(SealedKind::Misdirected | SealedKind::NotYours) => &mut self.misdirected,
             Kind::Sealed(SealedKind::Tampered) => &mut self.tampered,
+            Kind::Sealed(Refusal::UnknownChallenge) => &mut self.unknown_challenge,
+            Kind::Sealed(Refusal::Replayed) => &mut self.replayed,
+            Kind::Sealed(Refusal::WrongCluster | Refusal::UnknownMember) => &mut self.wrong_cluster,
+            Kind::Sealed(Refusal::Misdirected | Refusal::NotYours) => &mut self.misdirected,
+            Kind::Sealed(Refusal::Tampered) => &mut self.tampered,
         }
     }
 }
@@ -336,6 +348,10 @@ async fn handle(head: &Head<'_>, parts: &Parts, body: Bytes, next: Next) -> Resp
 
 fn take_apart(headers: &HeaderMap) -> Option<Head<'_>> {
     let text = |name| headers.get(name)?.to_str().ok();
+    let text = |name| {
+        let text = headers.get(name)?.to_str().ok()?;
+        (text.len() <= HEADER_CHARS_MAX).then_some(text)
+    };
     Some(Head {
         cluster: ClusterName::new(text(wire::HEADER_CLUSTER)?),
         from: wire::member_from_text(text(wire::HEADER_FROM)?)?,
