@@ -56,8 +56,6 @@ pub enum PeerCommand {
         to: SiteName,
         /// Only say what would be done.
         dry_run: bool,
-        /// Skips preference checks only (S15).
-        force: bool,
     },
 }
 
@@ -83,7 +81,6 @@ pub enum CommandAnswer {
 }
 
 /// Why a sealed request was refused although its sender knows the secret. It travels as the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {

@@ -93,18 +93,6 @@ enum Kind {
     Unsealed,
     WrongSecret,
     Tls,
-    Sealed(SealedKind),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum SealedKind {
-    UnknownChallenge,
-    Replayed,
-    WrongCluster,
-    UnknownMember,
-    Misdirected,
-    NotYours,
-    Tampered,
     Sealed(Refusal),
 }
 
@@ -191,17 +179,6 @@ impl Admission {
     }
 
     fn note_sealed(&self, refusal: Refusal, address: Option<IpAddr>, from: &Member) {
-        let kind = match refusal {
-            Refusal::UnknownChallenge => SealedKind::UnknownChallenge,
-            Refusal::Replayed => SealedKind::Replayed,
-            Refusal::WrongCluster => SealedKind::WrongCluster,
-            Refusal::UnknownMember => SealedKind::UnknownMember,
-            Refusal::Misdirected => SealedKind::Misdirected,
-            Refusal::NotYours => SealedKind::NotYours,
-            Refusal::Tampered => SealedKind::Tampered,
-        };
-        self.note(
-            Kind::Sealed(kind),
         self.note(
             Kind::Sealed(refusal),
             address,
@@ -217,7 +194,6 @@ impl Admission {
         // is worth a line in the log.
         let expected = matches!(
             kind,
-            Kind::Unsealed | Kind::Sealed(SealedKind::UnknownChallenge)
             Kind::Unsealed | Kind::Sealed(Refusal::UnknownChallenge)
         );
         if expected || book.logged.len() >= LOGGED_MAX || !book.logged.insert((address, kind)) {
@@ -241,13 +217,6 @@ impl RefusalCounts {
             Kind::Unsealed => &mut self.unsealed,
             Kind::WrongSecret => &mut self.wrong_secret,
             Kind::Tls => &mut self.tls,
-            Kind::Sealed(SealedKind::UnknownChallenge) => &mut self.unknown_challenge,
-            Kind::Sealed(SealedKind::Replayed) => &mut self.replayed,
-            Kind::Sealed(SealedKind::WrongCluster | SealedKind::UnknownMember) => {
-                &mut self.wrong_cluster
-            }
-            Kind::Sealed(SealedKind::Misdirected | SealedKind::NotYours) => &mut self.misdirected,
-            Kind::Sealed(SealedKind::Tampered) => &mut self.tampered,
             Kind::Sealed(Refusal::UnknownChallenge) => &mut self.unknown_challenge,
             Kind::Sealed(Refusal::Replayed) => &mut self.replayed,
             Kind::Sealed(Refusal::WrongCluster | Refusal::UnknownMember) => &mut self.wrong_cluster,
@@ -347,7 +316,6 @@ async fn handle(head: &Head<'_>, parts: &Parts, body: Bytes, next: Next) -> Resp
 }
 
 fn take_apart(headers: &HeaderMap) -> Option<Head<'_>> {
-    let text = |name| headers.get(name)?.to_str().ok();
     let text = |name| {
         let text = headers.get(name)?.to_str().ok()?;
         (text.len() <= HEADER_CHARS_MAX).then_some(text)
