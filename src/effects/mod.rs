@@ -16,3 +16,4 @@ pub mod probes;
 pub mod tls;
 pub mod peer;
 pub mod service_manager;
+pub mod steps;
