@@ -3,7 +3,10 @@
 //!
 //! Start reading at [`process`] (what belongs to an instance) and [`client`] (a session). Nothing
 //! here decides whether a node *should* be fenced or promoted.
+//! Start reading at [`process`] (what belongs to an instance), then [`fence`] (S3),
+//! then [`control`].
 
+pub mod control;
 pub mod fence;
 pub mod canary;
 pub mod client;
@@ -12,4 +15,6 @@ pub mod process;
 pub mod promote;
 pub mod report;
 pub mod verify;
+mod installation;
+pub mod start;
 pub mod watch;
