@@ -16,6 +16,7 @@
 
 use std::time::{Duration, Instant};
 
+pub mod cluster;
 pub mod postgres;
 
 /// Between two looks of [`wait_until`].
