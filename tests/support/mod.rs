@@ -16,6 +16,7 @@
 
 use std::time::{Duration, Instant};
 
+pub mod agent_role;
 pub mod postgres;
 
 /// Between two looks of [`wait_until`].
