@@ -17,6 +17,8 @@
 use std::time::{Duration, Instant};
 
 pub mod agent_role;
+pub mod database;
+pub mod endpoint;
 pub mod postgres;
 
 /// Between two looks of [`wait_until`].
