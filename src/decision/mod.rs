@@ -20,3 +20,5 @@ pub mod situate;
 pub mod state;
 pub mod transitions;
 pub mod triggers;
+
+pub mod lease;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::plan::Plan;
 use crate::model::lease::{ClusterIdentity, LeaseRequest};
 use crate::model::{Member, SiteName};
 
@@ -53,8 +54,8 @@ pub enum PeerCommand {
     Failover {
         /// Where to.
         to: SiteName,
-        /// Skips preference checks only (S15).
-        force: bool,
+        /// Only say what would be done.
+        dry_run: bool,
     },
 }
 
@@ -67,6 +68,11 @@ pub enum CommandAnswer {
         /// What was begun.
         text: String,
     },
+    /// A dry run: the exact plans, by site, in order.
+    WouldDo {
+        /// Site and plan.
+        plans: Vec<(SiteName, Plan)>,
+    },
     /// It will not be done.
     Refused {
         /// Why, and what would help.
@@ -75,7 +81,7 @@ pub enum CommandAnswer {
 }
 
 /// Why a sealed request was refused although its sender knows the secret. It travels as the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The challenge is not one of mine, or too old: use the one that comes with this answer.
