@@ -229,6 +229,7 @@ impl Agent {
                     &self.policy.me,
                     epoch,
                     &telling,
+                    clock::wall(),
                 )),
                 Action::Answer { id, answer } => self.answer(id, answer),
             }

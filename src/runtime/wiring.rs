@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::config::settings::{Control, Database, ProbeTiming, Site};
 use crate::decision::policy::Policy;
-use crate::effects::dns;
+use crate::effects::{dns, notify};
 use crate::effects::error::EffectError;
 use crate::effects::peer::tls;
 use crate::effects::postgres::canary::HeartbeatTable;
@@ -65,7 +65,7 @@ pub async fn start(
     let (report, reported) = watch::channel(report);
     let (armed, armed_seen) = watch::channel(true);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
-    let outbox = Outbox::start(&config.notifiers, &config.state_dir, stop)?;
+    let outbox = start_outbox(config, stop)?;
 
     let service = AgentService {
         voter: voter.clone(),
@@ -102,6 +102,7 @@ pub async fn start(
     watch_process(own, &node, &scheduler, &events, stop);
 
     let tools = Tools {
+        cluster: config.cluster.clone(),
         site: own.name.clone(),
         node,
         login,
@@ -226,6 +227,17 @@ fn watch_process(
     });
 }
 
+fn start_outbox(config: &Config, stop: &CancellationToken) -> Result<Outbox, EffectError> {
+    let notifiers = config
+        .notifiers
+        .iter()
+        .map(|settings| Ok((settings.name.clone(), notify::notifier_of(settings)?)))
+        .collect::<Result<Vec<_>, EffectError>>()?;
+    let (outbox, courier) = Outbox::open(&config.state_dir, notifiers);
+    spawn_named("outbox", courier.run(stop.clone()));
+    Ok(outbox)
+}
+
 fn dns_tools(config: &Config) -> Result<Vec<DnsRecordTool>, EffectError> {
     config
         .dns
@@ -245,6 +257,7 @@ fn dns_tools(config: &Config) -> Result<Vec<DnsRecordTool>, EffectError> {
 #[must_use]
 pub fn counters(parts: &Parts) -> Vec<Counter> {
     let refusals = parts.admission.refusals();
+    let alerts = parts.outbox.counts();
     let mut counters: Vec<(String, u64)> = [
         ("refused_requests_unsealed", refusals.unsealed),
         ("refused_requests_wrong_secret", refusals.wrong_secret),
@@ -253,7 +266,9 @@ pub fn counters(parts: &Parts) -> Vec<Counter> {
         ("refused_requests_wrong_cluster", refusals.wrong_cluster),
         ("refused_requests_misdirected", refusals.misdirected),
         ("refused_requests_tls", refusals.tls),
-        ("alerts_dropped", parts.outbox.dropped()),
+        ("alerts_dropped", alerts.dropped),
+        ("alerts_expired", alerts.expired),
+        ("alerts_refused", alerts.refused),
     ]
     .into_iter()
     .map(|(name, count)| (name.to_owned(), count))
