@@ -69,6 +69,11 @@ impl VoterHost {
         }
     }
 
+    /// Whether the voter has lost its memory and gives no votes yet.
+    pub async fn abstains(&self) -> bool {
+        self.inner.voter.lock().await.abstains()
+    }
+
     /// Waits until somebody releases the lease to this site.
     pub async fn released_here(&self) {
         self.inner.released_here.notified().await;
@@ -79,10 +84,11 @@ impl Inner {
     async fn handle(&self, identity: &ClusterIdentity, request: &LeaseRequest) -> LeaseReply {
         let mut voter = self.voter.lock().await;
         let answer = voter.handle(identity, request, boottime());
-        let reply = match answer.store {
-            Some(vote) if !self.stored(vote).await => voter.not_durable(boottime()),
-            _ => answer.reply,
+        let durable = match answer.store {
+            Some(vote) => self.stored(vote).await,
+            None => true,
         };
+        let reply = if durable { answer.reply } else { voter.not_durable(boottime()) };
         let for_us = matches!(request, LeaseRequest::Release { to: Some(to), .. }
             if Some(to) == self.site.as_ref());
         if for_us && reply.verdict == Verdict::Ok {

@@ -1,0 +1,3 @@
+//! The commands of `agent`.
+
+pub mod socket;
