@@ -1,7 +1,6 @@
 //! THE MACHINE: tasks, time and order. Contains no policy: what to do comes from `decision`.
 //!
 //! Start reading at `agent` (the loop), then `wiring`, `executor`, `lease_keeper` and `journal`.
-//! THE MACHINE: tasks, time, order. Contains no policy: what to do is decided in `decision`.
 
 pub mod agent;
 pub mod alerts;

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::config::settings::{Control, Database, ProbeTiming, Site};
+use crate::config::settings::{Database, ProbeTiming, Site};
 use crate::decision::policy::Policy;
 use crate::effects::{dns, notify};
 use crate::effects::error::EffectError;
@@ -15,9 +15,7 @@ use crate::effects::peer::tls;
 use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
 use crate::effects::postgres::control::NodeControl;
-use crate::effects::probes::outlet::outlet;
 use crate::effects::probes::postgres::{CanaryWriter, FreshProbe, PersistentProbe};
-use crate::effects::probes::process::ProcessProbe;
 use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
 use crate::effects::steps::{DnsRecordTool, Tools};
@@ -99,7 +97,10 @@ pub async fn start(
     let canary =
         CanaryWriter { table: table.clone(), site: own.name.clone(), epoch: epoch_seen };
     let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
-    watch_process(own, &node, &scheduler, &events, stop);
+    // Its death is seen at once, where it runs on this host.
+    if let Some(instance) = node.instance() {
+        drop(scheduler.watch_process(instance.clone(), &events, stop));
+    }
 
     let tools = Tools {
         cluster: config.cluster.clone(),
@@ -197,34 +198,6 @@ pub fn database_probes(
         ),
         (Box::new(FreshProbe::new(target(Channel::Fresh), login.clone())), slower),
     ]
-}
-
-/// Watches the own postmaster, where it runs on this host: its death is seen at once.
-fn watch_process(
-    own: &Site,
-    node: &NodeControl,
-    scheduler: &Scheduler,
-    events: &mpsc::Sender<Event>,
-    stop: &CancellationToken,
-) {
-    let Some(instance) = node.instance() else {
-        debug_assert!(matches!(own.node.control, Control::Commands(_)));
-        return;
-    };
-    let urgent = [Channel::Persistent, Channel::Fresh]
-        .into_iter()
-        .filter_map(|channel| scheduler.waker(&Target::OwnDatabase(channel)))
-        .collect();
-    let (outlet, delivery) = outlet(events.clone());
-    let probe = ProcessProbe::new(instance.clone(), outlet, urgent);
-    let stop = stop.clone();
-    spawn_named("own postmaster", async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = delivery.run() => {}
-            () = probe.run() => {}
-        }
-    });
 }
 
 fn start_outbox(config: &Config, stop: &CancellationToken) -> Result<Outbox, EffectError> {
