@@ -11,6 +11,7 @@ pub mod deeds;
 pub mod diagnose;
 pub mod guards;
 pub mod health;
+pub mod lease;
 pub mod plan;
 pub mod policy;
 pub mod progress;
@@ -20,5 +21,3 @@ pub mod situate;
 pub mod state;
 pub mod transitions;
 pub mod triggers;
-
-pub mod lease;

@@ -222,13 +222,14 @@ impl Agent {
                 Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
                     self.parts.executor.run(*order);
                 }
-                Action::Run(order) => self.refuse_step(*order).await,
+                Action::Run(order) => self.refuse_step(*order),
                 Action::Abandon(plan) => self.parts.executor.abandon(&plan),
                 Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
                     &self.cluster,
                     &self.policy.me,
                     epoch,
                     &telling,
+                    clock::wall(),
                 )),
                 Action::Answer { id, answer } => self.answer(id, answer),
             }
@@ -237,7 +238,7 @@ impl Agent {
     }
 
     /// S11: what could not be journalled does not happen.
-    async fn refuse_step(&self, order: crate::decision::decide::Order) {
+    fn refuse_step(&self, order: crate::decision::decide::Order) {
         let failure = Failure {
             kind: FailureKind::Retryable,
             what: "the journal cannot be written, so the step was not begun".to_owned(),
@@ -296,16 +297,14 @@ impl Agent {
             return;
         };
         let (_, wish, back) = self.awaiting.swap_remove(index);
-        match answer {
-            Answer::PassedOn { to } => {
-                let members = self.parts.members.clone();
-                spawn_named("pass a command on", async move {
-                    back.send(pass_on(&members, to, wish).await).ok();
-                });
-            }
+        let Answer::PassedOn { to } = answer else {
             // Whoever asked may have gone away.
-            answer => drop(back.send(answer)),
-        }
+            return drop(back.send(answer));
+        };
+        let members = self.parts.members.clone();
+        spawn_named("pass a command on", async move {
+            back.send(pass_on(&members, to, wish).await).ok();
+        });
     }
 
     fn publish(&mut self, state: State) {

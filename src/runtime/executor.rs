@@ -9,12 +9,13 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::decision::decide::Order;
-use crate::effects::clock::boottime;
+use crate::effects::clock::{self, boottime};
 use crate::effects::error::EffectError;
 use crate::effects::steps::{self, Attempt, Tools};
 use crate::model::PlanId;
 use crate::model::event::{Event, Learned, StepFinished};
 use crate::model::plan::Step;
+use crate::runtime::alerts;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::tasks::spawn_named;
 
@@ -71,7 +72,9 @@ impl Executor {
 
 async fn attempt(tools: &Tools, outbox: &Outbox, order: &Order) -> Result<Learned, EffectError> {
     if let Step::Notify { summary } = &order.what {
-        outbox.push(crate::runtime::alerts::from_step(order, summary));
+        let (cluster, site) = (&tools.cluster, &tools.site);
+        let at = clock::wall();
+        outbox.push(alerts::from_step(cluster, site, order.epoch, &order.plan, summary, at));
         return Ok(Learned { note: "put into the outbox".to_owned(), node: None });
     }
     let attempt = Attempt {

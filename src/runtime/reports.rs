@@ -72,12 +72,8 @@ fn sightings(policy: &Policy, state: &State, now: Now) -> Vec<Sighting> {
             let target = Target::PeerDatabase(channel);
             let (at, seen) = state.health(&target)?.last()?;
             let lately = now.moment.since(*at) <= situate::thresholds(policy, &target).stale_after;
-            match seen {
-                Seen::Database(seen) if lately => {
-                    Some(Sighting { site: policy.peer.clone(), target, seen: seen.clone() })
-                }
-                _ => None,
-            }
+            let Seen::Database(seen) = seen else { return None };
+            lately.then(|| Sighting { site: policy.peer.clone(), target, seen: seen.clone() })
         })
         .collect()
 }

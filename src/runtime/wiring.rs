@@ -7,17 +7,15 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::config::settings::{Control, Database, ProbeTiming, Site};
+use crate::config::settings::{Database, ProbeTiming, Site};
 use crate::decision::policy::Policy;
-use crate::effects::dns;
+use crate::effects::{dns, notify};
 use crate::effects::error::EffectError;
 use crate::effects::peer::tls;
 use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
 use crate::effects::postgres::control::NodeControl;
-use crate::effects::probes::outlet::outlet;
 use crate::effects::probes::postgres::{CanaryWriter, FreshProbe, PersistentProbe};
-use crate::effects::probes::process::ProcessProbe;
 use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
 use crate::effects::steps::{DnsRecordTool, Tools};
@@ -65,7 +63,7 @@ pub async fn start(
     let (report, reported) = watch::channel(report);
     let (armed, armed_seen) = watch::channel(true);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
-    let outbox = Outbox::start(&config.notifiers, &config.state_dir, stop)?;
+    let outbox = start_outbox(config, stop)?;
 
     let service = AgentService {
         voter: voter.clone(),
@@ -99,9 +97,13 @@ pub async fn start(
     let canary =
         CanaryWriter { table: table.clone(), site: own.name.clone(), epoch: epoch_seen };
     let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
-    watch_process(own, &node, &scheduler, &events, stop);
+    // Its death is seen at once, where it runs on this host.
+    if let Some(instance) = node.instance() {
+        drop(scheduler.watch_process(instance.clone(), &events, stop));
+    }
 
     let tools = Tools {
+        cluster: config.cluster.clone(),
         site: own.name.clone(),
         node,
         login,
@@ -198,32 +200,15 @@ pub fn database_probes(
     ]
 }
 
-/// Watches the own postmaster, where it runs on this host: its death is seen at once.
-fn watch_process(
-    own: &Site,
-    node: &NodeControl,
-    scheduler: &Scheduler,
-    events: &mpsc::Sender<Event>,
-    stop: &CancellationToken,
-) {
-    let Some(instance) = node.instance() else {
-        debug_assert!(matches!(own.node.control, Control::Commands(_)));
-        return;
-    };
-    let urgent = [Channel::Persistent, Channel::Fresh]
-        .into_iter()
-        .filter_map(|channel| scheduler.waker(&Target::OwnDatabase(channel)))
-        .collect();
-    let (outlet, delivery) = outlet(events.clone());
-    let probe = ProcessProbe::new(instance.clone(), outlet, urgent);
-    let stop = stop.clone();
-    spawn_named("own postmaster", async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = delivery.run() => {}
-            () = probe.run() => {}
-        }
-    });
+fn start_outbox(config: &Config, stop: &CancellationToken) -> Result<Outbox, EffectError> {
+    let notifiers = config
+        .notifiers
+        .iter()
+        .map(|settings| Ok((settings.name.clone(), notify::notifier_of(settings)?)))
+        .collect::<Result<Vec<_>, EffectError>>()?;
+    let (outbox, courier) = Outbox::open(&config.state_dir, notifiers);
+    spawn_named("outbox", courier.run(stop.clone()));
+    Ok(outbox)
 }
 
 fn dns_tools(config: &Config) -> Result<Vec<DnsRecordTool>, EffectError> {
@@ -245,6 +230,7 @@ fn dns_tools(config: &Config) -> Result<Vec<DnsRecordTool>, EffectError> {
 #[must_use]
 pub fn counters(parts: &Parts) -> Vec<Counter> {
     let refusals = parts.admission.refusals();
+    let alerts = parts.outbox.counts();
     let mut counters: Vec<(String, u64)> = [
         ("refused_requests_unsealed", refusals.unsealed),
         ("refused_requests_wrong_secret", refusals.wrong_secret),
@@ -253,7 +239,9 @@ pub fn counters(parts: &Parts) -> Vec<Counter> {
         ("refused_requests_wrong_cluster", refusals.wrong_cluster),
         ("refused_requests_misdirected", refusals.misdirected),
         ("refused_requests_tls", refusals.tls),
-        ("alerts_dropped", parts.outbox.dropped()),
+        ("alerts_dropped", alerts.dropped),
+        ("alerts_expired", alerts.expired),
+        ("alerts_refused", alerts.refused),
     ]
     .into_iter()
     .map(|(name, count)| (name.to_owned(), count))

@@ -16,6 +16,10 @@
 
 use std::time::{Duration, Instant};
 
+pub mod cluster;
+pub mod agent_role;
+pub mod database;
+pub mod endpoint;
 pub mod postgres;
 
 /// Between two looks of [`wait_until`].

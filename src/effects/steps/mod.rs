@@ -22,11 +22,13 @@ use crate::effects::postgres::client::Login;
 use crate::effects::postgres::control::NodeControl;
 use crate::model::event::Learned;
 use crate::model::plan::Step;
-use crate::model::{Epoch, Moment, SiteName};
+use crate::model::{ClusterName, Epoch, Moment, SiteName};
 
 /// What steps work with: one agent's own node, files and records.
 #[derive(Debug)]
 pub struct Tools {
+    /// The cluster.
+    pub cluster: ClusterName,
     /// This site.
     pub site: SiteName,
     /// The own node's processes.
