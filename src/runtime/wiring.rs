@@ -9,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::config::settings::{Database, ProbeTiming, Site};
 use crate::decision::policy::Policy;
-use crate::effects::{dns, notify};
 use crate::effects::error::EffectError;
 use crate::effects::peer::tls;
 use crate::effects::postgres::canary::HeartbeatTable;
@@ -19,6 +18,7 @@ use crate::effects::probes::postgres::{CanaryWriter, FreshProbe, PersistentProbe
 use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
 use crate::effects::steps::{DnsRecordTool, Tools};
+use crate::effects::{dns, notify};
 use crate::model::Epoch;
 use crate::model::event::Event;
 use crate::model::observation::{Channel, Target};
@@ -94,8 +94,11 @@ pub async fn start(
     }
     .start(stop);
 
-    let canary =
-        CanaryWriter { table: table.clone(), site: own.name.clone(), epoch: epoch_seen };
+    let canary = CanaryWriter {
+        table: table.clone(),
+        site: own.name.clone(),
+        epoch: epoch_seen,
+    };
     let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
     // Its death is seen at once, where it runs on this host.
     if let Some(instance) = node.instance() {
@@ -113,7 +116,17 @@ pub async fn start(
         state_dir: config.state_dir.clone(),
     };
     let executor = Executor::new(tools, outbox.clone(), events);
-    Ok(Parts { executor, scheduler, outbox, lease, armed, epoch, report, members, admission })
+    Ok(Parts {
+        executor,
+        scheduler,
+        outbox,
+        lease,
+        armed,
+        epoch,
+        report,
+        members,
+        admission,
+    })
 }
 
 /// Serves the members' link.
@@ -126,7 +139,9 @@ pub async fn listen(
     service: Arc<dyn PeerService>,
     stop: &CancellationToken,
 ) -> Result<Arc<Admission>, StartError> {
-    let address = own.listen.map_or_else(|| own.address.clone(), |listen| listen.to_string());
+    let address = own
+        .listen
+        .map_or_else(|| own.address.clone(), |listen| listen.to_string());
     serve_members(config, address, service, stop).await
 }
 
@@ -146,10 +161,19 @@ pub async fn serve_members(
     let admission = Admission::new(AdmissionSettings {
         cluster: config.cluster.clone(),
         own: config.member(),
-        members: config.members().into_iter().map(|(member, _)| member).collect(),
+        members: config
+            .members()
+            .into_iter()
+            .map(|(member, _)| member)
+            .collect(),
         secret: &config.peer.secret,
     });
-    let tls = config.peer.tls.as_ref().map(tls::server_config).transpose()?;
+    let tls = config
+        .peer
+        .tls
+        .as_ref()
+        .map(tls::server_config)
+        .transpose()?;
     let router = router(Arc::clone(&admission), service);
     let serving = serve(listener, router, tls, Arc::clone(&admission), stop.clone());
     spawn_named("members' link", serving);
@@ -168,7 +192,12 @@ fn start_probes(
         database_probes(&config.database, login, Target::OwnDatabase, Some(canary));
     if let Some(peer) = config.peer_site() {
         let login = Login::new(&peer.node, &config.database, resolver)?;
-        running.extend(database_probes(&config.database, &login, Target::PeerDatabase, None));
+        running.extend(database_probes(
+            &config.database,
+            &login,
+            Target::PeerDatabase,
+            None,
+        ));
     }
     for settings in &config.probes {
         let ours = config
@@ -179,7 +208,12 @@ fn start_probes(
             running.push((probes::build(settings, resolver)?, settings.timing));
         }
     }
-    Ok(Scheduler::start(running, Jitter::Seeded(rand::random()), events, stop))
+    Ok(Scheduler::start(
+        running,
+        Jitter::Seeded(rand::random()),
+        events,
+        stop,
+    ))
 }
 
 /// The two probes of one node: on a kept connection, and on a fresh one, less often.
@@ -190,13 +224,23 @@ pub fn database_probes(
     target: fn(Channel) -> Target,
     canary: Option<CanaryWriter>,
 ) -> Vec<(Box<dyn Probe>, ProbeTiming)> {
-    let slower = ProbeTiming { interval: database.fresh_interval, ..database.timing };
+    let slower = ProbeTiming {
+        interval: database.fresh_interval,
+        ..database.timing
+    };
     vec![
         (
-            Box::new(PersistentProbe::new(target(Channel::Persistent), login.clone(), canary)),
+            Box::new(PersistentProbe::new(
+                target(Channel::Persistent),
+                login.clone(),
+                canary,
+            )),
             database.timing,
         ),
-        (Box::new(FreshProbe::new(target(Channel::Fresh), login.clone())), slower),
+        (
+            Box::new(FreshProbe::new(target(Channel::Fresh), login.clone())),
+            slower,
+        ),
     ]
 }
 
@@ -247,7 +291,10 @@ pub fn counters(parts: &Parts) -> Vec<Counter> {
     .map(|(name, count)| (name.to_owned(), count))
     .collect();
     counters.extend(
-        parts.scheduler.missed().map(|(target, missed)| (format!("late looks at {target}"), missed)),
+        parts
+            .scheduler
+            .missed()
+            .map(|(target, missed)| (format!("late looks at {target}"), missed)),
     );
     counters
         .into_iter()
