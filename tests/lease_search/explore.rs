@@ -66,7 +66,7 @@ struct Trace {
     before: Option<Rc<Self>>,
 }
 
-type Node = (Rc<World>, Option<Rc<Self>>);
+type Node = (Rc<World>, Option<Rc<Trace>>);
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,7 +158,7 @@ fn count(world: &World, machines: &Machines, found: &mut Found) {
     found.moved += usize::from(by(0) && by(1));
 }
 
-fn acts_of(mut trace: Option<Rc<Self>>) -> Vec<Act> {
+fn acts_of(mut trace: Option<Rc<Trace>>) -> Vec<Act> {
     let mut acts = Vec::new();
     while let Some(step) = trace {
         acts.push(step.act);
