@@ -74,7 +74,7 @@ async fn steady_link_costs_one_connection_and_one_round_trip() {
         dry_run: true,
     };
     let answer = send_command(&client, &command).await.unwrap();
-    let text = "a asks for a, force true".to_owned();
+    let text = "a asks for a, dry run true".to_owned();
     assert_eq!(answer, CommandAnswer::Accepted { text });
     assert_eq!(wire.state.lock().unwrap().connections, 1);
     // Only the very first request had no challenge yet.

@@ -34,6 +34,7 @@ where
     let deadline = Instant::now() + within;
     while !condition().await {
         assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        // bounded: the assertion above fails after `within`
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -43,6 +44,7 @@ pub fn wait_until_blocking(what: &str, within: Duration, mut condition: impl FnM
     let deadline = Instant::now() + within;
     while !condition() {
         assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        // bounded: the assertion above fails after `within`
         std::thread::sleep(LOOK_EVERY);
     }
 }

@@ -455,6 +455,7 @@ fn kill_all(data_dir: &Path) {
                 .stderr(Stdio::null())
                 .status(),
         );
+        // bounded: 2000 rounds of 2 ms
         std::thread::sleep(Duration::from_millis(2));
     }
     eprintln!("processes of {} are still there", data_dir.display());
