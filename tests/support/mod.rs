@@ -22,6 +22,8 @@ pub mod cluster;
 pub mod database;
 pub mod endpoint;
 pub mod postgres;
+pub mod processes;
+pub mod programs;
 
 /// Between two looks of [`wait_until`].
 const LOOK_EVERY: Duration = Duration::from_millis(10);
