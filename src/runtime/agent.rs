@@ -33,7 +33,7 @@ use crate::runtime::peer_server::Admission;
 use crate::runtime::scheduler::{Pace, Scheduler};
 use crate::runtime::status::{self, Counter, Snapshot};
 use crate::runtime::tasks::spawn_named;
-use crate::runtime::vote_file::VoteFileError;
+use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
 use crate::runtime::wishes::Wishes;
 use crate::runtime::{alerts, inherited, journal_log, reports, wiring};
 
@@ -89,8 +89,14 @@ pub async fn start(
     for warning in warnings {
         tracing::warn!(reason = %warning, "journal");
     }
-    let resumed = resume(&lines);
-    let inherited = inherited::read(&config.state_dir, resumed.ran_before);
+    let mut resumed = resume(&lines);
+    let vote = VoteFile::new(&config.state_dir, config.cluster.clone());
+    if let LoadedVote::Vote(vote) = vote.load().map_err(StartError::Vote)? {
+        // Until the voters answer, the own one knows best what the cluster was.
+        resumed.was_member = vote.promised > Epoch::NONE;
+        resumed.record = vote.record.or(resumed.record);
+    }
+    let inherited = inherited::read(&config.state_dir, resumed.was_member);
     let state = State::new(&policy, &resumed, inherited, clock::boottime());
     let mut opening = vec![JournalEntry::AgentStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -224,29 +230,41 @@ impl Agent {
             tracing::info!(from = %before, phase = %verdict.state.phase, %epoch, "phase changed");
         }
         let mut durable = true;
+        let mut entries = Vec::new();
         for action in verdict.actions {
-            match action {
-                Action::Journal(entry) => durable &= self.write(&[entry]),
-                Action::Lease(command) => {
-                    // The keeper takes commands as long as this agent lives.
-                    self.parts.lease.send(command).await.ok();
-                }
-                Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
-                    self.parts.executor.run(*order);
-                }
-                Action::Run(order) => self.refuse_step(*order),
-                Action::Abandon(plan) => self.parts.executor.abandon(&plan),
-                Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
-                    &self.cluster,
-                    &self.policy.me,
-                    epoch,
-                    &telling,
-                    clock::wall(),
-                )),
-                Action::Answer { id, answer } => self.wishes.answer(id, answer),
+            if let Action::Journal(entry) = action {
+                entries.push(entry);
+                continue;
             }
+            // One flush for all that was said since the last act.
+            durable &= self.write(&std::mem::take(&mut entries));
+            self.perform(action, durable, epoch).await;
         }
+        self.write(&entries);
         self.publish(verdict.state);
+    }
+
+    async fn perform(&mut self, action: Action, durable: bool, epoch: Epoch) {
+        match action {
+            Action::Journal(entry) => {
+                self.write(&[entry]);
+            }
+            // The keeper takes commands as long as this agent lives.
+            Action::Lease(command) => drop(self.parts.lease.send(command).await),
+            Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
+                self.parts.executor.run(*order);
+            }
+            Action::Run(order) => self.refuse_step(*order),
+            Action::Abandon(plan) => self.parts.executor.abandon(&plan),
+            Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
+                &self.cluster,
+                &self.policy.me,
+                epoch,
+                &telling,
+                clock::wall(),
+            )),
+            Action::Answer { id, answer } => self.wishes.answer(id, answer),
+        }
     }
 
     /// S11: what could not be journalled does not happen.
@@ -272,6 +290,9 @@ impl Agent {
 
     /// Appends to the journal; says whether it is durable.
     fn write(&mut self, entries: &[JournalEntry]) -> bool {
+        if entries.is_empty() {
+            return true;
+        }
         for entry in entries {
             journal_log::log(entry);
         }
