@@ -13,12 +13,12 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
-use failover_agent::effects::systemd::SystemdNotify;
+use failover_agent::effects::systemd::Systemd;
 
 /// Says everything once. Run by itself it shows that outside systemd nothing is needed.
 #[test]
 fn everything_can_be_said_without_systemd() {
-    let systemd = SystemdNotify::detect();
+    let systemd = Systemd::detect();
     let under_systemd = std::env::var("NOTIFY_SOCKET").is_ok();
     let expected = under_systemd.then(|| Duration::from_millis(1500));
     assert_eq!(systemd.watchdog_interval(), expected);
