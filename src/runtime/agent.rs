@@ -16,15 +16,14 @@ use crate::decision::resume::resume;
 use crate::decision::state::{Phase, State};
 use crate::effects::clock;
 use crate::effects::error::EffectError;
-use crate::effects::peer::wire::{CommandAnswer, PeerCommand};
-use crate::model::event::{Answer, Command, Event, StepFinished, Wish};
+use crate::model::Epoch;
+use crate::model::event::{Event, StepFinished};
 use crate::model::journal::JournalEntry;
 use crate::model::lease::LeaseCommand;
 use crate::model::outcome::{Failure, FailureKind};
 use crate::model::peer::PeerReport;
 use crate::model::plan::StepKind;
 use crate::model::time::Now;
-use crate::model::{Epoch, Member};
 use crate::runtime::executor::Executor;
 use crate::runtime::handle::{AgentHandle, Request};
 use crate::runtime::journal::{Journal, JournalError};
@@ -34,8 +33,9 @@ use crate::runtime::peer_server::Admission;
 use crate::runtime::scheduler::{Pace, Scheduler};
 use crate::runtime::status::{self, Counter, Snapshot};
 use crate::runtime::tasks::spawn_named;
-use crate::runtime::vote_file::VoteFileError;
-use crate::runtime::{alerts, inherited, reports, wiring};
+use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
+use crate::runtime::wishes::Wishes;
+use crate::runtime::{alerts, inherited, journal_log, reports, wiring};
 
 /// Events that wait for the loop at most; the loop takes microseconds for each.
 pub const EVENTS_MAX: usize = 1024;
@@ -89,36 +89,53 @@ pub async fn start(
     for warning in warnings {
         tracing::warn!(reason = %warning, "journal");
     }
-    let resumed = resume(&lines);
-    let inherited = inherited::read(&config.state_dir, resumed.ran_before);
+    let mut resumed = resume(&lines);
+    let vote = VoteFile::new(&config.state_dir, config.cluster.clone());
+    if let LoadedVote::Vote(vote) = vote.load().map_err(StartError::Vote)? {
+        // Until the voters answer, the own one knows best what the cluster was.
+        resumed.was_member = vote.promised > Epoch::NONE;
+        resumed.record = vote.record.or(resumed.record);
+    }
+    let inherited = inherited::read(&config.state_dir, resumed.was_member);
     let state = State::new(&policy, &resumed, inherited, clock::boottime());
     let mut opening = vec![JournalEntry::AgentStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }];
     opening.extend(resumed.unfinished.iter().map(|plan| JournalEntry::Remark {
-        text: format!("plan {plan} of a former life was not finished; what is left is derived anew"),
+        text: format!(
+            "plan {plan} of a former life was not finished; what is left is derived anew"
+        ),
     }));
     journal.append(&opening).map_err(StartError::Journal)?;
 
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
-    let now = Now { moment: clock::boottime(), wall: clock::wall() };
+    let now = Now {
+        moment: clock::boottime(),
+        wall: clock::wall(),
+    };
     let first = status::snapshot(&config.cluster, &policy, &state, Vec::new(), now);
     let (snapshot, status) = watch::channel(Arc::new(first));
     let handle = AgentHandle { status, requests };
     let report = reports::own_report(&policy, &state, now);
-    let parts =
-        wiring::start(&config, &policy, events.clone(), handle.clone(), report, &stop).await?;
+    let parts = wiring::start(
+        &config,
+        &policy,
+        events.clone(),
+        handle.clone(),
+        report,
+        &stop,
+    )
+    .await?;
 
     let agent = Agent {
         cluster: config.cluster.clone(),
         state: Some(state),
         journal,
-        parts,
         events,
         snapshot,
-        next_command: 0,
-        awaiting: Vec::new(),
+        wishes: Wishes::new(parts.members.clone()),
+        parts,
         journal_broken_at: None,
         policy,
     };
@@ -158,8 +175,7 @@ struct Agent {
     parts: Parts,
     events: mpsc::Sender<Event>,
     snapshot: watch::Sender<Arc<Snapshot>>,
-    next_command: u64,
-    awaiting: Vec<(u64, Wish, tokio::sync::oneshot::Sender<Answer>)>,
+    wishes: Wishes,
     journal_broken_at: Option<crate::model::Moment>,
 }
 
@@ -177,26 +193,24 @@ impl Agent {
                 biased;
                 () = stop.cancelled() => break,
                 Some(event) = received.recv() => event,
-                Some(request) = asked.recv() => self.command(request),
+                Some(request) = asked.recv() => self.wishes.take(request),
                 () = tokio::time::sleep(wait) => Event::Tick,
             };
             self.mend_journal().await;
-            let Some(verdict) = self.decide(&event) else { break };
+            let Some(verdict) = self.decide(&event) else {
+                break;
+            };
             wake_at = verdict.wake_at;
             self.act(verdict).await;
         }
         self.write(&[JournalEntry::AgentStopped]);
     }
 
-    fn command(&mut self, request: Request) -> Event {
-        self.next_command += 1;
-        let id = self.next_command;
-        self.awaiting.push((id, request.wish.clone(), request.answer));
-        Event::Command(Command { id, wish: request.wish })
-    }
-
     fn decide(&mut self, event: &Event) -> Option<Verdict> {
-        let now = Now { moment: clock::boottime(), wall: clock::wall() };
+        let now = Now {
+            moment: clock::boottime(),
+            wall: clock::wall(),
+        };
         let state = self.state.take()?;
         Some(decide(&self.policy, state, event, now))
     }
@@ -204,37 +218,53 @@ impl Agent {
     /// Carries out a verdict in its order: what is journalled is durable before what follows.
     async fn act(&mut self, verdict: Verdict) {
         // First of all: from here on a lost lease must fence (S2).
-        self.parts.armed.send_if_modified(|armed| replace(armed, verdict.state.armed()));
+        self.parts
+            .armed
+            .send_if_modified(|armed| replace(armed, verdict.state.armed()));
         let epoch = verdict.state.epoch();
-        self.parts.epoch.send_if_modified(|known| replace(known, epoch));
+        self.parts
+            .epoch
+            .send_if_modified(|known| replace(known, epoch));
         let before = self.snapshot.borrow().phase.clone();
         if before != verdict.state.phase.to_string() {
             tracing::info!(from = %before, phase = %verdict.state.phase, %epoch, "phase changed");
         }
         let mut durable = true;
+        let mut entries = Vec::new();
         for action in verdict.actions {
-            match action {
-                Action::Journal(entry) => durable &= self.write(&[entry]),
-                Action::Lease(command) => {
-                    // The keeper takes commands as long as this agent lives.
-                    self.parts.lease.send(command).await.ok();
-                }
-                Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
-                    self.parts.executor.run(*order);
-                }
-                Action::Run(order) => self.refuse_step(*order),
-                Action::Abandon(plan) => self.parts.executor.abandon(&plan),
-                Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
-                    &self.cluster,
-                    &self.policy.me,
-                    epoch,
-                    &telling,
-                    clock::wall(),
-                )),
-                Action::Answer { id, answer } => self.answer(id, answer),
+            if let Action::Journal(entry) = action {
+                entries.push(entry);
+                continue;
             }
+            // One flush for all that was said since the last act.
+            durable &= self.write(&std::mem::take(&mut entries));
+            self.perform(action, durable, epoch).await;
         }
+        self.write(&entries);
         self.publish(verdict.state);
+    }
+
+    async fn perform(&mut self, action: Action, durable: bool, epoch: Epoch) {
+        match action {
+            Action::Journal(entry) => {
+                self.write(&[entry]);
+            }
+            // The keeper takes commands as long as this agent lives.
+            Action::Lease(command) => drop(self.parts.lease.send(command).await),
+            Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
+                self.parts.executor.run(*order);
+            }
+            Action::Run(order) => self.refuse_step(*order),
+            Action::Abandon(plan) => self.parts.executor.abandon(&plan),
+            Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
+                &self.cluster,
+                &self.policy.me,
+                epoch,
+                &telling,
+                clock::wall(),
+            )),
+            Action::Answer { id, answer } => self.wishes.answer(id, answer),
+        }
     }
 
     /// S11: what could not be journalled does not happen.
@@ -260,8 +290,11 @@ impl Agent {
 
     /// Appends to the journal; says whether it is durable.
     fn write(&mut self, entries: &[JournalEntry]) -> bool {
+        if entries.is_empty() {
+            return true;
+        }
         for entry in entries {
-            log(entry);
+            journal_log::log(entry);
         }
         let journal = &mut self.journal;
         // The flush may take long on a bad disk; other tasks must go on meanwhile.
@@ -273,7 +306,9 @@ impl Agent {
                 if first {
                     tracing::error!(%error, "cannot write the journal");
                     self.events
-                        .try_send(Event::JournalBroken { why: error.to_string() })
+                        .try_send(Event::JournalBroken {
+                            why: error.to_string(),
+                        })
                         .unwrap_or_else(|_| tracing::error!("too many events wait"));
                 }
                 false
@@ -292,23 +327,11 @@ impl Agent {
         }
     }
 
-    fn answer(&mut self, id: u64, answer: Answer) {
-        let Some(index) = self.awaiting.iter().position(|(waiting, ..)| *waiting == id) else {
-            return;
-        };
-        let (_, wish, back) = self.awaiting.swap_remove(index);
-        let Answer::PassedOn { to } = answer else {
-            // Whoever asked may have gone away.
-            return drop(back.send(answer));
-        };
-        let members = self.parts.members.clone();
-        spawn_named("pass a command on", async move {
-            back.send(pass_on(&members, to, wish).await).ok();
-        });
-    }
-
     fn publish(&mut self, state: State) {
-        let now = Now { moment: clock::boottime(), wall: clock::wall() };
+        let now = Now {
+            moment: clock::boottime(),
+            wall: clock::wall(),
+        };
         let counters = self.counters();
         let picture = status::snapshot(&self.cluster, &self.policy, &state, counters, now);
         self.snapshot.send_replace(Arc::new(picture));
@@ -320,7 +343,11 @@ impl Agent {
         });
         for (target, health) in &state.health {
             let suspect = health.suspect() || urgent(&state);
-            let pace = if suspect { Pace::Suspect } else { Pace::Settled };
+            let pace = if suspect {
+                Pace::Suspect
+            } else {
+                Pace::Settled
+            };
             self.parts.scheduler.set_pace(target, pace);
         }
         self.state = Some(state);
@@ -339,7 +366,9 @@ fn urgent(state: &State) -> bool {
     });
     doubtful
         || !matches!(state.phase, Phase::Active | Phase::Watching)
-        || state.facts.is_none_or(|facts| facts.own == NodeState::Unknown)
+        || state
+            .facts
+            .is_none_or(|facts| facts.own == NodeState::Unknown)
 }
 
 fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
@@ -363,41 +392,4 @@ fn says_something_new(known: &PeerReport, new: &PeerReport) -> bool {
         || known.site_tripped != new.site_tripped
         || node(known) != node(new)
         || steps(known) != steps(new)
-}
-
-async fn pass_on(members: &Members, to: crate::model::SiteName, wish: Wish) -> Answer {
-    let Wish::Failover { to: target, dry_run } = wish;
-    let command = PeerCommand::Failover { to: target, dry_run };
-    match members.command(&Member::Site(to.clone()), &command).await {
-        Ok(CommandAnswer::Accepted { .. }) => Answer::PassedOn { to },
-        Ok(CommandAnswer::WouldDo { plans }) => Answer::WouldDo { plans },
-        Ok(CommandAnswer::Refused { text }) => Answer::Refused { reasons: vec![text] },
-        Err(error) => Answer::Refused {
-            reasons: vec![format!("site {to} is active and did not take the command: {error}")],
-        },
-    }
-}
-
-/// Tells the log what the journal is told: a steady system says nothing.
-fn log(entry: &JournalEntry) {
-    match entry {
-        JournalEntry::AgentStarted { version } => tracing::info!(version, "agent started"),
-        JournalEntry::AgentStopped => tracing::info!("agent stopped; the node goes on"),
-        JournalEntry::Planned { plan, .. } => {
-            tracing::warn!(plan_id = %plan.id, epoch = %plan.epoch, reason = %plan.cause, kind = %plan.kind, "planned");
-        }
-        JournalEntry::StepStarted { plan, step, attempt, undo } => {
-            tracing::info!(plan_id = %plan, step, attempt, undo, "step started");
-        }
-        JournalEntry::StepDone { plan, step, undo, took, note } => {
-            tracing::info!(plan_id = %plan, step, undo, elapsed_ms = took.as_millis(), note, "step done");
-        }
-        JournalEntry::StepFailed { plan, step, undo, failure } => {
-            tracing::warn!(plan_id = %plan, step, undo, error = %failure, "step failed");
-        }
-        JournalEntry::PlanEnded { plan, end } => {
-            tracing::warn!(plan_id = %plan, reason = %end, "plan ended");
-        }
-        JournalEntry::Remark { text } => tracing::info!(reason = text, "remark"),
-    }
 }

@@ -32,7 +32,12 @@ impl Executor {
     /// An executor whose steps use `tools` and report to `events`.
     #[must_use]
     pub fn new(tools: Tools, outbox: Outbox, events: mpsc::Sender<Event>) -> Self {
-        Self { tools: Arc::new(tools), outbox, events, running: BTreeMap::new() }
+        Self {
+            tools: Arc::new(tools),
+            outbox,
+            events,
+            running: BTreeMap::new(),
+        }
     }
 
     /// Begins an attempt.
@@ -59,7 +64,10 @@ impl Executor {
             handles.retain(|handle| !handle.is_finished());
             !handles.is_empty()
         });
-        self.running.entry(plan).or_default().push(task.abort_handle());
+        self.running
+            .entry(plan)
+            .or_default()
+            .push(task.abort_handle());
     }
 
     /// Stops waiting for the steps of a plan that was dropped. A fence that has begun goes on.
@@ -74,8 +82,18 @@ async fn attempt(tools: &Tools, outbox: &Outbox, order: &Order) -> Result<Learne
     if let Step::Notify { summary } = &order.what {
         let (cluster, site) = (&tools.cluster, &tools.site);
         let at = clock::wall();
-        outbox.push(alerts::from_step(cluster, site, order.epoch, &order.plan, summary, at));
-        return Ok(Learned { note: "put into the outbox".to_owned(), node: None });
+        outbox.push(alerts::from_step(
+            cluster,
+            site,
+            order.epoch,
+            &order.plan,
+            summary,
+            at,
+        ));
+        return Ok(Learned {
+            note: "put into the outbox".to_owned(),
+            node: None,
+        });
     }
     let attempt = Attempt {
         step: &order.what,

@@ -1,7 +1,6 @@
 //! THE MACHINE: tasks, time and order. Contains no policy: what to do comes from `decision`.
 //!
 //! Start reading at `agent` (the loop), then `wiring`, `executor`, `lease_keeper` and `journal`.
-//! THE MACHINE: tasks, time, order. Contains no policy: what to do is decided in `decision`.
 
 pub mod agent;
 pub mod alerts;
@@ -11,6 +10,7 @@ pub mod handle;
 pub mod http_server;
 pub mod inherited;
 pub mod journal;
+mod journal_log;
 pub mod lease_keeper;
 pub mod members;
 pub mod outbox;
@@ -24,4 +24,5 @@ pub mod tasks;
 pub mod vote_file;
 pub mod voter_host;
 pub mod wiring;
+mod wishes;
 pub mod witness;

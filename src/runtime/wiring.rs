@@ -7,22 +7,21 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::config::settings::{Control, Database, ProbeTiming, Site};
+use crate::config::settings::{Database, ProbeTiming, Site};
 use crate::decision::policy::Policy;
-use crate::effects::{dns, notify};
 use crate::effects::error::EffectError;
 use crate::effects::peer::tls;
 use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
 use crate::effects::postgres::control::NodeControl;
-use crate::effects::probes::outlet::outlet;
 use crate::effects::probes::postgres::{CanaryWriter, FreshProbe, PersistentProbe};
-use crate::effects::probes::process::ProcessProbe;
 use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
 use crate::effects::steps::{DnsRecordTool, Tools};
+use crate::effects::{dns, notify};
 use crate::model::Epoch;
 use crate::model::event::Event;
+use crate::model::lease::LeaseCommand;
 use crate::model::observation::{Channel, Target};
 use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
@@ -75,7 +74,6 @@ pub async fn start(
     };
     let admission = listen(config, own, Arc::new(service), stop).await?;
 
-    let (lease, commands) = mpsc::channel(COMMANDS_MAX);
     let keeper = LeaseKeeper {
         rules,
         site: own.name.clone(),
@@ -87,7 +85,7 @@ pub async fn start(
         armed: armed_seen,
         events: events.clone(),
     };
-    spawn_named("lease keeper", keeper.run(commands, stop.clone()));
+    let lease = start_keeper(keeper, stop);
     Reporter {
         members: members.clone(),
         own: reported,
@@ -96,12 +94,40 @@ pub async fn start(
     }
     .start(stop);
 
-    let canary =
-        CanaryWriter { table: table.clone(), site: own.name.clone(), epoch: epoch_seen };
+    let canary = CanaryWriter {
+        table: table.clone(),
+        site: own.name.clone(),
+        epoch: epoch_seen,
+    };
     let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
-    watch_process(own, &node, &scheduler, &events, stop);
+    // Its death is seen at once, where it runs on this host.
+    if let Some(instance) = node.instance() {
+        drop(scheduler.watch_process(instance.clone(), &events, stop));
+    }
 
-    let tools = Tools {
+    let tools = tools(config, own, node, login, table)?;
+    let executor = Executor::new(tools, outbox.clone(), events);
+    Ok(Parts {
+        executor,
+        scheduler,
+        outbox,
+        lease,
+        armed,
+        epoch,
+        report,
+        members,
+        admission,
+    })
+}
+
+fn tools(
+    config: &Config,
+    own: &Site,
+    node: NodeControl,
+    login: Login,
+    table: HeartbeatTable,
+) -> Result<Tools, EffectError> {
+    Ok(Tools {
         cluster: config.cluster.clone(),
         site: own.name.clone(),
         node,
@@ -110,9 +136,13 @@ pub async fn start(
         app_configs: config.app_configs.clone(),
         dns: dns_tools(config)?,
         state_dir: config.state_dir.clone(),
-    };
-    let executor = Executor::new(tools, outbox.clone(), events);
-    Ok(Parts { executor, scheduler, outbox, lease, armed, epoch, report, members, admission })
+    })
+}
+
+fn start_keeper(keeper: LeaseKeeper, stop: &CancellationToken) -> mpsc::Sender<LeaseCommand> {
+    let (lease, commands) = mpsc::channel(COMMANDS_MAX);
+    spawn_named("lease keeper", keeper.run(commands, stop.clone()));
+    lease
 }
 
 /// Serves the members' link.
@@ -125,7 +155,9 @@ pub async fn listen(
     service: Arc<dyn PeerService>,
     stop: &CancellationToken,
 ) -> Result<Arc<Admission>, StartError> {
-    let address = own.listen.map_or_else(|| own.address.clone(), |listen| listen.to_string());
+    let address = own
+        .listen
+        .map_or_else(|| own.address.clone(), |listen| listen.to_string());
     serve_members(config, address, service, stop).await
 }
 
@@ -145,10 +177,19 @@ pub async fn serve_members(
     let admission = Admission::new(AdmissionSettings {
         cluster: config.cluster.clone(),
         own: config.member(),
-        members: config.members().into_iter().map(|(member, _)| member).collect(),
+        members: config
+            .members()
+            .into_iter()
+            .map(|(member, _)| member)
+            .collect(),
         secret: &config.peer.secret,
     });
-    let tls = config.peer.tls.as_ref().map(tls::server_config).transpose()?;
+    let tls = config
+        .peer
+        .tls
+        .as_ref()
+        .map(tls::server_config)
+        .transpose()?;
     let router = router(Arc::clone(&admission), service);
     let serving = serve(listener, router, tls, Arc::clone(&admission), stop.clone());
     spawn_named("members' link", serving);
@@ -167,7 +208,12 @@ fn start_probes(
         database_probes(&config.database, login, Target::OwnDatabase, Some(canary));
     if let Some(peer) = config.peer_site() {
         let login = Login::new(&peer.node, &config.database, resolver)?;
-        running.extend(database_probes(&config.database, &login, Target::PeerDatabase, None));
+        running.extend(database_probes(
+            &config.database,
+            &login,
+            Target::PeerDatabase,
+            None,
+        ));
     }
     for settings in &config.probes {
         let ours = config
@@ -178,7 +224,12 @@ fn start_probes(
             running.push((probes::build(settings, resolver)?, settings.timing));
         }
     }
-    Ok(Scheduler::start(running, Jitter::Seeded(rand::random()), events, stop))
+    Ok(Scheduler::start(
+        running,
+        Jitter::Seeded(rand::random()),
+        events,
+        stop,
+    ))
 }
 
 /// The two probes of one node: on a kept connection, and on a fresh one, less often.
@@ -189,42 +240,24 @@ pub fn database_probes(
     target: fn(Channel) -> Target,
     canary: Option<CanaryWriter>,
 ) -> Vec<(Box<dyn Probe>, ProbeTiming)> {
-    let slower = ProbeTiming { interval: database.fresh_interval, ..database.timing };
+    let slower = ProbeTiming {
+        interval: database.fresh_interval,
+        ..database.timing
+    };
     vec![
         (
-            Box::new(PersistentProbe::new(target(Channel::Persistent), login.clone(), canary)),
+            Box::new(PersistentProbe::new(
+                target(Channel::Persistent),
+                login.clone(),
+                canary,
+            )),
             database.timing,
         ),
-        (Box::new(FreshProbe::new(target(Channel::Fresh), login.clone())), slower),
+        (
+            Box::new(FreshProbe::new(target(Channel::Fresh), login.clone())),
+            slower,
+        ),
     ]
-}
-
-/// Watches the own postmaster, where it runs on this host: its death is seen at once.
-fn watch_process(
-    own: &Site,
-    node: &NodeControl,
-    scheduler: &Scheduler,
-    events: &mpsc::Sender<Event>,
-    stop: &CancellationToken,
-) {
-    let Some(instance) = node.instance() else {
-        debug_assert!(matches!(own.node.control, Control::Commands(_)));
-        return;
-    };
-    let urgent = [Channel::Persistent, Channel::Fresh]
-        .into_iter()
-        .filter_map(|channel| scheduler.waker(&Target::OwnDatabase(channel)))
-        .collect();
-    let (outlet, delivery) = outlet(events.clone());
-    let probe = ProcessProbe::new(instance.clone(), outlet, urgent);
-    let stop = stop.clone();
-    spawn_named("own postmaster", async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = delivery.run() => {}
-            () = probe.run() => {}
-        }
-    });
 }
 
 fn start_outbox(config: &Config, stop: &CancellationToken) -> Result<Outbox, EffectError> {
@@ -274,7 +307,10 @@ pub fn counters(parts: &Parts) -> Vec<Counter> {
     .map(|(name, count)| (name.to_owned(), count))
     .collect();
     counters.extend(
-        parts.scheduler.missed().map(|(target, missed)| (format!("late looks at {target}"), missed)),
+        parts
+            .scheduler
+            .missed()
+            .map(|(target, missed)| (format!("late looks at {target}"), missed)),
     );
     counters
         .into_iter()

@@ -4,20 +4,23 @@ use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::rc::Rc;
 
-use failover_agent::decision::lease::Input;
+use failover_agent::decision::lease::{BrokenRule, Input, Mode};
 use failover_agent::model::lease::LeaseView;
 
-use crate::machines::Machines;
-use crate::world::{Broken, Budget, Late, Link, Violation, World};
+use crate::machines::{Disk, Machines};
+use crate::world::{Budget, Late, Link, Violation, World};
 
 /// What to search.
 pub(crate) struct Search {
     /// Real time of each instant, in milliseconds.
     pub(crate) instants: Vec<u64>,
-    pub(crate) broken: Broken,
+    pub(crate) broken: Option<BrokenRule>,
+    /// What has happened when the search begins, within or before the first instant.
+    pub(crate) prefix: Vec<Act>,
     pub(crate) budget: Budget,
     /// Start as on the very first day, with nothing on any disk.
     pub(crate) fresh: bool,
+    pub(crate) mode: Mode,
 }
 
 /// What a search found.
@@ -44,6 +47,7 @@ pub(crate) enum Act {
     DelayRequest(usize),
     DelayReply(usize),
     Duplicate(usize),
+    DiskRefuses(usize),
     ArriveLate(usize),
     Acquire(usize),
     Release(usize),
@@ -59,15 +63,24 @@ pub(crate) enum Act {
 /// How a world came about.
 struct Trace {
     act: Act,
-    before: Option<Rc<Trace>>,
+    before: Option<Rc<Self>>,
 }
 
-type Node = (World, Option<Rc<Trace>>);
+type Node = (Rc<World>, Option<Rc<Trace>>);
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { states, held, epochs, moved, .. } = self;
-        write!(f, "{states} states, {held} with a holder, {moved} after a move, ")?;
+        let Self {
+            states,
+            held,
+            epochs,
+            moved,
+            ..
+        } = self;
+        write!(
+            f,
+            "{states} states, {held} with a holder, {moved} after a move, "
+        )?;
         write!(f, "up to {epochs} epochs held")?;
         if let Some((violation, acts)) = &self.violation {
             write!(f, "; {violation:?} after {acts:?}")?;
@@ -78,10 +91,14 @@ impl fmt::Display for Found {
 
 impl Search {
     pub(crate) fn run(&self) -> Found {
-        let mut machines = Machines::new(self.broken);
-        let start = World::start(&mut machines, self.budget, self.fresh);
+        let mut machines = Machines::new(self.broken, self.mode);
+        let mut start = World::start(&mut machines, Budget::UNBOUNDED, self.fresh);
+        for act in &self.prefix {
+            perform(&mut start, &mut machines, *act).expect("the prefix breaks nothing");
+        }
+        start.budget = self.budget;
         let mut found = Found::default();
-        let mut level: Vec<Node> = vec![(start, None)];
+        let mut level: Vec<Node> = vec![(Rc::new(start), None)];
         for (index, _) in self.instants.iter().enumerate() {
             let next = self.instants.get(index + 1).copied();
             match explore_instant(&mut machines, level, next, &mut found) {
@@ -102,25 +119,29 @@ fn explore_instant(
     next: Option<u64>,
     found: &mut Found,
 ) -> Option<Vec<Node>> {
-    let mut seen: HashSet<World> = level.iter().map(|(world, _)| world.clone()).collect();
-    let mut seen_later: HashSet<World> = HashSet::new();
+    let mut seen: HashSet<Rc<World>> = level.iter().map(|(world, _)| Rc::clone(world)).collect();
+    let mut seen_later: HashSet<Rc<World>> = HashSet::new();
     let mut todo: VecDeque<Node> = level.into();
     let mut later = Vec::new();
     while let Some((world, trace)) = todo.pop_front() {
         count(&world, machines, found);
         for act in acts(&world, machines, next) {
-            let mut after = world.clone();
+            let mut after = World::clone(&world);
             let done = perform(&mut after, machines, act).and_then(|()| after.check());
-            let trace = Some(Rc::new(Trace { act, before: trace.clone() }));
+            let trace = Some(Rc::new(Trace {
+                act,
+                before: trace.clone(),
+            }));
             if let Err(violation) = done {
                 found.violation = Some((violation, acts_of(trace)));
                 return None;
             }
+            let after = Rc::new(after);
             if after.real_ms == world.real_ms {
-                if seen.insert(after.clone()) {
+                if seen.insert(Rc::clone(&after)) {
                     todo.push_back((after, trace));
                 }
-            } else if seen_later.insert(after.clone()) {
+            } else if seen_later.insert(Rc::clone(&after)) {
                 later.push((after, trace));
             }
         }
@@ -191,8 +212,13 @@ fn acts(world: &World, machines: &Machines, next: Option<u64>) -> Vec<Act> {
 }
 
 fn queue_acts(world: &World, index: usize, acts: &mut Vec<Act>) {
-    let Some(first) = world.agents[index].queue.first() else { return };
+    let Some(first) = world.agents[index].queue.first() else {
+        return;
+    };
     acts.push(Act::Exchange(index));
+    if world.budget.disk_errors > 0 {
+        acts.push(Act::DiskRefuses(index));
+    }
     // An agent talks to its own voter within one process.
     if first.to == index {
         return;
@@ -244,7 +270,9 @@ fn fault_acts(world: &World, index: usize, acts: &mut Vec<Act>) {
         for (link, state) in agent.links.iter().enumerate() {
             let others = [Link::Up, Link::Down, Link::OneWay].into_iter();
             acts.extend(
-                others.filter(|other| other != state).map(|to| Act::SetLink(index, link, to)),
+                others
+                    .filter(|other| other != state)
+                    .map(|to| Act::SetLink(index, link, to)),
             );
         }
     }
@@ -262,9 +290,10 @@ fn perform(world: &mut World, machines: &mut Machines, act: Act) -> Result<(), V
         | Act::LoseReply(_)
         | Act::DelayRequest(_)
         | Act::DelayReply(_)
-        | Act::Duplicate(_) => transmit(world, machines, act),
+        | Act::Duplicate(_)
+        | Act::DiskRefuses(_) => transmit(world, machines, act),
         Act::ArriveLate(index) => match world.late.remove(index) {
-            Late::Request(request) => world.deliver(machines, request).map(|_| ()),
+            Late::Request(request) => world.deliver(machines, request, Disk::Works).map(|_| ()),
             Late::Reply { to, input } => {
                 let input = (*machines.inputs.value(input)).clone();
                 world.feed(machines, to, input)
@@ -313,7 +342,9 @@ fn command(world: &mut World, machines: &mut Machines, act: Act) -> Result<(), V
             world.release(machines, index)
         }
         Act::Keep(index) => {
-            let LeaseView::Held { epoch, .. } = world.view(machines, index) else { return Ok(()) };
+            let LeaseView::Held { epoch, .. } = world.view(machines, index) else {
+                return Ok(());
+            };
             world.budget.keeps -= 1;
             world.keep(machines, index, epoch)
         }
@@ -328,11 +359,13 @@ fn transmit(world: &mut World, machines: &mut Machines, act: Act) -> Result<(), 
     | Act::LoseReply(index)
     | Act::DelayRequest(index)
     | Act::DelayReply(index)
-    | Act::Duplicate(index)) = act
+    | Act::Duplicate(index)
+    | Act::DiskRefuses(index)) = act
     else {
         unreachable!("{act:?} is no message")
     };
     let request = world.agents[index].queue.remove(0);
+    let mut disk = Disk::Works;
     match act {
         Act::LoseRequest(_) => {
             world.budget.losses -= 1;
@@ -349,10 +382,14 @@ fn transmit(world: &mut World, machines: &mut Machines, act: Act) -> Result<(), 
         }
         Act::LoseReply(_) => world.budget.losses -= 1,
         Act::DelayReply(_) => world.budget.lates -= 1,
+        Act::DiskRefuses(_) => {
+            world.budget.disk_errors -= 1;
+            disk = Disk::Refuses;
+        }
         _ => {}
     }
     let one_way = world.link(index, request.to) == Link::OneWay;
-    match world.deliver(machines, request)? {
+    match world.deliver(machines, request, disk)? {
         Some(reply) if act == Act::DelayReply(index) => {
             world.late_reply(machines, index, reply);
             Ok(())

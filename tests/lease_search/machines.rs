@@ -25,7 +25,10 @@ pub(crate) struct Table<T> {
 
 impl<T: Hash + Eq> Table<T> {
     fn new() -> Self {
-        Self { numbers: HashMap::new(), values: Vec::new() }
+        Self {
+            numbers: HashMap::new(),
+            values: Vec::new(),
+        }
     }
 
     pub(crate) fn number(&mut self, value: T) -> u32 {
@@ -57,6 +60,13 @@ pub(crate) struct VoterStep {
     pub(crate) store: Option<StoredVote>,
 }
 
+/// Whether a voter's disk takes what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Disk {
+    Works,
+    Refuses,
+}
+
 pub(crate) struct Machines {
     pub(crate) voters: Table<Voter>,
     pub(crate) contenders: Table<Contender>,
@@ -65,13 +75,18 @@ pub(crate) struct Machines {
     pub(crate) inputs: Table<Input>,
     wake_at: HashMap<u32, Moment>,
     contender_steps: HashMap<(u32, u32, u64), Rc<ContenderStep>>,
-    voter_steps: HashMap<(u32, u32, u64), Rc<VoterStep>>,
+    voter_steps: HashMap<(u32, u32, u64, Disk), Rc<VoterStep>>,
     broken: Option<BrokenRule>,
+    pub(crate) mode: Mode,
 }
 
 /// The voters in order: both sites' agents, then the witness.
 pub(crate) fn members() -> [Member; 3] {
-    [Member::Site(site(0)), Member::Site(site(1)), Member::Witness]
+    [
+        Member::Site(site(0)),
+        Member::Site(site(1)),
+        Member::Witness,
+    ]
 }
 
 pub(crate) fn site(index: usize) -> SiteName {
@@ -89,7 +104,7 @@ pub(crate) fn fast_clock(real_ms: u64) -> Moment {
 }
 
 impl Machines {
-    pub(crate) fn new(broken: Option<BrokenRule>) -> Self {
+    pub(crate) fn new(broken: Option<BrokenRule>, mode: Mode) -> Self {
         Self {
             voters: Table::new(),
             contenders: Table::new(),
@@ -100,20 +115,24 @@ impl Machines {
             contender_steps: HashMap::new(),
             voter_steps: HashMap::new(),
             broken,
+            mode,
         }
     }
 
     /// The rules as this member knows them. Periods are a little shorter than the search's
     /// instants are apart, so that each instant brings one look or renewal.
     pub(crate) fn rules(&self, me: usize) -> LeaseRules {
-        let voters = members().to_vec();
+        let members = members();
+        let me_member = members[me].clone();
+        let mut voters = members.to_vec();
+        voters.truncate(if self.mode == Mode::Pair { 2 } else { 3 });
         LeaseRules {
             ttl: TTL,
             renew_every: Duration::from_millis(985),
             request_timeout: Duration::from_millis(995),
             fence_budget: FENCE_BUDGET,
-            mode: Mode::Quorum,
-            me: voters[me].clone(),
+            mode: self.mode,
+            me: me_member,
             identity: LeaseRules::identity_of(ClusterName::new("search"), &voters),
             voters,
             broken: self.broken,
@@ -147,25 +166,41 @@ impl Machines {
         let input = (*self.inputs.value(key.1)).clone();
         let output = machine.handle(input, slow_clock(real_ms));
         let next = self.contenders.number(machine);
-        self.wake_at.insert(next, output.wake_at.expect("a contender always has something to do"));
+        self.wake_at.insert(
+            next,
+            output
+                .wake_at
+                .expect("a contender always has something to do"),
+        );
         let step = Rc::new(ContenderStep { next, output });
         self.contender_steps.insert(key, Rc::clone(&step));
         step
     }
 
-    pub(crate) fn ask(&mut self, voter: u32, request: u32, real_ms: u64) -> Rc<VoterStep> {
-        let key = (voter, request, real_ms);
+    pub(crate) fn ask(
+        &mut self,
+        voter: u32,
+        request: u32,
+        disk: Disk,
+        real_ms: u64,
+    ) -> Rc<VoterStep> {
+        let key = (voter, request, real_ms, disk);
         if let Some(step) = self.voter_steps.get(&key) {
             return Rc::clone(step);
         }
         let mut machine = (*self.voters.value(voter)).clone();
-        let identity = self.rules(2).identity;
+        let identity = self.rules(0).identity;
         let request = self.requests.value(request);
-        let answer = machine.handle(&identity, &request, fast_clock(real_ms));
+        let now = fast_clock(real_ms);
+        let answer = machine.handle(&identity, &request, now);
+        let (reply, store) = match (disk, answer.store) {
+            (Disk::Refuses, Some(_)) => (machine.not_durable(now), None),
+            (_, store) => (answer.reply, store),
+        };
         // The reply has left: the way back is closed. A read makes the machine forget it.
-        machine.handle(&identity, &LeaseRequest::Read, fast_clock(real_ms));
+        machine.handle(&identity, &LeaseRequest::Read, now);
         let next = self.voters.number(machine);
-        let step = Rc::new(VoterStep { next, reply: answer.reply, store: answer.store });
+        let step = Rc::new(VoterStep { next, reply, store });
         self.voter_steps.insert(key, Rc::clone(&step));
         step
     }

@@ -3,13 +3,13 @@
 
 use std::rc::Rc;
 
-use failover_agent::decision::lease::{BrokenRule, Input};
+use failover_agent::decision::lease::{Input, Mode};
 use failover_agent::model::lease::{
     ClusterRecord, LeaseChange, LeaseCommand, LeaseReply, LeaseRequest, LeaseView, StoredVote,
 };
 use failover_agent::model::{Epoch, Lsn, Moment, SystemId, Timeline};
 
-use crate::machines::{FENCE_BUDGET, Machines, fast_clock, members, site, slow_clock};
+use crate::machines::{Disk, FENCE_BUDGET, Machines, fast_clock, members, site, slow_clock};
 
 /// How much may still happen. Everything that can go wrong is counted, so the search ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -34,8 +34,28 @@ pub(crate) struct Budget {
     pub(crate) disks_lost: u8,
     /// Changes of a link between up, down and replies lost.
     pub(crate) link_changes: u8,
+    /// Writes that a voter's disk refuses.
+    pub(crate) disk_errors: u8,
     /// Agents that stop dead, and go on later.
     pub(crate) freezes: u8,
+}
+
+impl Budget {
+    /// For what has happened before the search begins.
+    pub(crate) const UNBOUNDED: Self = Self {
+        acquires: [99; 2],
+        releases: 99,
+        keeps: 99,
+        losses: 99,
+        lates: 99,
+        duplicates: 99,
+        agent_restarts: 99,
+        witness_restarts: 99,
+        disks_lost: 99,
+        link_changes: 99,
+        disk_errors: 99,
+        freezes: 99,
+    };
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,7 +81,10 @@ pub(crate) struct Request {
 pub(crate) enum Late {
     Request(Request),
     /// Number of the input in the machines' table, and whose it is.
-    Reply { to: usize, input: u32 },
+    Reply {
+        to: usize,
+        input: u32,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -87,6 +110,8 @@ pub(crate) struct World {
     pub(crate) late: Vec<Late>,
     /// Which incarnation of which site held each epoch.
     pub(crate) holders: Vec<(Epoch, usize, u8)>,
+    /// Which incarnation asked other hosts for each epoch.
+    pub(crate) asked: Vec<(Epoch, usize, u8)>,
     /// The newest record that a majority was said to keep.
     pub(crate) kept: Option<(Epoch, u64)>,
 }
@@ -98,6 +123,9 @@ pub(crate) enum Violation {
     TwoWriters,
     /// An epoch was held by two sites, or by one site before and after a restart.
     EpochHeldTwice(Epoch),
+    /// An agent held an epoch for which it had asked before it was restarted: whatever it sent
+    /// then and is still on its way, a release above all, would now be taken for its own.
+    EpochAskedTwice(Epoch),
     /// A voter granted an epoch to the site that had released it.
     ReleasedEpochCameBack(Epoch),
     /// A voter's epoch went down.
@@ -131,8 +159,18 @@ impl World {
             writable_until: None,
             queue: Vec::new(),
         });
-        let (late, holders, kept) = (Vec::new(), Vec::new(), None);
-        Self { real_ms: 0, budget, voters, disks, agents, late, holders, kept }
+        let (late, holders, asked) = (Vec::new(), Vec::new(), Vec::new());
+        Self {
+            real_ms: 0,
+            budget,
+            voters,
+            disks,
+            agents,
+            late,
+            holders,
+            asked,
+            kept: None,
+        }
     }
 
     pub(crate) fn due(&self, machines: &Machines, index: usize) -> bool {
@@ -142,15 +180,24 @@ impl World {
 
     pub(crate) fn writable(&self, index: usize) -> bool {
         let now = slow_clock(self.real_ms);
-        self.agents[index].writable_until.is_some_and(|until| now < until)
+        self.agents[index]
+            .writable_until
+            .is_some_and(|until| now < until)
     }
 
     pub(crate) fn view(&self, machines: &Machines, index: usize) -> LeaseView {
-        machines.contenders.value(self.agents[index].contender).current_view()
+        machines
+            .contenders
+            .value(self.agents[index].contender)
+            .current_view()
     }
 
     pub(crate) fn check(&self) -> Done {
-        if self.writable(0) && self.writable(1) { Err(Violation::TwoWriters) } else { Ok(()) }
+        if self.writable(0) && self.writable(1) {
+            Err(Violation::TwoWriters)
+        } else {
+            Ok(())
+        }
     }
 
     /// Gives the contender an input and carries out what it wants. Reads and pre-votes change no
@@ -161,15 +208,24 @@ impl World {
             let step = machines.feed(self.agents[index].contender, input, self.real_ms);
             self.agents[index].contender = step.next;
             for change in &step.output.changes {
-                self.take_change(index, change)?;
+                self.take_change(machines.mode, index, change)?;
             }
             for send in &step.output.sends {
-                let to = members().iter().position(|member| *member == send.to).unwrap();
+                let to = members()
+                    .iter()
+                    .position(|member| *member == send.to)
+                    .unwrap();
                 let what = machines.requests.number(send.request.clone());
-                let request = Request { from: index, to, round: send.round, what };
+                let request = Request {
+                    from: index,
+                    to,
+                    round: send.round,
+                    what,
+                };
+                self.note_asking(index, to, &send.request);
                 match (&send.request, self.link(index, to)) {
                     (LeaseRequest::Read | LeaseRequest::PreVote { .. }, Link::Up) => {
-                        inputs.extend(self.deliver(machines, request)?);
+                        inputs.extend(self.deliver(machines, request, Disk::Works)?);
                     }
                     (LeaseRequest::Read | LeaseRequest::PreVote { .. }, _) | (_, Link::Down) => {}
                     (_, Link::Up | Link::OneWay) => self.agents[index].queue.push(request),
@@ -184,12 +240,13 @@ impl World {
         &mut self,
         machines: &mut Machines,
         request: Request,
+        disk: Disk,
     ) -> Result<Option<Input>, Violation> {
         let to = request.to;
         if self.agents.get(to).is_some_and(|agent| agent.frozen) {
             return Ok(None);
         }
-        let step = machines.ask(self.voters[to], request.what, self.real_ms);
+        let step = machines.ask(self.voters[to], request.what, disk, self.real_ms);
         self.voters[to] = step.next;
         if let Some(stored) = &step.store {
             self.store(machines, to, stored)?;
@@ -222,14 +279,22 @@ impl World {
     pub(crate) fn release(&mut self, machines: &mut Machines, index: usize) -> Done {
         self.agents[index].writable_until = None;
         let to = Some(site(1 - index));
-        self.feed(machines, index, Input::Command(LeaseCommand::Release { to }))
+        self.feed(
+            machines,
+            index,
+            Input::Command(LeaseCommand::Release { to }),
+        )
     }
 
     /// The holder hands in a record that is one newer than any it was told of.
     pub(crate) fn keep(&mut self, machines: &mut Machines, index: usize, epoch: Epoch) -> Done {
         let revision = u64::from(self.budget.keeps);
         let record = record(epoch, 100 - revision, index);
-        self.feed(machines, index, Input::Command(LeaseCommand::Keep(Box::new(record))))
+        self.feed(
+            machines,
+            index,
+            Input::Command(LeaseCommand::Keep(Box::new(record))),
+        )
     }
 
     /// The guard survives the restart, so the node stays writable until its deadline. What was
@@ -241,16 +306,18 @@ impl World {
         agent.incarnation = incarnation;
         agent.contender = machines.boot_contender(index, seed, self.real_ms);
         agent.queue.clear();
-        self.late.retain(|late| !matches!(late, Late::Reply { to, .. } if *to == index));
+        self.late
+            .retain(|late| !matches!(late, Late::Reply { to, .. } if *to == index));
         self.restart_voter(machines, index, disk_lost);
     }
 
     pub(crate) fn restart_voter(&mut self, machines: &mut Machines, index: usize, disk_lost: bool) {
         if disk_lost {
             self.disks[index] = machines.disks.number(None);
-            // A lost disk is replaced and the process started again, which takes longer than a
-            // request of the old one stays under way.
-            self.late.retain(|late| !matches!(late, Late::Request(it) if it.from == index));
+            // The agent abstains for more than a ttl now; no request stays on its way that long.
+            self.late
+                .retain(|late| !matches!(late, Late::Request(it) if it.from == index));
+            self.asked.retain(|(_, by, _)| *by != index);
         }
         self.voters[index] = machines.boot_voter(index, self.disks[index], self.real_ms);
     }
@@ -265,7 +332,10 @@ impl World {
                 continue;
             }
             let read = machines.requests.number(LeaseRequest::Read);
-            let reply = machines.ask(self.voters[other], read, self.real_ms).reply.clone();
+            let reply = machines
+                .ask(self.voters[other], read, Disk::Works, self.real_ms)
+                .reply
+                .clone();
             self.learn_from(machines, index, other, &reply)?;
         }
         Ok(())
@@ -287,15 +357,19 @@ impl World {
         stored.map_or(Ok(()), |stored| self.store(machines, index, &stored))
     }
 
-    fn take_change(&mut self, index: usize, change: &LeaseChange) -> Done {
+    fn take_change(&mut self, mode: Mode, index: usize, change: &LeaseChange) -> Done {
         match change {
-            LeaseChange::View { view: LeaseView::Held { epoch, fence_at }, record, .. } => {
+            LeaseChange::View {
+                view: LeaseView::Held { epoch, fence_at },
+                record,
+                ..
+            } => {
                 self.agents[index].writable_until = Some(*fence_at + FENCE_BUDGET);
                 let version = record.as_ref().map(ClusterRecord::version);
                 if version < self.kept {
                     return Err(Violation::RecordWentBack);
                 }
-                self.take_holder(*epoch, index)
+                self.take_holder(mode, *epoch, index)
             }
             LeaseChange::Lost { .. } => {
                 // The guard had its deadline already; a loss by a higher epoch may come sooner.
@@ -314,8 +388,29 @@ impl World {
         }
     }
 
-    fn take_holder(&mut self, epoch: Epoch, index: usize) -> Done {
-        let holder = (epoch, index, self.agents[index].incarnation);
+    fn note_asking(&mut self, index: usize, to: usize, request: &LeaseRequest) {
+        if let LeaseRequest::Acquire { epoch, .. } = request {
+            let asked = (*epoch, index, self.agents[index].incarnation);
+            if to != index && !self.asked.contains(&asked) {
+                self.asked.push(asked);
+                self.asked.sort_unstable();
+            }
+        }
+    }
+
+    fn take_holder(&mut self, mode: Mode, epoch: Epoch, index: usize) -> Done {
+        // With two agents alone a restarted holder goes on under its epoch, on purpose.
+        let incarnation = match mode {
+            Mode::Quorum => self.agents[index].incarnation,
+            Mode::Pair => 0,
+        };
+        let holder = (epoch, index, incarnation);
+        let before = |asked: &&(Epoch, usize, u8)| {
+            (asked.0, asked.1) == (epoch, index) && asked.2 != holder.2
+        };
+        if mode == Mode::Quorum && self.asked.iter().any(|asked| before(&asked)) {
+            return Err(Violation::EpochAskedTwice(epoch));
+        }
         match self.holders.iter().find(|(held, ..)| *held == epoch) {
             Some(known) if *known == holder => Ok(()),
             Some(_) => Err(Violation::EpochHeldTwice(epoch)),
@@ -362,6 +457,3 @@ pub(crate) fn record(epoch: Epoch, revision: u64, primary: usize) -> ClusterReco
         last_failover: None,
     }
 }
-
-/// What a mutation breaks, or nothing.
-pub(crate) type Broken = Option<BrokenRule>;

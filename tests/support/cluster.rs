@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::{self, Config, MemberRole};
-use failover_agent::model::event::{Answer, Wish};
 use failover_agent::model::SiteName;
+use failover_agent::model::event::{Answer, Wish};
 use failover_agent::runtime::handle::AgentHandle;
 use failover_agent::runtime::status::Snapshot;
 use failover_agent::runtime::{agent, witness};
@@ -38,7 +38,12 @@ pub struct ClusterOptions {
 
 impl Default for ClusterOptions {
     fn default() -> Self {
-        Self { witness: true, ttl: "3s", extra: String::new(), failover: String::new() }
+        Self {
+            witness: true,
+            ttl: "3s",
+            extra: String::new(),
+            failover: String::new(),
+        }
     }
 }
 
@@ -101,7 +106,10 @@ impl TestCluster {
         let sql = config::grants::sql(&cluster.config(0));
         let client = node.connect("postgres").await;
         client.batch_execute(&sql).await.expect("grants");
-        client.batch_execute("CREATE TABLE IF NOT EXISTS kept (n bigint)").await.expect("table");
+        client
+            .batch_execute("CREATE TABLE IF NOT EXISTS kept (n bigint)")
+            .await
+            .expect("table");
         cluster.pair.wait_caught_up().await;
         cluster
     }
@@ -123,7 +131,11 @@ impl TestCluster {
 
     /// The node of a site.
     pub fn node(&self, index: usize) -> &TestNode {
-        if index == 0 { &self.pair.primary } else { &self.pair.standby }
+        if index == 0 {
+            &self.pair.primary
+        } else {
+            &self.pair.standby
+        }
     }
 
     /// `agent.toml` of a member.
@@ -162,7 +174,10 @@ impl TestCluster {
             ams = site(1),
             failover = self.options.failover,
             env = if member == "witness" { "fra" } else { member },
-            extra = self.options.extra.replace("{dir}", &self.dir.path().display().to_string()),
+            extra = self
+                .options
+                .extra
+                .replace("{dir}", &self.dir.path().display().to_string()),
         )
     }
 
@@ -185,8 +200,9 @@ impl TestCluster {
     /// Starts the agent of a site.
     pub async fn start_agent(&mut self, index: usize) {
         let stop = CancellationToken::new();
-        let (handle, task) =
-            agent::start(self.config(index), stop.clone()).await.expect("the agent starts");
+        let (handle, task) = agent::start(self.config(index), stop.clone())
+            .await
+            .expect("the agent starts");
         self.agents[index] = Some(RunningAgent { handle, stop, task });
     }
 
@@ -203,7 +219,9 @@ impl TestCluster {
         if self.options.witness {
             let stop = CancellationToken::new();
             let config = self.parse("witness", MemberRole::Witness);
-            let task = witness::start(config, stop.clone()).await.expect("the witness starts");
+            let task = witness::start(config, stop.clone())
+                .await
+                .expect("the witness starts");
             self.witness = Some((stop, task));
         }
     }
@@ -225,7 +243,10 @@ impl TestCluster {
     /// Asks the agent of a site for a failover.
     pub async fn failover(&self, index: usize, to: &str, dry_run: bool) -> Answer {
         let running = self.agents[index].as_ref().expect("the agent runs");
-        let wish = Wish::Failover { to: SiteName::new(to), dry_run };
+        let wish = Wish::Failover {
+            to: SiteName::new(to),
+            dry_run,
+        };
         running.handle.ask(wish).await.expect("the agent answers")
     }
 
@@ -234,7 +255,10 @@ impl TestCluster {
         let settled = async || {
             let (own, other) = (self.status(active), self.status(1 - active));
             own.active
-                && own.diagnoses.first().is_some_and(|first| first.name.name() == "healthy")
+                && own
+                    .diagnoses
+                    .first()
+                    .is_some_and(|first| first.name.name() == "healthy")
                 && own.run.is_none()
                 && other.lease.view == "other"
                 && other.run.is_none()
@@ -242,6 +266,7 @@ impl TestCluster {
         let deadline = Duration::from_secs(20);
         let waited = tokio::time::timeout(deadline, async {
             while !settled().await {
+                // bounded: the timeout around this ends it after 20 s
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -265,6 +290,7 @@ impl TestCluster {
     ) {
         let waited = tokio::time::timeout(within, async {
             while !holds(&self.status(index)) {
+                // bounded: the timeout around this ends it after `within`
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });

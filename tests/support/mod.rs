@@ -9,6 +9,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
     reason = "test support runs servers itself, and fails the test when it cannot"
@@ -16,11 +17,13 @@
 
 use std::time::{Duration, Instant};
 
-pub mod cluster;
 pub mod agent_role;
+pub mod cluster;
 pub mod database;
 pub mod endpoint;
 pub mod postgres;
+pub mod processes;
+pub mod programs;
 
 /// Between two looks of [`wait_until`].
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -33,6 +36,7 @@ where
     let deadline = Instant::now() + within;
     while !condition().await {
         assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        // bounded: the assertion above fails after `within`
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -42,6 +46,7 @@ pub fn wait_until_blocking(what: &str, within: Duration, mut condition: impl FnM
     let deadline = Instant::now() + within;
     while !condition() {
         assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        // bounded: the assertion above fails after `within`
         std::thread::sleep(LOOK_EVERY);
     }
 }

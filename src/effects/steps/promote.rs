@@ -32,5 +32,7 @@ pub(super) async fn undo(
 ) -> Result<Learned, EffectError> {
     let budget = boottime().until(deadline);
     tools.node.fence(epoch, Duration::ZERO, budget).await?;
-    Ok(noted("the half-promoted node is fenced; a person must look at it and start it again"))
+    Ok(noted(
+        "the half-promoted node is fenced; a person must look at it and start it again",
+    ))
 }

@@ -2,8 +2,8 @@
 //!
 //! Owns: what this agent believes about the lease, and every request it sends to the voters.
 //! Must not: decide *when* to ask or to give up; [`LeaseCommand`]s say so. Start reading at
-//! [`Contender::handle`], then [`attempt`] (asking), [`hold`] (renewing, and losing in time),
-//! [`give_back`] (releasing) and [`view`] (what is told).
+//! [`Contender::handle`], then `attempt` (asking), `hold` (renewing, and losing in time),
+//! `give_back` (releasing) and `view` (what is told).
 //!
 //! Each request belongs to a numbered round. The runtime hands back the round's number with the
 //! reply; replies to rounds older than one request timeout are not counted. The clock reading
@@ -171,7 +171,8 @@ impl Contender {
     pub fn handle(&mut self, input: Input, now: Moment) -> Output {
         let mut out = Output::default();
         self.forget_old(now);
-        // First of all: after a freeze or a suspend anything else would act on a lease that is gone.
+        // First of all: after a freeze or a suspend anything else would act on a lease that is
+        // gone.
         self.check_deadline(now, &mut out);
         match input {
             Input::Tick => {}
@@ -264,32 +265,29 @@ impl Contender {
 
     fn look_when_due(&mut self, now: Moment, out: &mut Output) {
         if self.look_due_at().is_some_and(|due| due <= now) {
-            self.phase_forget_ballot();
-            self.send_round(Purpose::Look, Epoch::NONE, &LeaseRequest::Read, now, out);
-            self.looked_at = now;
-            self.next_round_at = now + self.rules.renew_every;
+            let as_successor = self.is_successor();
+            self.look(as_successor, now, out);
         }
     }
 
-    /// The successor looks and asks whether it would get the lease in one round.
     fn poke(&mut self, now: Moment, out: &mut Output) {
-        match &mut self.phase {
-            Phase::Looking { .. } => {
-                let ballot = self.send_pre_vote(now, out);
-                self.phase = Phase::Looking {
-                    ballot: Some(ballot),
-                };
-                self.looked_at = now;
-                self.next_round_at = now + self.rules.renew_every;
-            }
+        match &self.phase {
+            Phase::Looking { .. } => self.look(true, now, out),
             Phase::Asking(_) => self.not_before = now,
             Phase::Holding(_) => {}
         }
     }
 
-    fn phase_forget_ballot(&mut self) {
-        if let Phase::Looking { ballot } = &mut self.phase {
-            *ballot = None;
+    /// The successor asks, in the same round, whether it would get the lease.
+    fn look(&mut self, as_successor: bool, now: Moment, out: &mut Output) {
+        self.looked_at = now;
+        self.next_round_at = now + self.rules.renew_every;
+        let ballot = as_successor.then(|| self.send_pre_vote(now, out));
+        if ballot.is_none() {
+            self.send_round(Purpose::Look, Epoch::NONE, &LeaseRequest::Read, now, out);
+        }
+        if matches!(self.phase, Phase::Looking { .. }) {
+            self.phase = Phase::Looking { ballot };
         }
     }
 
@@ -340,6 +338,11 @@ impl Contender {
             Phase::Asking(attempt) => attempt.waits(),
             Phase::Holding(_) => false,
         };
+        // A release arrives at the voters one by one: the successor looks again very soon.
+        if self.release_is_spreading() {
+            let soon = self.looked_at + self.rules.renew_every / 32;
+            return looking.then_some(soon);
+        }
         // Looking again right when a majority's grants run out, as they told it, saves up to one
         // interval of a takeover. A bounded rhythm even if they keep telling of tiny rests.
         let soonest = self.looked_at + self.rules.renew_every / 8;
