@@ -1,9 +1,183 @@
 //! `agent.toml` → [`Config`]. Once a `Config` exists it is valid; nothing else reads settings.
 //!
-//! Start reading at `file` (the TOML's shape), then `validate` (what is checked), `defaults`
-//! (every default with its reason) and `secret`.
+//! Start reading at `file` (the TOML's shape), then `validate` (what is checked across sections),
+//! `defaults` (every default with its reason) and `secret`. Every mistake of a file is reported at
+//! once, with line and hint: `reader` records a mistake and goes on.
+//!
+//! [`grants`] and [`describe`] turn a `Config` into text for people; they read nothing.
 
+pub mod defaults;
+pub mod describe;
+mod file;
+pub mod grants;
+pub mod keys;
+mod moves;
+mod probes;
+pub mod problem;
+mod reader;
 pub mod secret;
+mod secret_source;
 pub mod settings;
+mod sites;
+mod suggest;
+mod syntax;
+mod units;
+mod validate;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use toml::de::DeTable;
+
+pub use problem::{Problem, Problems, Severity};
 pub use settings::Config;
+
+use problem::Refusal;
+use reader::{Reader, Spot, Table};
+
+/// Largest settings file: a thousand probes are a tenth of it.
+const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What the process that reads the file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberRole {
+    /// The agent of a site.
+    Agent,
+    /// The witness. It runs no step: its `Config` has no app configs, DNS records and notifiers,
+    /// and their secrets are not read.
+    Witness,
+}
+
+/// A usable file, and what somebody should know about it.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// In the file's order; all of [`Severity::Warning`].
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a settings file for the agent of `site` (the key `site` where that is `None`) or for the
+/// witness. `env` looks up environment variables.
+///
+/// # Errors
+///
+/// Everything that is wrong with the file, at once, with the warnings among it.
+pub fn load(
+    path: &Path,
+    site: Option<&str>,
+    role: MemberRole,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    match read_text(path) {
+        Ok(text) => parse(&text, path, site, role, env),
+        Err(why) => Err(Problems(vec![Problem {
+            file: path.display().to_string(),
+            line: None,
+            key: String::new(),
+            what: format!("cannot read the settings: {why}"),
+            hint: None,
+            severity: Severity::Error,
+        }])),
+    }
+}
+
+/// The file's text, bounded.
+fn read_text(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > FILE_BYTES_MAX) {
+        return Err(format!("larger than {FILE_BYTES_MAX} bytes"));
+    }
+    // The default message of this error shows where, not what.
+    String::from_utf8(bytes).map_err(|error| error.utf8_error().to_string())
+}
+
+/// As [`load`], from text. `file` is named in problems, and its directory is where relative paths
+/// begin.
+///
+/// # Errors
+///
+/// Everything that is wrong with the text, at once, with the warnings among it.
+pub fn parse(
+    text: &str,
+    file: &Path,
+    site: Option<&str>,
+    role: MemberRole,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Loaded, Problems> {
+    let reader = Reader::new(text, file, env);
+    let config = read_with(&reader, text, site, role);
+    let problems = reader.into_problems();
+    let usable = problems
+        .iter()
+        .all(|problem| problem.severity == Severity::Warning);
+    match config {
+        Some(config) if usable => Ok(Loaded {
+            config,
+            warnings: problems,
+        }),
+        _ => Err(Problems(problems)),
+    }
+}
+
+/// Reads the text; `None` only after an error was reported.
+fn read_with(
+    reader: &Reader<'_>,
+    text: &str,
+    site: Option<&str>,
+    role: MemberRole,
+) -> Option<Config> {
+    let (root, errors) = DeTable::parse_recoverable(text);
+    let mut readable = true;
+    for error in errors {
+        // Only the message: the error's `Display` prints the line, which may hold a secret.
+        let spot = Spot {
+            line: error.span().map(|span| reader.line_of(span.start)),
+            key: String::new(),
+        };
+        // After a syntax error, what follows is guesswork; after a second value it is not.
+        let duplicate = error.message() == "duplicate key";
+        readable &= duplicate;
+        let refusal = Refusal::new(if duplicate {
+            "this key or table was already given above".to_owned()
+        } else {
+            format!("not TOML: {}", error.message())
+        });
+        reader.error(&spot, refusal);
+    }
+    if !readable {
+        return None;
+    }
+    let top = Spot {
+        line: None,
+        key: String::new(),
+    };
+    let root = Table::open(reader, root.get_ref(), &keys::ROOT, top);
+    file::read(&root, site, role)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// A key that is known but never read would be accepted and ignored.
+    #[test]
+    fn every_known_key_is_read() {
+        let text = include_str!("../../agent.toml.example");
+        let env = |_: &str| Some("a secret of enough bytes".to_owned());
+        let reader = Reader::new(text, Path::new("agent.toml.example"), &env);
+        read_with(&reader, text, None, MemberRole::Agent);
+        let known: BTreeSet<_> = keys::ALL
+            .iter()
+            .flat_map(|section| section.keys.iter().map(|key| (section.path, *key)))
+            .collect();
+        assert_eq!(reader.asked(), known);
+    }
+}

@@ -1,5 +1,6 @@
 //! The settings as the rest of the program sees them: checked, complete, with units in the types.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -102,7 +103,8 @@ pub struct ControlCommands {
     pub promote: Option<Vec<String>>,
     /// Exit 0: running; 3: not running (LSB); else unknown.
     pub status: Vec<String>,
-    /// Makes sure that it cannot commit. Without it the site is never failed over automatically (S3).
+    /// Makes sure that it cannot commit. Without it the site is never failed over automatically
+    /// (S3).
     pub fence: Option<Vec<String>>,
     /// Exit 0: it cannot commit. The proof of `fence`.
     pub fenced: Option<Vec<String>>,
@@ -132,7 +134,8 @@ pub struct PeerTls {
     pub ca: PathBuf,
 }
 
-/// The lease's times. Rules: `fence_budget + request_timeout + renew_every < ttl · (1 − ρ)`.
+/// The lease's times. Rule: `ttl · (1 − ρ) − fence_budget > 2 · renew_every + request_timeout`, so
+/// that two lost renewals in a row do not end the lease (S2).
 #[derive(Debug, Clone, Copy)]
 pub struct Lease {
     /// How long a grant runs.
@@ -237,8 +240,8 @@ pub enum ProbeKindSettings {
     Http(Box<HttpProbe>),
 }
 
-/// An HTTP probe's request and conditions.
-#[derive(Debug, Clone)]
+/// An HTTP probe's request and conditions. `Debug` hides what may carry credentials.
+#[derive(Clone)]
 pub struct HttpProbe {
     /// `http://` or `https://`.
     pub url: String,
@@ -256,6 +259,32 @@ pub struct HttpProbe {
     pub latency_max: Option<Duration>,
     /// PEM authorities for `https`; `None`: the system's.
     pub ca: Option<PathBuf>,
+}
+
+impl fmt::Debug for HttpProbe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            url,
+            method,
+            headers,
+            body,
+            status,
+            body_contains,
+            latency_max,
+            ca,
+        } = self;
+        let headers: Vec<_> = headers.iter().map(|(name, _)| (name, "***")).collect();
+        f.debug_struct("HttpProbe")
+            .field("url", url)
+            .field("method", method)
+            .field("headers", &headers)
+            .field("body", &body.as_ref().map(|_| "***"))
+            .field("status", status)
+            .field("body_contains", body_contains)
+            .field("latency_max", latency_max)
+            .field("ca", ca)
+            .finish()
+    }
 }
 
 /// When broken endpoints fail the whole site over.

@@ -9,7 +9,7 @@ use crate::model::Moment;
 ///
 /// A future that is ready at once wins even over a deadline that has passed.
 pub(crate) async fn before<F: Future>(deadline: Moment, future: F) -> Option<F::Output> {
-    tokio::time::timeout(deadline.until(boottime()), future)
+    tokio::time::timeout(boottime().until(deadline), future)
         .await
         .ok()
 }

@@ -19,10 +19,12 @@ use tokio_util::sync::CancellationToken;
 use super::tasks::spawn_named;
 use crate::config::settings::ProbeTiming;
 use crate::effects::clock::boottime;
+use crate::effects::postgres::process::Instance;
 use crate::effects::probes::Probe;
 use crate::effects::probes::outlet::{Outlet, outlet};
+use crate::effects::probes::process::ProcessProbe;
 use crate::model::event::Event;
-use crate::model::observation::{Observation, Target};
+use crate::model::observation::{Channel, Observation, Target};
 
 /// The first look of every probe comes within this, so that a fresh agent soon knows something.
 const FIRST_LOOK_WITHIN: Duration = Duration::from_secs(1);
@@ -111,6 +113,32 @@ impl Scheduler {
         self.handles
             .get(target)
             .map(|handle| Arc::clone(&handle.look_now))
+    }
+
+    /// Starts the watch over the own postmaster. Its death, and a new one, make the probes of the
+    /// own database look at once. The task ends when `stop` is cancelled.
+    #[must_use]
+    pub fn watch_process(
+        &self,
+        instance: Instance,
+        events: &mpsc::Sender<Event>,
+        stop: &CancellationToken,
+    ) -> JoinHandle<()> {
+        let urgent = [Channel::Persistent, Channel::Fresh]
+            .into_iter()
+            .filter_map(|channel| self.waker(&Target::OwnDatabase(channel)))
+            .collect();
+        let (outlet, delivery) = outlet(events.clone());
+        let probe = ProcessProbe::new(instance, outlet, urgent);
+        let stop = stop.clone();
+        spawn_named(format!("probe {}", Target::OwnProcess), async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = delivery.run() => {}
+                () = probe.run() => {}
+            }
+        })
     }
 
     /// How many looks each target missed because the one before was still going on.

@@ -101,7 +101,7 @@ async fn until_primary(
                 RECONNECT_EVERY
             }
         };
-        tokio::time::sleep(pause.min(deadline.until(boottime()))).await;
+        tokio::time::sleep(pause.min(boottime().until(deadline))).await;
     }
     Err(last)
 }

@@ -53,7 +53,7 @@ pub async fn verify_writes(
                 last = error;
             }
         }
-        tokio::time::sleep(RETRY_EVERY.min(deadline.until(boottime()))).await;
+        tokio::time::sleep(RETRY_EVERY.min(boottime().until(deadline))).await;
     }
     Err(last.into_effect(&attempted))
 }

@@ -135,7 +135,7 @@ pub(crate) async fn connect_any(
     for (tried, address) in addresses.iter().enumerate() {
         let now = boottime();
         let addresses_left = u32::try_from(addresses.len() - tried).unwrap_or(1);
-        let until = now + deadline.until(now) / addresses_left;
+        let until = now + now.until(deadline) / addresses_left;
         let error = match connect(SocketAddr::new(*address, port), until).await {
             Ok(stream) => return Ok(stream),
             Err(error) => error,

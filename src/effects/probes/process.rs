@@ -134,12 +134,17 @@ impl ProcessProbe {
     ) -> Option<T> {
         let mut reading: JoinHandle<T> = spawn_blocking(read);
         loop {
-            match before(boottime() + DISK_PATIENCE, &mut reading).await {
-                Some(result) => return result.ok(),
-                None => self.tell(ProcessSeen::Unknown {
-                    why: format!("reading {} hangs", self.instance.data_dir().display()),
-                }),
+            if let Some(result) = before(boottime() + DISK_PATIENCE, &mut reading).await {
+                return result.ok();
             }
+            // A death that was seen is not made uncertain by a disk that hangs.
+            let seen = match &self.told {
+                Some((ProcessSeen::Gone, _)) => ProcessSeen::Gone,
+                Some(_) | None => ProcessSeen::Unknown {
+                    why: format!("reading {} hangs", self.instance.data_dir().display()),
+                },
+            };
+            self.tell(seen);
         }
     }
 

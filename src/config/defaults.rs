@@ -1,0 +1,108 @@
+//! Every default, with its reason. What has none must be written: the sites, the peer secret, and
+//! what only you can know about a probe, a file or a record.
+
+use std::time::Duration;
+
+use super::settings::{Lease, ProbeTiming};
+
+/// Most teams run one cluster.
+pub const CLUSTER: &str = "main";
+/// Where the file system hierarchy keeps a service's state; systemd's `StateDirectory=agent`.
+pub const STATE_DIR: &str = "/var/lib/agent";
+/// Gone after a boot, as a socket should be; systemd's `RuntimeDirectory=agent`.
+pub const SOCKET: &str = "/run/agent/agent.sock";
+
+/// Long enough for a lost packet, a slow disk and a garbage collection on the witness's host,
+/// short enough that a lost site is replaced within 11 s.
+pub const LEASE_TTL: Duration = Duration::from_secs(10);
+/// Five looks in a ttl: two may be lost and the lease still lives (S2).
+pub const LEASE_RENEWALS_PER_TTL: u32 = 5;
+/// A voter that needs a seventh of the ttl to answer counts as silent.
+pub const LEASE_REQUESTS_PER_TTL: u32 = 7;
+/// Nobody waits longer than this for one voter, however long the ttl is.
+pub const LEASE_REQUEST_TIMEOUT_MAX: Duration = Duration::from_millis(1500);
+/// At short ttls the fence takes no more than a fifth, so that two renewals may still be lost.
+pub const LEASE_FENCES_PER_TTL: u32 = 5;
+/// Immediate shutdown gets 500 ms, killing and verifying the rest: four times that on a busy host.
+pub const LEASE_FENCE_BUDGET_MAX: Duration = Duration::from_secs(2);
+/// Derived times are cut to multiples of this, so that people can read and repeat them.
+pub const LEASE_STEP: Duration = Duration::from_millis(50);
+
+/// PostgreSQL's own.
+pub const DATABASE_PORT: u16 = 5432;
+/// Own role, own grants (`agent grants` prints them).
+pub const DATABASE_USER: &str = "agent";
+/// Exists everywhere.
+pub const DATABASE_NAME: &str = "postgres";
+/// A schema of its own: nothing of the app's is touched.
+pub const HEARTBEAT_TABLE: &str = "agent.heartbeat";
+/// A frozen database is found within 0.5 + 1 + 1 s; a dead one at once, by its process. One tiny
+/// commit twice a second is nothing to PostgreSQL.
+pub const DATABASE_TIMING: ProbeTiming = ProbeTiming {
+    interval: Duration::from_millis(500),
+    fast_interval: Duration::from_millis(100),
+    timeout: Duration::from_secs(1),
+    fall: 2,
+    rise: 2,
+};
+/// New connections cost a process each, and fail differently from old ones: seldom, but always.
+pub const DATABASE_FRESH_INTERVAL: Duration = Duration::from_secs(5);
+/// Commands go through ssh or a container runtime: slow, but not endless.
+pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One WAL segment: what a healthy asynchronous standby is behind at worst.
+pub const FAILOVER_LAG_MAX: u64 = 16 << 20;
+/// Long enough for a person to look before the primary moves again (S14).
+pub const FAILOVER_BLOCK: Duration = Duration::from_secs(3600);
+/// A "fast" stop needs a checkpoint; longer than this and writers wait for nothing.
+pub const FAILOVER_STOP_GRACE: Duration = Duration::from_secs(5);
+/// Promotion replays what was received and ends a timeline: seconds, unless replay is far behind.
+pub const FAILOVER_PROMOTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A start after a crash replays WAL since the last checkpoint (PostgreSQL's default: 5 minutes).
+pub const FAILOVER_START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Off: a restart that fails costs the commits made until the failover that follows it.
+pub const FAILOVER_RESTART_BUDGET: Duration = Duration::ZERO;
+
+/// Endpoints are many, and none of them moves a site by itself within a second.
+pub const PROBE_TIMING: ProbeTiming = ProbeTiming {
+    interval: Duration::from_secs(5),
+    fast_interval: Duration::from_secs(1),
+    timeout: Duration::from_secs(3),
+    fall: 3,
+    rise: 2,
+};
+/// Asks for what users ask for.
+pub const PROBE_METHOD: &str = "GET";
+/// Success, and nothing else: a redirect to an error page is not health.
+pub const PROBE_STATUS: (u16, u16) = (200, 299);
+/// A deployment that restarts the apps is over by then.
+pub const TRIP_DOWN_FOR: Duration = Duration::from_secs(30);
+
+/// A reload that hangs must not hold the next file up for long.
+pub const APP_CONFIG_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Enough to see what the last few moves did.
+pub const APP_CONFIG_KEEP: u32 = 5;
+/// Most records that move are addresses.
+pub const DNS_TYPE: &str = "A";
+/// Providers answer within a second, or not at all.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(10);
+/// Chat services answer within a second, or not at all.
+pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The lease's times for this ttl, where the file does not give them.
+#[must_use]
+pub fn lease(ttl: Duration) -> Lease {
+    Lease {
+        ttl,
+        renew_every: step(ttl / LEASE_RENEWALS_PER_TTL),
+        request_timeout: step((ttl / LEASE_REQUESTS_PER_TTL).min(LEASE_REQUEST_TIMEOUT_MAX)),
+        fence_budget: step((ttl / LEASE_FENCES_PER_TTL).min(LEASE_FENCE_BUDGET_MAX)),
+    }
+}
+
+/// Cut to a whole number of steps, but never to nothing.
+fn step(duration: Duration) -> Duration {
+    let steps = duration.as_millis() / LEASE_STEP.as_millis();
+    let steps = u32::try_from(steps).unwrap_or(u32::MAX).max(1);
+    LEASE_STEP.saturating_mul(steps)
+}

@@ -1,0 +1,298 @@
+//! What a `Config` makes the agents do, in plain words: for the operator who wants to know before
+//! it happens. Never a secret.
+
+use std::fmt::Write as _;
+
+use super::Config;
+use super::settings::{
+    AppConfig, AppConfigValue, Control, DatabaseTls, DnsRecord, Lease, Probe, ProbeKindSettings,
+    ProbeTiming, Site, Trip,
+};
+use super::units::{show_duration, show_size};
+
+/// The whole configuration in words, one sentence a line, the most important first.
+#[must_use]
+pub fn describe(config: &Config) -> String {
+    let mut lines = vec![cluster(config)];
+    lines.extend(watches(config));
+    lines.extend(fails_over(config));
+    lines.extend(config.app_configs.iter().map(rewrites));
+    lines.extend(config.dns.iter().map(|record| moves(record, config)));
+    lines.extend(tells(config));
+    let mut text = String::new();
+    for line in lines {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
+
+fn cluster(config: &Config) -> String {
+    let [first, second] = &config.sites;
+    let mut text = format!(
+        "Cluster {} has the sites {} ({}) and {} ({})",
+        config.cluster, first.name, first.address, second.name, second.address
+    );
+    match &config.witness {
+        Some(address) => push(&mut text, format_args!(" and a witness ({address}).")),
+        None => text.push_str(" and no witness."),
+    }
+    let link = match (&config.peer.tls, config.peer.insecure) {
+        (Some(_), _) => " They talk by TLS.",
+        (None, true) => " They talk in plain text, which was allowed on purpose.",
+        (None, false) => " They talk in plain text within this host.",
+    };
+    text.push_str(link);
+    text
+}
+
+/// What is looked at.
+fn watches(config: &Config) -> Vec<String> {
+    let database = &config.database;
+    let link = match &database.tls {
+        DatabaseTls::Off => "in plain text",
+        DatabaseTls::Verify { .. } => "by TLS",
+    };
+    let nodes: Vec<_> = config.sites.iter().map(node).collect();
+    let mut lines = vec![format!(
+        "Watches PostgreSQL at {}, as {} {link}, every {} on an open connection and every {} on a \
+         new one; on the primary it also commits to {}. {}",
+        nodes.join(" and "),
+        database.user,
+        show_duration(database.timing.interval),
+        show_duration(database.fresh_interval),
+        database.heartbeat_table,
+        thresholds(&database.timing),
+    )];
+    lines.extend(config.probes.iter().map(probe));
+    lines
+}
+
+fn node(site: &Site) -> String {
+    let control = match &site.node.control {
+        Control::Local => "by pg_ctl".to_owned(),
+        Control::Systemd { unit } => format!("by the systemd unit {unit}"),
+        Control::Commands(commands) if can_fence(site) => {
+            format!(
+                "by commands of at most {} each",
+                show_duration(commands.timeout)
+            )
+        }
+        Control::Commands(_) => "by commands that cannot fence it".to_owned(),
+    };
+    format!(
+        "{}:{} (controlled {control})",
+        site.node.host, site.node.port
+    )
+}
+
+/// S3: only a node that can be fenced is failed over automatically.
+fn can_fence(site: &Site) -> bool {
+    match &site.node.control {
+        Control::Local | Control::Systemd { .. } => true,
+        Control::Commands(commands) => commands.fence.is_some() && commands.fenced.is_some(),
+    }
+}
+
+fn probe(probe: &Probe) -> String {
+    let place = match probe.sites.as_slice() {
+        [] => "every member".to_owned(),
+        sites => sites
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" and "),
+    };
+    let what = match &probe.kind {
+        ProbeKindSettings::Tcp { address } => format!("whether {address} accepts a connection"),
+        ProbeKindSettings::Http(http) => {
+            let ranges = http.status.iter().map(|(low, high)| match low == high {
+                true => low.to_string(),
+                false => format!("{low}-{high}"),
+            });
+            let mut what = format!(
+                "whether {} {} answers {}",
+                http.method,
+                http.url,
+                ranges.collect::<Vec<_>>().join(" or ")
+            );
+            if let Some(text) = &http.body_contains {
+                push(&mut what, format_args!(" with {text:?} in the body"));
+            }
+            if let Some(latency) = http.latency_max {
+                push(
+                    &mut what,
+                    format_args!(" within {}", show_duration(latency)),
+                );
+            }
+            what
+        }
+    };
+    let every = show_duration(probe.timing.interval);
+    format!(
+        "Watches {} from {place} every {every}: {what}. {}",
+        probe.name,
+        thresholds(&probe.timing)
+    )
+}
+
+fn thresholds(timing: &ProbeTiming) -> String {
+    format!(
+        "After {} it is down, after {} it is up again; no answer within {} is a failure, and \
+         between the two it looks every {}.",
+        times(timing.fall, "failure", "failures"),
+        times(timing.rise, "success", "successes"),
+        show_duration(timing.timeout),
+        show_duration(timing.fast_interval),
+    )
+}
+
+fn times(count: u32, one: &str, many: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {many} in a row"),
+    }
+}
+
+/// When the primary moves.
+fn fails_over(config: &Config) -> Vec<String> {
+    let failover = &config.failover;
+    let [first, second] = &config.sites;
+    let mut lines = vec![lease(&config.lease)];
+    lines.push(match &config.witness {
+        Some(_) => "Fails over by itself when the active site says that its database is dead, or \
+                    falls silent and the other site and the witness agree."
+            .to_owned(),
+        None => "Fails over by itself only when the active site says that its database is dead; \
+                 when it falls silent, a person must decide, because there is no witness."
+            .to_owned(),
+    });
+    for (from, to) in [(first, second), (second, first)] {
+        lines.push(match can_fence(from) {
+            true => format!(
+                "Fails over from {} to {} only if {} is fenced or its lease has run out, and the \
+                 standby lacks at most {} of WAL.",
+                from.name,
+                to.name,
+                from.name,
+                show_size(failover.lag_max.0)
+            ),
+            false => format!(
+                "Never fails over from {} to {} by itself: nothing can prove that {} is fenced.",
+                from.name, to.name, from.name
+            ),
+        });
+    }
+    lines.extend(config.trips.iter().map(trip));
+    lines.push(format!(
+        "After a failover there is no second one by itself for {}. A clean stop gets {}, a \
+         promotion {}, a start {}.",
+        show_duration(failover.block),
+        show_duration(failover.stop_grace),
+        show_duration(failover.promote_timeout),
+        show_duration(failover.start_timeout),
+    ));
+    lines.push(match failover.restart_budget.is_zero() {
+        true => "Never restarts a dead primary in place.".to_owned(),
+        false => format!(
+            "Restarts a dead primary in place first, if that takes at most {}.",
+            show_duration(failover.restart_budget)
+        ),
+    });
+    lines
+}
+
+fn lease(lease: &Lease) -> String {
+    format!(
+        "The active site holds a lease of {}, renewed every {}; without it, its node is fenced \
+         within {} before the lease ends.",
+        show_duration(lease.ttl),
+        show_duration(lease.renew_every),
+        show_duration(lease.fence_budget),
+    )
+}
+
+fn trip(trip: &Trip) -> String {
+    let probes: Vec<_> = trip.probes.iter().map(ToString::to_string).collect();
+    format!(
+        "Fails the whole site over ({}) when {} of {} {} down for {}.",
+        trip.name,
+        trip.at_least,
+        probes.join(", "),
+        if trip.at_least == 1 { "is" } else { "are" },
+        show_duration(trip.down_for),
+    )
+}
+
+fn rewrites(app: &AppConfig) -> String {
+    let edits: Vec<_> = app
+        .edits
+        .iter()
+        .map(|edit| match &edit.value {
+            AppConfigValue::Text(text) => format!("{} = {text}", edit.key),
+            AppConfigValue::UrlAuthority => format!("host and port in {}", edit.key),
+        })
+        .collect();
+    let place = match &app.site {
+        Some(site) => format!("at {site}"),
+        None => "at both sites".to_owned(),
+    };
+    let mut text = format!(
+        "Rewrites {} {place}: {}",
+        app.path.display(),
+        edits.join(", ")
+    );
+    match &app.reload {
+        Some(command) => push(
+            &mut text,
+            format_args!(
+                "; then runs `{}` for at most {}.",
+                command.join(" "),
+                show_duration(app.reload_timeout)
+            ),
+        ),
+        None => text.push_str("; nothing is reloaded."),
+    }
+    push(
+        &mut text,
+        format_args!(" Keeps {} older versions.", app.keep),
+    );
+    text
+}
+
+fn moves(record: &DnsRecord, config: &Config) -> String {
+    let [first, second] = &config.sites;
+    let [at_first, at_second] = &record.content;
+    format!(
+        "Moves the {} record {} at {}: {at_first} when {} is active, {at_second} when {} is.",
+        record.kind, record.record, record.provider, first.name, second.name
+    )
+}
+
+fn tells(config: &Config) -> Vec<String> {
+    let names: Vec<_> = config
+        .notifiers
+        .iter()
+        .map(|notifier| format!("{} (by {})", notifier.name, notifier.kind))
+        .collect();
+    let mut lines = vec![match names.as_slice() {
+        [] => "Tells nobody: there is no [[notify]].".to_owned(),
+        names => format!("Tells {}.", names.join(", ")),
+    }];
+    let objectives = [
+        ("service back within", config.objectives.rto),
+        ("at most this much work lost:", config.objectives.rpo),
+    ];
+    for (what, objective) in objectives {
+        if let Some(objective) = objective {
+            lines.push(format!("Promised: {what} {}.", show_duration(objective)));
+        }
+    }
+    lines
+}
+
+/// Writing to a `String` cannot fail.
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let written = text.write_fmt(arguments);
+    debug_assert!(written.is_ok());
+}

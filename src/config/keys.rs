@@ -1,0 +1,228 @@
+//! Every key that `agent.toml` may have. The reader refuses all others, and `agent.toml.example`
+//! must show each of these.
+
+/// A table and the keys it may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Section {
+    /// Its path, e.g. `sites.<site>.database`; empty for the top of the file.
+    pub path: &'static str,
+    /// Its keys, those of its own tables included.
+    pub keys: &'static [&'static str],
+}
+
+pub(super) const ROOT: Section = Section {
+    path: "",
+    keys: &[
+        "cluster",
+        "site",
+        "state_dir",
+        "socket",
+        "peer",
+        "lease",
+        "sites",
+        "witness",
+        "database",
+        "failover",
+        "probe",
+        "trip",
+        "app_config",
+        "dns",
+        "notify",
+        "objectives",
+    ],
+};
+
+pub(super) const PEER: Section = Section {
+    path: "peer",
+    keys: &["secret_file", "secret_env", "secret", "insecure", "tls"],
+};
+
+pub(super) const PEER_TLS: Section = Section {
+    path: "peer.tls",
+    keys: &["cert", "key", "ca"],
+};
+
+pub(super) const LEASE: Section = Section {
+    path: "lease",
+    keys: &["ttl", "renew_every", "request_timeout", "fence_budget"],
+};
+
+pub(super) const SITE: Section = Section {
+    path: "sites.<site>",
+    keys: &["address", "listen", "database"],
+};
+
+pub(super) const NODE: Section = Section {
+    path: "sites.<site>.database",
+    keys: &["host", "port", "data_dir", "bin_dir", "os_user", "control"],
+};
+
+pub(super) const CONTROL: Section = Section {
+    path: "sites.<site>.database.control",
+    keys: &[
+        "kind", "unit", "start", "stop", "promote", "status", "fence", "fenced", "timeout",
+    ],
+};
+
+pub(super) const WITNESS: Section = Section {
+    path: "witness",
+    keys: &["address"],
+};
+
+pub(super) const DATABASE: Section = Section {
+    path: "database",
+    keys: &[
+        "user",
+        "password_file",
+        "password_env",
+        "password",
+        "dbname",
+        "tls",
+        "ca",
+        "interval",
+        "timeout",
+        "fast_interval",
+        "fall",
+        "rise",
+        "fresh_interval",
+        "heartbeat_table",
+    ],
+};
+
+pub(super) const FAILOVER: Section = Section {
+    path: "failover",
+    keys: &[
+        "lag_max",
+        "block",
+        "stop_grace",
+        "promote_timeout",
+        "start_timeout",
+        "restart_budget",
+    ],
+};
+
+pub(super) const PROBE: Section = Section {
+    path: "probe",
+    keys: &[
+        "name",
+        "kind",
+        "sites",
+        "url",
+        "address",
+        "method",
+        "headers",
+        "body",
+        "status",
+        "body_contains",
+        "latency_max",
+        "ca",
+        "interval",
+        "timeout",
+        "fast_interval",
+        "fall",
+        "rise",
+    ],
+};
+
+pub(super) const TRIP: Section = Section {
+    path: "trip",
+    keys: &["name", "probes", "at_least", "down_for"],
+};
+
+pub(super) const APP_CONFIG: Section = Section {
+    path: "app_config",
+    keys: &[
+        "name",
+        "site",
+        "path",
+        "set",
+        "reload",
+        "reload_timeout",
+        "keep",
+    ],
+};
+
+pub(super) const APP_CONFIG_SET: Section = Section {
+    path: "app_config.set",
+    keys: &["key", "value", "url"],
+};
+
+pub(super) const DNS: Section = Section {
+    path: "dns",
+    keys: &[
+        "name",
+        "provider",
+        "record",
+        "type",
+        "zone_id",
+        "token_file",
+        "token_env",
+        "token",
+        "api_url",
+        "timeout",
+        "content",
+    ],
+};
+
+pub(super) const NOTIFY: Section = Section {
+    path: "notify",
+    keys: &["name", "kind", "url_file", "url_env", "url", "timeout"],
+};
+
+pub(super) const OBJECTIVES: Section = Section {
+    path: "objectives",
+    keys: &["rto", "rpo"],
+};
+
+/// Every section, in the order of the example file.
+pub const ALL: [Section; 17] = [
+    ROOT,
+    PEER,
+    PEER_TLS,
+    LEASE,
+    SITE,
+    NODE,
+    CONTROL,
+    WITNESS,
+    DATABASE,
+    FAILOVER,
+    PROBE,
+    TRIP,
+    APP_CONFIG,
+    APP_CONFIG_SET,
+    DNS,
+    NOTIFY,
+    OBJECTIVES,
+];
+
+/// The three places where one secret may come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SecretKeys {
+    pub(super) file: &'static str,
+    pub(super) env: &'static str,
+    pub(super) inline: &'static str,
+}
+
+pub(super) const PEER_SECRET: SecretKeys = SecretKeys {
+    file: "secret_file",
+    env: "secret_env",
+    inline: "secret",
+};
+
+pub(super) const DATABASE_PASSWORD: SecretKeys = SecretKeys {
+    file: "password_file",
+    env: "password_env",
+    inline: "password",
+};
+
+pub(super) const DNS_TOKEN: SecretKeys = SecretKeys {
+    file: "token_file",
+    env: "token_env",
+    inline: "token",
+};
+
+pub(super) const NOTIFY_URL: SecretKeys = SecretKeys {
+    file: "url_file",
+    env: "url_env",
+    inline: "url",
+};
