@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::plan::Plan;
 use crate::model::lease::{ClusterIdentity, LeaseRequest};
 use crate::model::{Member, SiteName};
 
@@ -53,8 +54,8 @@ pub enum PeerCommand {
     Failover {
         /// Where to.
         to: SiteName,
-        /// Skips preference checks only (S15).
-        force: bool,
+        /// Only say what would be done.
+        dry_run: bool,
     },
 }
 
@@ -66,6 +67,11 @@ pub enum CommandAnswer {
     Accepted {
         /// What was begun.
         text: String,
+    },
+    /// A dry run: the exact plans, by site, in order.
+    WouldDo {
+        /// Site and plan.
+        plans: Vec<(SiteName, Plan)>,
     },
     /// It will not be done.
     Refused {

@@ -272,6 +272,7 @@ mod tests {
             lsn: Lsn(1),
             replayed: Lsn(1),
             streaming: false,
+            heard: None,
             canary: None,
         }
     }

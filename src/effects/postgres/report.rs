@@ -1,6 +1,8 @@
 //! What a node says of itself, in one round trip that works on a primary and on a standby, from
 //! PostgreSQL 12 to 18, for a role that is a member of `pg_monitor`.
 
+use std::time::Duration;
+
 use tokio_postgres::{SimpleQueryMessage, SimpleQueryRow};
 
 use super::client::{Connection, Phase};
@@ -49,7 +51,10 @@ SELECT node.standby, system.system_identifier, \
    EXISTS (SELECT FROM pg_catalog.pg_stat_wal_receiver WHERE status = 'streaming') \
  ELSE EXISTS (SELECT FROM pg_catalog.pg_stat_replication AS sender \
    JOIN pg_catalog.pg_stat_activity AS activity USING (pid) \
-   WHERE sender.state = 'streaming' AND activity.datid IS NULL) END \
+   WHERE sender.state = 'streaming' AND activity.datid IS NULL) END, \
+ CASE WHEN node.standby THEN (SELECT (extract(epoch FROM \
+   clock_timestamp() - last_msg_receipt_time) * 1000)::bigint \
+   FROM pg_catalog.pg_stat_wal_receiver) END \
 FROM (SELECT pg_is_in_recovery() AS standby OFFSET 0) AS node, \
  pg_control_system() AS system, pg_control_checkpoint() AS checkpoint, \
  pg_control_recovery() AS recovery";
@@ -127,6 +132,9 @@ fn read_row(row: &SimpleQueryRow) -> Option<NodeReport> {
         lsn,
         replayed,
         streaming: field(5)? == "t",
+        heard: field(6)
+            .and_then(|millis| millis.parse().ok())
+            .map(Duration::from_millis),
         canary: None,
     })
 }

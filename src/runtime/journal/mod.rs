@@ -284,6 +284,7 @@ fn note_plan(unfinished: &mut Option<PlanId>, entry: &JournalEntry) {
             }
         }
         JournalEntry::AgentStarted { .. }
+        | JournalEntry::AgentStopped
         | JournalEntry::StepStarted { .. }
         | JournalEntry::StepDone { .. }
         | JournalEntry::StepFailed { .. }

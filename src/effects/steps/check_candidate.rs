@@ -1,0 +1,108 @@
+//! `CheckCandidate`: proves that the own standby may be promoted; changes nothing.
+
+use super::Tools;
+use crate::effects::error::EffectError;
+use crate::effects::postgres::report::report;
+use crate::model::event::Learned;
+use crate::model::observation::NodeReport;
+use crate::model::{LagBytes, Lsn, Moment, Role, SystemId, Timeline};
+
+/// What the standby must be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Demand {
+    pub(super) system_id: SystemId,
+    pub(super) timeline: Timeline,
+    pub(super) last_lsn: Lsn,
+    pub(super) lag_max: LagBytes,
+}
+
+pub(super) async fn apply(
+    tools: &Tools,
+    demand: Demand,
+    deadline: Moment,
+) -> Result<Learned, EffectError> {
+    let attempted = format!("check node {} as candidate", tools.login);
+    let mut connection =
+        tools.login.connect(deadline).await.map_err(|error| error.into_effect(&attempted))?;
+    let node =
+        report(&mut connection, deadline).await.map_err(|error| error.into_effect(&attempted))?;
+    connection.close(deadline).await;
+    judge(demand, &node)
+        .map_err(|why| EffectError::permanent(format!("cannot promote node {}: {why}", tools.login)))?;
+    let lag = node.lsn.behind(demand.last_lsn);
+    Ok(Learned {
+        note: format!("timeline {}, received {}, lacks {lag}", node.timeline, node.lsn),
+        node: Some(node),
+    })
+}
+
+/// Why the node may not be promoted.
+fn judge(demand: Demand, node: &NodeReport) -> Result<(), String> {
+    if node.system_id != demand.system_id {
+        return Err(format!(
+            "its system identifier is {}, not {}: it is a copy of another database",
+            node.system_id, demand.system_id
+        ));
+    }
+    if node.role != Role::Standby {
+        return Err("it is not a standby".to_owned());
+    }
+    if node.timeline != demand.timeline {
+        return Err(format!(
+            "it is on timeline {}, the primary was on {}: its history is another one",
+            node.timeline, demand.timeline
+        ));
+    }
+    let lag = node.lsn.behind(demand.last_lsn);
+    if lag > demand.lag_max {
+        return Err(format!(
+            "it lacks {lag} of the primary's WAL, more than failover.lag_max ({})",
+            demand.lag_max
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEMAND: Demand = Demand {
+        system_id: SystemId(7),
+        timeline: Timeline(3),
+        last_lsn: Lsn(1_000),
+        lag_max: LagBytes(100),
+    };
+
+    fn node() -> NodeReport {
+        NodeReport {
+            system_id: SystemId(7),
+            role: Role::Standby,
+            timeline: Timeline(3),
+            lsn: Lsn(950),
+            replayed: Lsn(900),
+            streaming: false,
+            heard: None,
+            canary: None,
+        }
+    }
+
+    #[test]
+    fn a_following_standby_within_the_lag_limit_may_be_promoted() {
+        assert_eq!(judge(DEMAND, &node()), Ok(()));
+    }
+
+    #[test]
+    fn s9_any_flaw_forbids_promotion() {
+        let flawed = [
+            NodeReport { system_id: SystemId(8), ..node() },
+            NodeReport { role: Role::Primary, ..node() },
+            NodeReport { timeline: Timeline(2), ..node() },
+            NodeReport { timeline: Timeline(4), ..node() },
+            NodeReport { lsn: Lsn(899), ..node() },
+        ];
+        for node in flawed {
+            assert!(judge(DEMAND, &node).is_err(), "{node:?}");
+        }
+    }
+}

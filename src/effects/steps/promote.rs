@@ -1,0 +1,41 @@
+//! `Promote`: the own standby leaves recovery. Undo: fence it, so that a promotion that is still
+//! under way inside it can never come true later.
+
+use std::time::Duration;
+
+use super::{Tools, noted};
+use crate::effects::clock::boottime;
+use crate::effects::error::EffectError;
+use crate::effects::postgres::promote::{await_primary, promote};
+use crate::model::event::Learned;
+use crate::model::{Epoch, Moment};
+
+pub(super) async fn apply(
+    tools: &Tools,
+    epoch: Epoch,
+    deadline: Moment,
+) -> Result<Learned, EffectError> {
+    let began = boottime();
+    let node = if tools.node.promotes_by_command() {
+        tools.node.promote_by_command(epoch, boottime().until(deadline)).await?;
+        await_primary(&tools.login, deadline).await?
+    } else {
+        promote(&tools.login, deadline).await?
+    };
+    let took = boottime().since(began).as_secs_f64() * 1000.0;
+    Ok(Learned {
+        note: format!("primary on timeline {} after {took:.1} ms", node.timeline),
+        node: Some(node),
+    })
+}
+
+pub(super) async fn undo(
+    tools: &Tools,
+    epoch: Epoch,
+    deadline: Moment,
+) -> Result<Learned, EffectError> {
+    let budget = boottime().until(deadline);
+    tools.node.fence(epoch, Duration::ZERO, budget).await?;
+    tools.node.forget_promotion()?;
+    Ok(noted("the half-promoted node is fenced; a person must look at it and start it again"))
+}

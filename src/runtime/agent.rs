@@ -1,0 +1,404 @@
+//! Wiring and the loop: event → decide → journal → act → event.
+//!
+//! One task owns the state. Everybody else sends events or reads the snapshot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::decision::decide::{Action, Verdict, decide};
+use crate::decision::policy::Policy;
+use crate::decision::resume::resume;
+use crate::decision::state::{Phase, State};
+use crate::effects::clock;
+use crate::effects::error::EffectError;
+use crate::effects::peer::wire::{CommandAnswer, PeerCommand};
+use crate::model::event::{Answer, Command, Event, StepFinished, Wish};
+use crate::model::journal::JournalEntry;
+use crate::model::lease::LeaseCommand;
+use crate::model::outcome::{Failure, FailureKind};
+use crate::model::peer::PeerReport;
+use crate::model::plan::StepKind;
+use crate::model::time::Now;
+use crate::model::{Epoch, Member};
+use crate::runtime::executor::Executor;
+use crate::runtime::handle::{AgentHandle, Request};
+use crate::runtime::journal::{Journal, JournalError};
+use crate::runtime::members::Members;
+use crate::runtime::outbox::Outbox;
+use crate::runtime::peer_server::Admission;
+use crate::runtime::scheduler::{Pace, Scheduler};
+use crate::runtime::status::{self, Counter, Snapshot};
+use crate::runtime::tasks::spawn_named;
+use crate::runtime::vote_file::VoteFileError;
+use crate::runtime::{alerts, inherited, reports, wiring};
+
+/// Events that wait for the loop at most; the loop takes microseconds for each.
+pub const EVENTS_MAX: usize = 1024;
+/// Wishes of people that wait at most.
+const REQUESTS_MAX: usize = 16;
+/// Between two attempts to write to a journal that refused.
+const JOURNAL_RETRY: Duration = Duration::from_secs(1);
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration does not say which site this is.
+    #[error("the configuration names no site for this agent")]
+    NoSite,
+    /// The state directory cannot be used.
+    #[error("cannot use the state directory")]
+    StateDir(#[source] std::io::Error),
+    /// The journal cannot be opened.
+    #[error("cannot open the journal")]
+    Journal(#[source] JournalError),
+    /// The vote cannot be read.
+    #[error("cannot read the vote")]
+    Vote(#[source] VoteFileError),
+    /// An adapter cannot be built.
+    #[error("cannot prepare")]
+    Effect(#[from] EffectError),
+    /// The agent's address cannot be bound.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Starts the agent of `config.site`. The returned task ends after `stop`, once everything is
+/// written down; the node goes on under its lease.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(
+    config: Config,
+    stop: CancellationToken,
+) -> Result<(AgentHandle, JoinHandle<()>), StartError> {
+    let policy = crate::runtime::policy::policy(&config).ok_or(StartError::NoSite)?;
+    std::fs::create_dir_all(&config.state_dir).map_err(StartError::StateDir)?;
+    let (mut journal, lines, warnings) =
+        Journal::open(&config.state_dir).map_err(StartError::Journal)?;
+    for warning in warnings {
+        tracing::warn!(reason = %warning, "journal");
+    }
+    let resumed = resume(&lines);
+    let inherited = inherited::read(&config.state_dir, resumed.ran_before);
+    let state = State::new(&policy, &resumed, inherited, clock::boottime());
+    let mut opening = vec![JournalEntry::AgentStarted {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }];
+    opening.extend(resumed.unfinished.iter().map(|plan| JournalEntry::Remark {
+        text: format!("plan {plan} of a former life was not finished; what is left is derived anew"),
+    }));
+    journal.append(&opening).map_err(StartError::Journal)?;
+
+    let (events, received) = mpsc::channel(EVENTS_MAX);
+    let (requests, asked) = mpsc::channel(REQUESTS_MAX);
+    let now = Now { moment: clock::boottime(), wall: clock::wall() };
+    let first = status::snapshot(&config.cluster, &policy, &state, Vec::new(), now);
+    let (snapshot, status) = watch::channel(Arc::new(first));
+    let handle = AgentHandle { status, requests };
+    let report = reports::own_report(&policy, &state, now);
+    let parts =
+        wiring::start(&config, &policy, events.clone(), handle.clone(), report, &stop).await?;
+
+    let agent = Agent {
+        cluster: config.cluster.clone(),
+        state: Some(state),
+        journal,
+        parts,
+        events,
+        snapshot,
+        next_command: 0,
+        awaiting: Vec::new(),
+        journal_broken_at: None,
+        policy,
+    };
+    let task = spawn_named("agent", agent.run(received, asked, stop));
+    Ok((handle, task))
+}
+
+/// Everything the loop talks to.
+#[derive(Debug)]
+pub struct Parts {
+    /// Runs steps.
+    pub executor: Executor,
+    /// Runs probes.
+    pub scheduler: Scheduler,
+    /// Tells people.
+    pub outbox: Outbox,
+    /// The lease machine.
+    pub lease: mpsc::Sender<LeaseCommand>,
+    /// Whether the own node may be taking writes.
+    pub armed: watch::Sender<bool>,
+    /// The newest epoch, for the write canary.
+    pub epoch: watch::Sender<Epoch>,
+    /// The own report.
+    pub report: watch::Sender<PeerReport>,
+    /// The links, for passing commands on.
+    pub members: Members,
+    /// Refused requests.
+    pub admission: Arc<Admission>,
+}
+
+struct Agent {
+    cluster: crate::model::ClusterName,
+    policy: Policy,
+    /// Always there between two events; taken out while `decide` has it.
+    state: Option<State>,
+    journal: Journal,
+    parts: Parts,
+    events: mpsc::Sender<Event>,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    next_command: u64,
+    awaiting: Vec<(u64, Wish, tokio::sync::oneshot::Sender<Answer>)>,
+    journal_broken_at: Option<crate::model::Moment>,
+}
+
+impl Agent {
+    async fn run(
+        mut self,
+        mut received: mpsc::Receiver<Event>,
+        mut asked: mpsc::Receiver<Request>,
+        stop: CancellationToken,
+    ) {
+        let mut wake_at = clock::boottime();
+        loop {
+            let wait = clock::boottime().until(wake_at);
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                Some(event) = received.recv() => event,
+                Some(request) = asked.recv() => self.command(request),
+                () = tokio::time::sleep(wait) => Event::Tick,
+            };
+            self.mend_journal().await;
+            let Some(verdict) = self.decide(&event) else { break };
+            wake_at = verdict.wake_at;
+            self.act(verdict).await;
+        }
+        self.write(&[JournalEntry::AgentStopped]);
+    }
+
+    fn command(&mut self, request: Request) -> Event {
+        self.next_command += 1;
+        let id = self.next_command;
+        self.awaiting.push((id, request.wish.clone(), request.answer));
+        Event::Command(Command { id, wish: request.wish })
+    }
+
+    fn decide(&mut self, event: &Event) -> Option<Verdict> {
+        let now = Now { moment: clock::boottime(), wall: clock::wall() };
+        let state = self.state.take()?;
+        Some(decide(&self.policy, state, event, now))
+    }
+
+    /// Carries out a verdict in its order: what is journalled is durable before what follows.
+    async fn act(&mut self, verdict: Verdict) {
+        // First of all: from here on a lost lease must fence (S2).
+        self.parts.armed.send_if_modified(|armed| replace(armed, verdict.state.armed()));
+        let epoch = verdict.state.epoch();
+        self.parts.epoch.send_if_modified(|known| replace(known, epoch));
+        let before = self.snapshot.borrow().phase.clone();
+        if before != verdict.state.phase.to_string() {
+            tracing::info!(from = %before, phase = %verdict.state.phase, %epoch, "phase changed");
+        }
+        let mut durable = true;
+        for action in verdict.actions {
+            match action {
+                Action::Journal(entry) => durable &= self.write(&[entry]),
+                Action::Lease(command) => {
+                    // The keeper takes commands as long as this agent lives.
+                    self.parts.lease.send(command).await.ok();
+                }
+                Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
+                    self.parts.executor.run(*order);
+                }
+                Action::Run(order) => self.refuse_step(*order).await,
+                Action::Abandon(plan) => self.parts.executor.abandon(&plan),
+                Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
+                    &self.cluster,
+                    &self.policy.me,
+                    epoch,
+                    &telling,
+                )),
+                Action::Answer { id, answer } => self.answer(id, answer),
+            }
+        }
+        self.publish(verdict.state);
+    }
+
+    /// S11: what could not be journalled does not happen.
+    async fn refuse_step(&self, order: crate::decision::decide::Order) {
+        let failure = Failure {
+            kind: FailureKind::Retryable,
+            what: "the journal cannot be written, so the step was not begun".to_owned(),
+            hint: Some("free or repair the disk of state_dir".to_owned()),
+        };
+        let finished = StepFinished {
+            plan: order.plan,
+            step: order.step,
+            attempt: order.attempt,
+            undo: order.undo,
+            took: Duration::ZERO,
+            result: Err(failure),
+        };
+        let events = self.events.clone();
+        spawn_named("refused step", async move {
+            events.send(Event::StepFinished(finished)).await.ok();
+        });
+    }
+
+    /// Appends to the journal; says whether it is durable.
+    fn write(&mut self, entries: &[JournalEntry]) -> bool {
+        for entry in entries {
+            log(entry);
+        }
+        let journal = &mut self.journal;
+        // The flush may take long on a bad disk; other tasks must go on meanwhile.
+        match tokio::task::block_in_place(|| journal.append(entries)) {
+            Ok(_) => true,
+            Err(error) => {
+                let first = self.journal_broken_at.is_none();
+                self.journal_broken_at = Some(clock::boottime());
+                if first {
+                    tracing::error!(%error, "cannot write the journal");
+                    self.events
+                        .try_send(Event::JournalBroken { why: error.to_string() })
+                        .unwrap_or_else(|_| tracing::error!("too many events wait"));
+                }
+                false
+            }
+        }
+    }
+
+    async fn mend_journal(&mut self) {
+        let due = self
+            .journal_broken_at
+            .is_some_and(|at| clock::boottime().since(at) >= JOURNAL_RETRY);
+        let text = "the journal can be written again".to_owned();
+        if due && self.write(&[JournalEntry::Remark { text }]) {
+            self.journal_broken_at = None;
+            self.events.send(Event::JournalMended).await.ok();
+        }
+    }
+
+    fn answer(&mut self, id: u64, answer: Answer) {
+        let Some(index) = self.awaiting.iter().position(|(waiting, ..)| *waiting == id) else {
+            return;
+        };
+        let (_, wish, back) = self.awaiting.swap_remove(index);
+        match answer {
+            Answer::PassedOn { to } => {
+                let members = self.parts.members.clone();
+                spawn_named("pass a command on", async move {
+                    back.send(pass_on(&members, to, wish).await).ok();
+                });
+            }
+            // Whoever asked may have gone away.
+            answer => drop(back.send(answer)),
+        }
+    }
+
+    fn publish(&mut self, state: State) {
+        let now = Now { moment: clock::boottime(), wall: clock::wall() };
+        let counters = self.counters();
+        let picture = status::snapshot(&self.cluster, &self.policy, &state, counters, now);
+        self.snapshot.send_replace(Arc::new(picture));
+        let report = reports::own_report(&self.policy, &state, now);
+        self.parts.report.send_if_modified(|known| {
+            let news = says_something_new(known, &report);
+            *known = report;
+            news
+        });
+        for (target, health) in &state.health {
+            let suspect = health.suspect() || urgent(&state);
+            let pace = if suspect { Pace::Suspect } else { Pace::Settled };
+            self.parts.scheduler.set_pace(target, pace);
+        }
+        self.state = Some(state);
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        wiring::counters(&self.parts)
+    }
+}
+
+/// A plan is under way or the own node is in doubt: look often.
+fn urgent(state: &State) -> bool {
+    use crate::model::situation::NodeState;
+    let doubtful = state.health.iter().any(|(target, health)| {
+        matches!(target, crate::model::observation::Target::OwnDatabase(_)) && health.suspect()
+    });
+    doubtful
+        || !matches!(state.phase, Phase::Active | Phase::Watching)
+        || state.facts.is_none_or(|facts| facts.own == NodeState::Unknown)
+}
+
+fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
+    let changed = *known != new;
+    *known = new;
+    changed
+}
+
+/// Everything but clocks and durations.
+fn says_something_new(known: &PeerReport, new: &PeerReport) -> bool {
+    let steps = |report: &PeerReport| {
+        report.doing.as_ref().map(|doing| {
+            let states: Vec<_> = doing.steps.iter().map(|step| step.state).collect();
+            (doing.plan.clone(), states, doing.ended.clone())
+        })
+    };
+    let node = |report: &PeerReport| report.own_database.as_ref().map(std::mem::discriminant);
+    known.active != new.active
+        || known.epoch != new.epoch
+        || known.diagnoses != new.diagnoses
+        || known.site_tripped != new.site_tripped
+        || node(known) != node(new)
+        || steps(known) != steps(new)
+}
+
+async fn pass_on(members: &Members, to: crate::model::SiteName, wish: Wish) -> Answer {
+    let Wish::Failover { to: target, dry_run } = wish;
+    let command = PeerCommand::Failover { to: target, dry_run };
+    match members.command(&Member::Site(to.clone()), &command).await {
+        Ok(CommandAnswer::Accepted { .. }) => Answer::PassedOn { to },
+        Ok(CommandAnswer::WouldDo { plans }) => Answer::WouldDo { plans },
+        Ok(CommandAnswer::Refused { text }) => Answer::Refused { reasons: vec![text] },
+        Err(error) => Answer::Refused {
+            reasons: vec![format!("site {to} is active and did not take the command: {error}")],
+        },
+    }
+}
+
+/// Tells the log what the journal is told: a steady system says nothing.
+fn log(entry: &JournalEntry) {
+    match entry {
+        JournalEntry::AgentStarted { version } => tracing::info!(version, "agent started"),
+        JournalEntry::AgentStopped => tracing::info!("agent stopped; the node goes on"),
+        JournalEntry::Planned { plan, .. } => {
+            tracing::warn!(plan_id = %plan.id, epoch = %plan.epoch, reason = %plan.cause, kind = %plan.kind, "planned");
+        }
+        JournalEntry::StepStarted { plan, step, attempt, undo } => {
+            tracing::info!(plan_id = %plan, step, attempt, undo, "step started");
+        }
+        JournalEntry::StepDone { plan, step, undo, took, note } => {
+            tracing::info!(plan_id = %plan, step, undo, elapsed_ms = took.as_millis(), note, "step done");
+        }
+        JournalEntry::StepFailed { plan, step, undo, failure } => {
+            tracing::warn!(plan_id = %plan, step, undo, error = %failure, "step failed");
+        }
+        JournalEntry::PlanEnded { plan, end } => {
+            tracing::warn!(plan_id = %plan, reason = %end, "plan ended");
+        }
+        JournalEntry::Remark { text } => tracing::info!(reason = text, "remark"),
+    }
+}

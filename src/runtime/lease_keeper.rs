@@ -1,0 +1,157 @@
+//! Keeps the lease: drives the contender against the voters, and fences at the deadline.
+//!
+//! It runs beside the decision loop and does not wait for it: when the deadline passes, the fence
+//! begins here, whatever the loop is doing (S2, S4). The loop only says whether the own node may
+//! be taking writes (`armed`); a standby is not fenced.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::decision::lease::{Contender, Input, LeaseRules, Send};
+use crate::effects::clock::boottime;
+use crate::effects::postgres::control::NodeControl;
+use crate::model::event::Event;
+use crate::model::lease::{LeaseChange, LeaseCommand, LeaseView};
+use crate::model::{Epoch, Moment, SiteName};
+use crate::runtime::inherited;
+use crate::runtime::members::Members;
+use crate::runtime::tasks::spawn_named;
+use crate::runtime::voter_host::VoterHost;
+
+/// At most this many answers wait to be taken in.
+const ANSWERS_MAX: usize = 256;
+
+/// What the keeper works with.
+#[derive(Debug)]
+pub struct LeaseKeeper {
+    /// The lease's rules.
+    pub rules: LeaseRules,
+    /// This site.
+    pub site: SiteName,
+    /// Feeds the back-off of losers.
+    pub seed: u64,
+    /// The own vote.
+    pub voter: VoterHost,
+    /// The other voters.
+    pub members: Members,
+    /// The own node, to fence it.
+    pub node: NodeControl,
+    /// Where the deadline is left for the next life of this agent.
+    pub state_dir: PathBuf,
+    /// Whether the own node may be taking writes.
+    pub armed: watch::Receiver<bool>,
+    /// News go to the decision loop.
+    pub events: mpsc::Sender<Event>,
+}
+
+impl LeaseKeeper {
+    /// Runs until stopped. Stopping releases nothing and fences nothing: the node goes on under
+    /// the running grant, and the next life of this agent asks anew within the ttl.
+    pub async fn run(self, mut commands: mpsc::Receiver<LeaseCommand>, stop: CancellationToken) {
+        let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
+        let site = self.site.clone();
+        let mut contender = Contender::new(self.rules.clone(), site, self.seed, boottime());
+        let mut input = Some(Input::Tick);
+        loop {
+            let Some(now_input) = input.take() else { return };
+            let output = contender.handle(now_input, boottime());
+            if let Some(epoch) = output.fence {
+                self.fence(epoch);
+            }
+            for send in output.sends {
+                self.ask(send, answers.clone());
+            }
+            for change in output.changes {
+                self.leave_deadline(&change);
+                // The loop takes everything it is sent; should it be gone, so is this agent.
+                if self.events.send(Event::Lease(change)).await.is_err() {
+                    return;
+                }
+            }
+            let wait = output.wake_at.map_or(self.rules.renew_every, |at| boottime().until(at));
+            input = tokio::select! {
+                () = stop.cancelled() => None,
+                Some(answer) = answered.recv() => Some(answer),
+                command = commands.recv() => command.map(Input::Command),
+                () = self.voter.released_here() => Some(Input::Poke),
+                () = tokio::time::sleep(wait) => Some(Input::Tick),
+            };
+        }
+    }
+
+    /// Sends one request; the answer, or its absence, comes back as an input.
+    fn ask(&self, send: Send, answers: mpsc::Sender<Input>) {
+        let Send { to, round, request } = send;
+        let (members, voter) = (self.members.clone(), self.voter.clone());
+        let identity = self.rules.identity.clone();
+        let own = to == self.rules.me;
+        spawn_named("lease request", async move {
+            let reply = if own {
+                Some(voter.handle(identity, request).await)
+            } else {
+                match members.lease(&to, request).await {
+                    Ok(reply) => {
+                        voter.learn(&reply, &to).await;
+                        Some(reply)
+                    }
+                    Err(error) => {
+                        tracing::debug!(member = %to, %error, "voter did not answer");
+                        None
+                    }
+                }
+            };
+            let input = match reply {
+                Some(reply) => Input::Reply { from: to, round, reply },
+                None => Input::NoReply { from: to, round },
+            };
+            // Nobody receives any more once the keeper has stopped.
+            answers.send(input).await.ok();
+        });
+    }
+
+    /// Fences the own node because the lease of `epoch` is gone. Does not block the keeper, and
+    /// goes on until it has succeeded.
+    fn fence(&self, epoch: Epoch) {
+        if !*self.armed.borrow() {
+            tracing::info!(%epoch, "lease gone; the own node takes no writes");
+            return;
+        }
+        tracing::error!(%epoch, "lease gone: fencing the own node");
+        let node = self.node.clone();
+        let budget = self.rules.fence_budget;
+        spawn_named("deadline fence", async move {
+            loop {
+                match node.fence(epoch, Duration::ZERO, budget).await {
+                    Ok(report) => {
+                        tracing::warn!(%epoch, took = ?report.took, "own node fenced");
+                        return;
+                    }
+                    Err(error) => {
+                        tracing::error!(%epoch, %error, "cannot fence the own node; trying again");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Leaves word of the deadline for the next life of this agent (see `runtime::inherited`).
+    fn leave_deadline(&self, change: &LeaseChange) {
+        let deadline = match change {
+            LeaseChange::View { view: LeaseView::Held { fence_at, .. }, .. } => Some(*fence_at),
+            LeaseChange::Lost { .. } | LeaseChange::Released { .. } => Some(Moment::default()),
+            LeaseChange::View { .. }
+            | LeaseChange::NotAcquired { .. }
+            | LeaseChange::RecordKept { .. } => None,
+        };
+        if let Some(at) = deadline
+            && let Err(error) = inherited::leave(&self.state_dir, at)
+        {
+            tracing::debug!(%error, "cannot leave word of the fence deadline");
+        }
+    }
+}
+

@@ -1,0 +1,117 @@
+//! The links to the other members: one client each, and the own voter without a link.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::decision::lease::{LeaseRules, Mode};
+use crate::effects::error::EffectError;
+use crate::effects::peer::client::{PeerClient, PeerClientSettings};
+use crate::effects::peer::tls;
+use crate::effects::peer::wire::{
+    CommandAnswer, LeaseCall, PATH_COMMAND, PATH_LEASE, PATH_REPORT, PeerCommand,
+};
+use crate::model::Member;
+use crate::model::lease::{LeaseReply, LeaseRequest};
+use crate::model::peer::PeerReport;
+
+/// Everybody else. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Members {
+    rules: LeaseRules,
+    clients: Arc<BTreeMap<Member, PeerClient>>,
+    timeout: Duration,
+}
+
+/// The lease's rules for the member that reads this configuration.
+#[must_use]
+pub fn lease_rules(config: &Config) -> LeaseRules {
+    let voters: Vec<Member> = config.members().into_iter().map(|(member, _)| member).collect();
+    LeaseRules {
+        ttl: config.lease.ttl,
+        renew_every: config.lease.renew_every,
+        request_timeout: config.lease.request_timeout,
+        fence_budget: config.lease.fence_budget,
+        mode: if config.witness.is_some() { Mode::Quorum } else { Mode::Pair },
+        me: config.member(),
+        identity: LeaseRules::identity_of(config.cluster.clone(), &voters),
+        voters,
+        broken: None,
+    }
+}
+
+impl Members {
+    /// Prepares the links; connects nothing yet.
+    ///
+    /// # Errors
+    /// Unreadable certificates, malformed addresses.
+    pub fn new(config: &Config) -> Result<Self, EffectError> {
+        let tls = config.peer.tls.as_ref().map(tls::client_config).transpose()?;
+        let own = config.member();
+        let mut clients = BTreeMap::new();
+        for (member, address) in config.members() {
+            if member == own {
+                continue;
+            }
+            let client = PeerClient::new(PeerClientSettings {
+                cluster: config.cluster.clone(),
+                own: own.clone(),
+                peer: member.clone(),
+                address,
+                secret: &config.peer.secret,
+                tls: tls.clone(),
+            })?;
+            clients.insert(member, client);
+        }
+        Ok(Self {
+            rules: lease_rules(config),
+            clients: Arc::new(clients),
+            timeout: config.lease.request_timeout,
+        })
+    }
+
+    /// Everybody else.
+    pub fn others(&self) -> impl Iterator<Item = &Member> {
+        self.clients.keys()
+    }
+
+    fn client(&self, member: &Member) -> Result<&PeerClient, EffectError> {
+        self.clients
+            .get(member)
+            .ok_or_else(|| EffectError::permanent(format!("{member} is not another member")))
+    }
+
+    /// Asks a member's voter.
+    ///
+    /// # Errors
+    /// As [`PeerClient::call`].
+    pub async fn lease(
+        &self,
+        to: &Member,
+        request: LeaseRequest,
+    ) -> Result<LeaseReply, EffectError> {
+        let call = LeaseCall { identity: self.rules.identity.clone(), request };
+        self.client(to)?.call(PATH_LEASE, &call, self.timeout).await
+    }
+
+    /// Exchanges reports with a member.
+    ///
+    /// # Errors
+    /// As [`PeerClient::call`].
+    pub async fn report(&self, to: &Member, own: &PeerReport) -> Result<PeerReport, EffectError> {
+        self.client(to)?.call(PATH_REPORT, own, self.timeout).await
+    }
+
+    /// Passes an operator's command on.
+    ///
+    /// # Errors
+    /// As [`PeerClient::call`].
+    pub async fn command(
+        &self,
+        to: &Member,
+        command: &PeerCommand,
+    ) -> Result<CommandAnswer, EffectError> {
+        self.client(to)?.call(PATH_COMMAND, command, self.timeout).await
+    }
+}

@@ -1,0 +1,109 @@
+//! The own vote: one [`Voter`], its file, and the rule that a promise is on disk before it is given.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, Notify};
+
+use crate::decision::lease::{LeaseRules, Voter};
+use crate::effects::clock::boottime;
+use crate::model::lease::{ClusterIdentity, LeaseReply, LeaseRequest, StoredVote, Verdict};
+use crate::model::{Member, SiteName};
+use crate::runtime::tasks::spawn_named;
+use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
+
+/// A member's vote. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct VoterHost {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    voter: Mutex<Voter>,
+    file: VoteFile,
+    site: Option<SiteName>,
+    /// Told when somebody released the lease to this site.
+    released_here: Notify,
+}
+
+impl VoterHost {
+    /// Loads the vote from the state directory.
+    ///
+    /// # Errors
+    /// When the file cannot be read or belongs to another cluster.
+    pub fn open(rules: LeaseRules, dir: &Path) -> Result<Self, VoteFileError> {
+        let file = VoteFile::new(dir, rules.identity.cluster.clone());
+        let stored = match file.load()? {
+            LoadedVote::Vote(vote) => Some(*vote),
+            LoadedVote::Missing => None,
+            LoadedVote::Unreadable(warning) => {
+                tracing::warn!(reason = %warning, "the vote file is damaged: this voter abstains");
+                None
+            }
+        };
+        let site = rules.me.site().cloned();
+        let voter = Voter::boot(rules, stored, boottime());
+        let inner = Inner { voter: Mutex::new(voter), file, site, released_here: Notify::new() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Answers a request. What it promises is on disk before the answer exists; the work goes on
+    /// in a task of its own, so that a caller who gives up cannot leave it half-done.
+    pub async fn handle(&self, identity: ClusterIdentity, request: LeaseRequest) -> LeaseReply {
+        let inner = Arc::clone(&self.inner);
+        let work = spawn_named("vote", async move { inner.handle(&identity, &request).await });
+        work.await.unwrap_or_else(|_| LeaseReply {
+            verdict: Verdict::NotDurable,
+            knows: crate::model::lease::VoterView::default(),
+        })
+    }
+
+    /// Lets a voter without memory learn from what others said.
+    pub async fn learn(&self, reply: &LeaseReply, from: &Member) {
+        let mut voter = self.inner.voter.lock().await;
+        if let Some(vote) = voter.learn(reply, from, boottime())
+            && !self.inner.stored(vote).await
+        {
+            voter.not_durable(boottime());
+        }
+    }
+
+    /// Waits until somebody releases the lease to this site.
+    pub async fn released_here(&self) {
+        self.inner.released_here.notified().await;
+    }
+}
+
+impl Inner {
+    async fn handle(&self, identity: &ClusterIdentity, request: &LeaseRequest) -> LeaseReply {
+        let mut voter = self.voter.lock().await;
+        let answer = voter.handle(identity, request, boottime());
+        let reply = match answer.store {
+            Some(vote) if !self.stored(vote).await => voter.not_durable(boottime()),
+            _ => answer.reply,
+        };
+        let for_us = matches!(request, LeaseRequest::Release { to: Some(to), .. }
+            if Some(to) == self.site.as_ref());
+        if for_us && reply.verdict == Verdict::Ok {
+            self.released_here.notify_one();
+        }
+        reply
+    }
+
+    async fn stored(&self, vote: StoredVote) -> bool {
+        let file = self.file.clone();
+        let stored = tokio::task::spawn_blocking(move || file.store(&vote)).await;
+        match stored {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot write the vote: no promise is given");
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "writing the vote was cut short: no promise is given");
+                false
+            }
+        }
+    }
+}
