@@ -2,4 +2,5 @@
 //!
 //! Start reading at [`operator`]. The link between members is `runtime::peer_server`.
 
+pub mod local;
 pub mod operator;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -132,9 +133,17 @@ async fn failover(
         dry_run: question.dry_run,
     };
     match agent.ask(wish).await {
-        Ok(answer) => Json(FailoverAnswer::from(answer)).into_response(),
+        Ok(answer) => one_line(&FailoverAnswer::from(answer)),
         Err(stopping @ Stopping) => {
             (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()).into_response()
         }
+    }
+}
+
+/// The client reads lines, so that an answer may become several one day.
+fn one_line(answer: &impl Serialize) -> Response {
+    match serde_json::to_string(answer) {
+        Ok(text) => ([(CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -16,6 +16,7 @@ mod journal;
 mod man;
 mod output;
 mod settings;
+pub mod socket;
 mod status;
 
 use std::ffi::OsString;
