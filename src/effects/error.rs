@@ -1,5 +1,7 @@
 //! The one error of all effects: what was attempted, on what, why it failed, what may be done next.
 
+use std::time::Duration;
+
 use crate::model::outcome::{Failure, FailureKind};
 
 /// A failed effect.
@@ -12,6 +14,8 @@ pub struct EffectError {
     pub what: String,
     /// What the operator can do about it.
     pub hint: Option<String>,
+    /// How long the other side asked us to wait before trying again.
+    pub retry_after: Option<Duration>,
     /// The cause, for logs.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -41,6 +45,7 @@ impl EffectError {
             kind,
             what: what.into(),
             hint: None,
+            retry_after: None,
             source: None,
         }
     }

@@ -7,9 +7,12 @@
 pub mod app_config;
 pub mod clock;
 mod deadline;
+pub mod dns;
 pub mod error;
 pub mod exec;
+mod http_client;
 pub mod postgres;
 pub mod probes;
 pub mod tls;
 pub mod peer;
+pub mod service_manager;

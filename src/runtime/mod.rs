@@ -1,14 +1,26 @@
 //! THE MACHINE: tasks, time and order. Contains no policy: what to do comes from `decision`.
 //!
-//! Start reading at `agent` (the loop), then `executor`, `lease_keeper` and `journal`.
+//! Start reading at `agent` (the loop), then `wiring`, `executor`, `lease_keeper` and `journal`.
 
+pub mod agent;
+pub mod alerts;
 pub mod checked_line;
+pub mod executor;
 pub mod handle;
 pub mod http_server;
+pub mod inherited;
 pub mod journal;
+pub mod lease_keeper;
+pub mod members;
+pub mod outbox;
 pub mod peer_server;
+pub mod peer_service;
 pub mod policy;
+pub mod reports;
 pub mod scheduler;
 pub mod status;
 pub mod tasks;
 pub mod vote_file;
+pub mod voter_host;
+pub mod wiring;
+pub mod witness;

@@ -126,8 +126,6 @@ pub struct Counter {
     pub name: String,
     /// How often.
     pub count: u64,
-    /// The last one, in words.
-    pub last: String,
 }
 
 fn millis(span: std::time::Duration) -> u64 {

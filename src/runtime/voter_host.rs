@@ -69,6 +69,11 @@ impl VoterHost {
         }
     }
 
+    /// Whether the voter has lost its memory and gives no votes yet.
+    pub async fn abstains(&self) -> bool {
+        self.inner.voter.lock().await.abstains()
+    }
+
     /// Waits until somebody releases the lease to this site.
     pub async fn released_here(&self) {
         self.inner.released_here.notified().await;

@@ -81,7 +81,7 @@ pub enum CommandAnswer {
 }
 
 /// Why a sealed request was refused although its sender knows the secret. It travels as the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// The challenge is not one of mine, or too old: use the one that comes with this answer.

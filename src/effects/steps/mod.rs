@@ -15,7 +15,7 @@ mod verify_writes;
 use std::path::PathBuf;
 
 use crate::config::settings::AppConfig;
-use crate::effects::dns::DnsTarget;
+use crate::effects::dns::DnsProvider;
 use crate::effects::error::EffectError;
 use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
@@ -38,9 +38,22 @@ pub struct Tools {
     /// App config targets, by name.
     pub app_configs: Vec<AppConfig>,
     /// DNS targets, by name.
-    pub dns: Vec<DnsTarget>,
+    pub dns: Vec<DnsRecordTool>,
     /// Where previous versions of files are kept.
     pub state_dir: PathBuf,
+}
+
+/// A DNS record and the provider that keeps it.
+#[derive(Debug)]
+pub struct DnsRecordTool {
+    /// Its name in `agent.toml`.
+    pub name: String,
+    /// The DNS name.
+    pub record: String,
+    /// The record's type.
+    pub kind: String,
+    /// Who keeps it.
+    pub provider: Box<dyn DnsProvider>,
 }
 
 /// One attempt of one step.

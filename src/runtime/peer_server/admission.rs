@@ -33,6 +33,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Addresses whose refusals were logged. More are only counted.
 const LOGGED_MAX: usize = 256;
 
+/// Longest header that has a meaning here: names are short, seals are 64 characters.
+const HEADER_CHARS_MAX: usize = 256;
+
 /// What the receiving side knows of its cluster.
 #[derive(Debug)]
 pub struct AdmissionSettings<'a> {
@@ -90,18 +93,7 @@ enum Kind {
     Unsealed,
     WrongSecret,
     Tls,
-    Sealed(SealedKind),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum SealedKind {
-    UnknownChallenge,
-    Replayed,
-    WrongCluster,
-    UnknownMember,
-    Misdirected,
-    NotYours,
-    Tampered,
+    Sealed(Refusal),
 }
 
 /// A request's head, taken apart.
@@ -187,17 +179,8 @@ impl Admission {
     }
 
     fn note_sealed(&self, refusal: Refusal, address: Option<IpAddr>, from: &Member) {
-        let kind = match refusal {
-            Refusal::UnknownChallenge => SealedKind::UnknownChallenge,
-            Refusal::Replayed => SealedKind::Replayed,
-            Refusal::WrongCluster => SealedKind::WrongCluster,
-            Refusal::UnknownMember => SealedKind::UnknownMember,
-            Refusal::Misdirected => SealedKind::Misdirected,
-            Refusal::NotYours => SealedKind::NotYours,
-            Refusal::Tampered => SealedKind::Tampered,
-        };
         self.note(
-            Kind::Sealed(kind),
+            Kind::Sealed(refusal),
             address,
             Some(from),
             &refusal.to_string(),
@@ -211,7 +194,7 @@ impl Admission {
         // is worth a line in the log.
         let expected = matches!(
             kind,
-            Kind::Unsealed | Kind::Sealed(SealedKind::UnknownChallenge)
+            Kind::Unsealed | Kind::Sealed(Refusal::UnknownChallenge)
         );
         if expected || book.logged.len() >= LOGGED_MAX || !book.logged.insert((address, kind)) {
             return;
@@ -234,13 +217,11 @@ impl RefusalCounts {
             Kind::Unsealed => &mut self.unsealed,
             Kind::WrongSecret => &mut self.wrong_secret,
             Kind::Tls => &mut self.tls,
-            Kind::Sealed(SealedKind::UnknownChallenge) => &mut self.unknown_challenge,
-            Kind::Sealed(SealedKind::Replayed) => &mut self.replayed,
-            Kind::Sealed(SealedKind::WrongCluster | SealedKind::UnknownMember) => {
-                &mut self.wrong_cluster
-            }
-            Kind::Sealed(SealedKind::Misdirected | SealedKind::NotYours) => &mut self.misdirected,
-            Kind::Sealed(SealedKind::Tampered) => &mut self.tampered,
+            Kind::Sealed(Refusal::UnknownChallenge) => &mut self.unknown_challenge,
+            Kind::Sealed(Refusal::Replayed) => &mut self.replayed,
+            Kind::Sealed(Refusal::WrongCluster | Refusal::UnknownMember) => &mut self.wrong_cluster,
+            Kind::Sealed(Refusal::Misdirected | Refusal::NotYours) => &mut self.misdirected,
+            Kind::Sealed(Refusal::Tampered) => &mut self.tampered,
         }
     }
 }
@@ -335,7 +316,10 @@ async fn handle(head: &Head<'_>, parts: &Parts, body: Bytes, next: Next) -> Resp
 }
 
 fn take_apart(headers: &HeaderMap) -> Option<Head<'_>> {
-    let text = |name| headers.get(name)?.to_str().ok();
+    let text = |name| {
+        let text = headers.get(name)?.to_str().ok()?;
+        (text.len() <= HEADER_CHARS_MAX).then_some(text)
+    };
     Some(Head {
         cluster: ClusterName::new(text(wire::HEADER_CLUSTER)?),
         from: wire::member_from_text(text(wire::HEADER_FROM)?)?,

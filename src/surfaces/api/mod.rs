@@ -1,6 +1,8 @@
-//! What the agent answers to programs on its own host, and through which door.
+//! What the agent answers to people and their tools on its own host, and through which door.
+//! Members talk to `runtime::peer_server`.
 //!
-//! Start reading at [`operator`]. The link between members is `runtime::peer_server`.
+//! Start reading at [`operator`] (what is answered), then [`local`] (the socket).
 
+pub mod json_lines;
 pub mod local;
 pub mod operator;

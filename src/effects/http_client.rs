@@ -1,0 +1,107 @@
+//! The one way to talk to other people's HTTP APIs: no proxy from the environment, no redirect, a
+//! deadline, a bounded body, and errors without the URL (a webhook's URL is its password).
+
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+
+use super::error::EffectError;
+use super::tls;
+
+/// Larger answers are cut off: nothing that is read here is larger.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// What a server may ask us to wait at most; beyond it, its clock or its mind is wrong.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnswer {
+    /// The request never left: nothing can have happened.
+    #[error("no connection")]
+    NotSent(#[source] reqwest::Error),
+    /// It was sent: it may have been carried out.
+    #[error("no answer in time, or the connection broke")]
+    Sent(#[source] reqwest::Error),
+    /// It was carried out or refused, but nobody knows which.
+    #[error("the answer is longer than {BODY_BYTES_MAX} bytes")]
+    TooLong,
+}
+
+/// A client whose every request ends within `timeout`.
+pub(super) fn client(timeout: Duration) -> Result<Client, EffectError> {
+    let tls = tls::client_config(None)?;
+    Client::builder()
+        .tls_backend_preconfigured((*tls).clone())
+        .no_proxy()
+        .redirect(Policy::none())
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        // A kept connection may have died with the network that just failed.
+        .pool_max_idle_per_host(0)
+        .build()
+        .map_err(|error| {
+            EffectError::permanent("cannot set up an HTTP client").caused_by(error.without_url())
+        })
+}
+
+/// Sends a request and reads its answer.
+pub(super) async fn send(request: RequestBuilder) -> Result<Answer, NoAnswer> {
+    let response = request.send().await.map_err(|error| {
+        let error = error.without_url();
+        if error.is_connect() || error.is_builder() {
+            NoAnswer::NotSent(error)
+        } else {
+            NoAnswer::Sent(error)
+        }
+    })?;
+    Ok(Answer {
+        status: response.status(),
+        retry_after: retry_after(response.headers()),
+        body: read_body(response).await?,
+    })
+}
+
+/// True where an answer says "not now" rather than "no". Source: RFC 9110, 15.5.9 and 15.6;
+/// RFC 6585, 4.
+pub(super) fn may_pass(status: StatusCode) -> bool {
+    status == StatusCode::REQUEST_TIMEOUT
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || status.is_server_error()
+}
+
+async fn read_body(mut response: Response) -> Result<Vec<u8>, NoAnswer> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| NoAnswer::Sent(error.without_url()))?
+    {
+        if body.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(NoAnswer::TooLong);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// `Retry-After` in seconds; its other form, a date, would need the server's clock.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}

@@ -1,0 +1,63 @@
+//! What an agent answers to other members.
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+
+use crate::effects::clock;
+use crate::effects::peer::wire::{CommandAnswer, PeerCommand};
+use crate::model::Member;
+use crate::model::event::{Answer, Event, Wish};
+use crate::model::lease::{ClusterIdentity, LeaseReply, LeaseRequest};
+use crate::model::peer::PeerReport;
+use crate::runtime::handle::AgentHandle;
+use crate::runtime::peer_server::PeerService;
+use crate::runtime::voter_host::VoterHost;
+
+/// The agent's side of the members' link.
+#[derive(Debug)]
+pub struct AgentService {
+    /// The own vote.
+    pub voter: VoterHost,
+    /// The newest own report.
+    pub report: watch::Receiver<PeerReport>,
+    /// What others say goes here.
+    pub events: mpsc::Sender<Event>,
+    /// Wishes of people that another member passes on.
+    pub agent: AgentHandle,
+}
+
+#[async_trait]
+impl PeerService for AgentService {
+    async fn lease(
+        &self,
+        _from: Member,
+        identity: ClusterIdentity,
+        request: LeaseRequest,
+    ) -> LeaseReply {
+        self.voter.handle(identity, request).await
+    }
+
+    async fn report(&self, report: PeerReport) -> PeerReport {
+        // The loop has ended when nobody receives; the answer is still the truth of a moment ago.
+        self.events.send(Event::Reported(Box::new(report))).await.ok();
+        let own = self.report.borrow().clone();
+        PeerReport { clock: clock::wall(), ..own }
+    }
+
+    async fn command(&self, from: Member, command: PeerCommand) -> CommandAnswer {
+        let PeerCommand::Failover { to, dry_run } = command;
+        tracing::info!(member = %from, site = %to, dry_run, "failover asked for by another site");
+        match self.agent.ask(Wish::Failover { to, dry_run }).await {
+            Ok(Answer::Started { plan }) => CommandAnswer::Accepted { text: plan.to_string() },
+            Ok(Answer::AskingForLease) => {
+                CommandAnswer::Accepted { text: "asking for the lease".to_owned() }
+            }
+            Ok(Answer::WouldDo { plans }) => CommandAnswer::WouldDo { plans },
+            Ok(Answer::Refused { reasons }) => CommandAnswer::Refused { text: reasons.join("; ") },
+            Ok(Answer::PassedOn { .. }) => CommandAnswer::Refused {
+                text: "neither site holds the lease right now; try again in a moment".to_owned(),
+            },
+            Err(stopping) => CommandAnswer::Refused { text: stopping.to_string() },
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! Builds what the loop talks to, from the configuration: adapters, probes, links, tasks.
+
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::config::settings::{Control, Database, ProbeTiming, Site};
+use crate::decision::policy::Policy;
+use crate::effects::dns;
+use crate::effects::error::EffectError;
+use crate::effects::peer::tls;
+use crate::effects::postgres::canary::HeartbeatTable;
+use crate::effects::postgres::client::Login;
+use crate::effects::postgres::control::NodeControl;
+use crate::effects::probes::outlet::outlet;
+use crate::effects::probes::postgres::{CanaryWriter, FreshProbe, PersistentProbe};
+use crate::effects::probes::process::ProcessProbe;
+use crate::effects::probes::resolve::Resolver;
+use crate::effects::probes::{self, Probe};
+use crate::effects::steps::{DnsRecordTool, Tools};
+use crate::model::Epoch;
+use crate::model::event::Event;
+use crate::model::observation::{Channel, Target};
+use crate::model::peer::PeerReport;
+use crate::runtime::agent::{Parts, StartError};
+use crate::runtime::executor::Executor;
+use crate::runtime::handle::AgentHandle;
+use crate::runtime::lease_keeper::LeaseKeeper;
+use crate::runtime::members::{Members, lease_rules};
+use crate::runtime::outbox::Outbox;
+use crate::runtime::peer_server::{Admission, AdmissionSettings, PeerService, router, serve};
+use crate::runtime::peer_service::AgentService;
+use crate::runtime::reports::Reporter;
+use crate::runtime::scheduler::{Jitter, Scheduler};
+use crate::runtime::status::Counter;
+use crate::runtime::tasks::spawn_named;
+use crate::runtime::voter_host::VoterHost;
+
+/// Lease commands that wait at most; the keeper takes them at once.
+const COMMANDS_MAX: usize = 64;
+
+/// Builds everything and starts its tasks.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn start(
+    config: &Config,
+    policy: &Policy,
+    events: mpsc::Sender<Event>,
+    agent: AgentHandle,
+    report: PeerReport,
+    stop: &CancellationToken,
+) -> Result<Parts, StartError> {
+    let own = config.own_site().ok_or(StartError::NoSite)?;
+    let resolver = Resolver::from_system();
+    let login = Login::new(&own.node, &config.database, &resolver)?;
+    let table = HeartbeatTable::new(&config.database.heartbeat_table)?;
+    let node = NodeControl::new(own.name.clone(), own.node.clone());
+    let rules = lease_rules(config);
+    let voter = VoterHost::open(rules.clone(), &config.state_dir).map_err(StartError::Vote)?;
+    let members = Members::new(config)?;
+    let (report, reported) = watch::channel(report);
+    let (armed, armed_seen) = watch::channel(true);
+    let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
+    let outbox = Outbox::start(&config.notifiers, &config.state_dir, stop)?;
+
+    let service = AgentService {
+        voter: voter.clone(),
+        report: reported.clone(),
+        events: events.clone(),
+        agent,
+    };
+    let admission = listen(config, own, Arc::new(service), stop).await?;
+
+    let (lease, commands) = mpsc::channel(COMMANDS_MAX);
+    let keeper = LeaseKeeper {
+        rules,
+        site: own.name.clone(),
+        seed: rand::random(),
+        voter,
+        members: members.clone(),
+        node: node.clone(),
+        state_dir: config.state_dir.clone(),
+        armed: armed_seen,
+        events: events.clone(),
+    };
+    spawn_named("lease keeper", keeper.run(commands, stop.clone()));
+    Reporter {
+        members: members.clone(),
+        own: reported,
+        events: events.clone(),
+        every: policy.renew_every,
+    }
+    .start(stop);
+
+    let canary =
+        CanaryWriter { table: table.clone(), site: own.name.clone(), epoch: epoch_seen };
+    let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
+    watch_process(own, &node, &scheduler, &events, stop);
+
+    let tools = Tools {
+        site: own.name.clone(),
+        node,
+        login,
+        table,
+        app_configs: config.app_configs.clone(),
+        dns: dns_tools(config)?,
+        state_dir: config.state_dir.clone(),
+    };
+    let executor = Executor::new(tools, outbox.clone(), events);
+    Ok(Parts { executor, scheduler, outbox, lease, armed, epoch, report, members, admission })
+}
+
+/// Serves the members' link.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn listen(
+    config: &Config,
+    own: &Site,
+    service: Arc<dyn PeerService>,
+    stop: &CancellationToken,
+) -> Result<Arc<Admission>, StartError> {
+    let address = own.listen.map_or_else(|| own.address.clone(), |listen| listen.to_string());
+    serve_members(config, address, service, stop).await
+}
+
+/// Serves the members' link on an address.
+///
+/// # Errors
+/// [`StartError`].
+pub async fn serve_members(
+    config: &Config,
+    address: String,
+    service: Arc<dyn PeerService>,
+    stop: &CancellationToken,
+) -> Result<Arc<Admission>, StartError> {
+    let listener = TcpListener::bind(&address)
+        .await
+        .map_err(|source| StartError::Listen { address, source })?;
+    let admission = Admission::new(AdmissionSettings {
+        cluster: config.cluster.clone(),
+        own: config.member(),
+        members: config.members().into_iter().map(|(member, _)| member).collect(),
+        secret: &config.peer.secret,
+    });
+    let tls = config.peer.tls.as_ref().map(tls::server_config).transpose()?;
+    let router = router(Arc::clone(&admission), service);
+    let serving = serve(listener, router, tls, Arc::clone(&admission), stop.clone());
+    spawn_named("members' link", serving);
+    Ok(admission)
+}
+
+fn start_probes(
+    config: &Config,
+    login: &Login,
+    canary: CanaryWriter,
+    resolver: &Resolver,
+    events: &mpsc::Sender<Event>,
+    stop: &CancellationToken,
+) -> Result<Scheduler, EffectError> {
+    let mut running: Vec<(Box<dyn Probe>, ProbeTiming)> =
+        database_probes(&config.database, login, Target::OwnDatabase, Some(canary));
+    if let Some(peer) = config.peer_site() {
+        let login = Login::new(&peer.node, &config.database, resolver)?;
+        running.extend(database_probes(&config.database, &login, Target::PeerDatabase, None));
+    }
+    for settings in &config.probes {
+        let ours = config
+            .site
+            .as_ref()
+            .is_some_and(|site| settings.sites.is_empty() || settings.sites.contains(site));
+        if ours {
+            running.push((probes::build(settings, resolver)?, settings.timing));
+        }
+    }
+    Ok(Scheduler::start(running, Jitter::Seeded(rand::random()), events, stop))
+}
+
+/// The two probes of one node: on a kept connection, and on a fresh one, less often.
+#[must_use]
+pub fn database_probes(
+    database: &Database,
+    login: &Login,
+    target: fn(Channel) -> Target,
+    canary: Option<CanaryWriter>,
+) -> Vec<(Box<dyn Probe>, ProbeTiming)> {
+    let slower = ProbeTiming { interval: database.fresh_interval, ..database.timing };
+    vec![
+        (
+            Box::new(PersistentProbe::new(target(Channel::Persistent), login.clone(), canary)),
+            database.timing,
+        ),
+        (Box::new(FreshProbe::new(target(Channel::Fresh), login.clone())), slower),
+    ]
+}
+
+/// Watches the own postmaster, where it runs on this host: its death is seen at once.
+fn watch_process(
+    own: &Site,
+    node: &NodeControl,
+    scheduler: &Scheduler,
+    events: &mpsc::Sender<Event>,
+    stop: &CancellationToken,
+) {
+    let Some(instance) = node.instance() else {
+        debug_assert!(matches!(own.node.control, Control::Commands(_)));
+        return;
+    };
+    let urgent = [Channel::Persistent, Channel::Fresh]
+        .into_iter()
+        .filter_map(|channel| scheduler.waker(&Target::OwnDatabase(channel)))
+        .collect();
+    let (outlet, delivery) = outlet(events.clone());
+    let probe = ProcessProbe::new(instance.clone(), outlet, urgent);
+    let stop = stop.clone();
+    spawn_named("own postmaster", async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = delivery.run() => {}
+            () = probe.run() => {}
+        }
+    });
+}
+
+fn dns_tools(config: &Config) -> Result<Vec<DnsRecordTool>, EffectError> {
+    config
+        .dns
+        .iter()
+        .map(|record| {
+            Ok(DnsRecordTool {
+                name: record.name.clone(),
+                record: record.record.clone(),
+                kind: record.kind.clone(),
+                provider: dns::provider_of(record)?,
+            })
+        })
+        .collect()
+}
+
+/// What the parts counted since the start; only what is not zero.
+#[must_use]
+pub fn counters(parts: &Parts) -> Vec<Counter> {
+    let refusals = parts.admission.refusals();
+    let mut counters: Vec<(String, u64)> = [
+        ("refused_requests_unsealed", refusals.unsealed),
+        ("refused_requests_wrong_secret", refusals.wrong_secret),
+        ("refused_requests_tampered", refusals.tampered),
+        ("refused_requests_replayed", refusals.replayed),
+        ("refused_requests_wrong_cluster", refusals.wrong_cluster),
+        ("refused_requests_misdirected", refusals.misdirected),
+        ("refused_requests_tls", refusals.tls),
+        ("alerts_dropped", parts.outbox.dropped()),
+    ]
+    .into_iter()
+    .map(|(name, count)| (name.to_owned(), count))
+    .collect();
+    counters.extend(
+        parts.scheduler.missed().map(|(target, missed)| (format!("late looks at {target}"), missed)),
+    );
+    counters
+        .into_iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| Counter { name, count })
+        .collect()
+}
