@@ -24,6 +24,7 @@ use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+pub(crate) use ask::LocalAgent;
 pub use exit::{Exit, Failure};
 
 /// Fails a whole site over: fences the old PostgreSQL primary, promotes the standby, rewrites app
@@ -86,6 +87,11 @@ pub fn command() -> clap::Command {
         .mut_subcommands(|command| command.after_help(exit::CODES))
 }
 
+/// Tells why a command failed.
+pub fn tell_failure(message: &str) {
+    output::note(format_args!("{} {message}", output::styled(output::BAD, "agent:")));
+}
+
 impl Cli {
     /// Reads the command line.
     ///
@@ -101,6 +107,12 @@ impl Cli {
     #[must_use]
     pub fn is_service(&self) -> bool {
         false
+    }
+
+    /// True when a service is to log as JSON.
+    #[must_use]
+    pub fn logs_json(&self) -> bool {
+        self.global.json
     }
 
     /// Does what was asked.

@@ -62,12 +62,8 @@ fn render(picture: &Snapshot) -> String {
         push(&mut text, format_args!("\n{}\n", styled(BOLD, "counted")));
     }
     for counter in &picture.counters {
-        let (count, name, last) = (counter.count, &counter.name, &counter.last);
-        push(&mut text, format_args!("  {count:>6} {name}"));
-        match last.is_empty() {
-            true => text.push('\n'),
-            false => push(&mut text, format_args!("; last: {last}\n")),
-        }
+        let (count, name) = (counter.count, &counter.name);
+        push(&mut text, format_args!("  {count:>6} {name}\n"));
     }
     text
 }
