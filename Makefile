@@ -46,7 +46,7 @@ test: setup ## Set up and pass every test
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 	  set -- nextest run; \
 	else \
-	  set -- test --lib --bins --tests; \
+	  set -- test --lib --bins --tests --no-fail-fast; \
 	fi; \
 	echo "$(CARGO) $$* $(CARGOFLAGS)"; \
 	$(CARGO) "$$@" $(CARGOFLAGS)

@@ -177,7 +177,7 @@ async fn granted_role_does_everything_and_no_grant_can_go() {
 
     let [_, standby] = &config.sites;
     let login = Login::new(&standby.node, &config.database, &Resolver::from_system()).unwrap();
-    let promoted = promote(&login, deadline()).await.unwrap();
+    let promoted = promote(&login, None, deadline()).await.unwrap();
     assert_eq!(promoted.role, Role::Primary);
 }
 

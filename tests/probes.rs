@@ -3,13 +3,12 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
     reason = "the test's own servers run beside the code under test, and its tools fail the test"
 )]
 
+mod support;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,83 +18,16 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Redirect;
 use axum::routing::{get, post};
-use failover_agent::config::settings::{HttpProbe, Probe, ProbeKindSettings, ProbeTiming};
+use failover_agent::config::settings::{HttpProbe, ProbeKindSettings};
 use failover_agent::effects::clock::boottime;
+use failover_agent::effects::probes::build;
 use failover_agent::effects::probes::resolve::Resolver;
-use failover_agent::effects::probes::{PROBE_KINDS, build};
-use failover_agent::model::ProbeName;
-use failover_agent::model::observation::{EndpointResult, EndpointSeen, Seen};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use failover_agent::model::observation::EndpointResult;
+use support::endpoint::{
+    PATIENT, SHORT, endpoint, http, look, look_http, probe, read_head, serve_raw, tcp, timed_out,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-/// Far longer than anything here takes: only what is meant to hang meets it.
-const PATIENT: Duration = Duration::from_secs(20);
-/// For what is meant to hang.
-const SHORT: Duration = Duration::from_millis(300);
-
-fn timing(timeout: Duration) -> ProbeTiming {
-    ProbeTiming {
-        interval: Duration::from_secs(1),
-        fast_interval: Duration::from_secs(1),
-        timeout,
-        fall: 3,
-        rise: 2,
-    }
-}
-
-fn probe(kind: ProbeKindSettings) -> Probe {
-    Probe {
-        name: ProbeName::new("probe"),
-        sites: Vec::new(),
-        kind,
-        timing: timing(PATIENT),
-    }
-}
-
-fn tcp(address: &(impl std::fmt::Display + ?Sized)) -> ProbeKindSettings {
-    ProbeKindSettings::Tcp {
-        address: address.to_string(),
-    }
-}
-
-fn http(url: impl Into<String>) -> HttpProbe {
-    HttpProbe {
-        url: url.into(),
-        method: "GET".to_owned(),
-        headers: Vec::new(),
-        body: None,
-        status: vec![(200, 299)],
-        body_contains: None,
-        latency_max: None,
-        ca: None,
-    }
-}
-
-/// Builds the probe, looks once, and checks that the look kept its deadline.
-async fn look(kind: ProbeKindSettings, timeout: Duration) -> EndpointSeen {
-    let mut probe = build(&probe(kind), &Resolver::from_system()).unwrap();
-    let looked = tokio::time::timeout(timeout + PATIENT, probe.look(boottime() + timeout)).await;
-    endpoint(looked.expect("a look ends by its deadline"))
-}
-
-fn endpoint(seen: Seen) -> EndpointSeen {
-    let Seen::Endpoint(seen) = seen else {
-        panic!("{seen:?}");
-    };
-    seen
-}
-
-async fn look_http(probe: HttpProbe) -> EndpointSeen {
-    look(ProbeKindSettings::Http(Box::new(probe)), PATIENT).await
-}
-
-fn timed_out(phase: &str) -> EndpointResult {
-    EndpointResult::TimedOut {
-        phase: phase.to_owned(),
-    }
-}
 
 /// Serves `router` on a free port of loopback until the test ends.
 async fn serve(router: Router) -> SocketAddr {
@@ -103,34 +35,6 @@ async fn serve(router: Router) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await });
     address
-}
-
-/// Answers every connection with `answer` as soon as a request's head is there, then keeps the
-/// connection open or closes it.
-async fn serve_raw(answer: Vec<u8>, keep_open: bool) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut kept = Vec::new();
-        while let Ok((mut stream, _)) = listener.accept().await {
-            read_head(&mut stream).await;
-            stream.write_all(&answer).await.ok();
-            if keep_open {
-                kept.push(stream);
-            }
-        }
-    });
-    address
-}
-
-async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
-    let mut head = Vec::new();
-    while !head.windows(4).any(|part| part == b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
-    }
 }
 
 /// An address on which nothing listens: bound, so that nobody else gets it, but not listening.
@@ -464,221 +368,12 @@ async fn every_look_opens_a_connection_of_its_own() {
             });
         }
     });
-    let settings = probe(ProbeKindSettings::Http(Box::new(http(format!(
-        "http://{address}/"
-    )))));
+    let url = format!("http://{address}/");
+    let settings = probe(ProbeKindSettings::Http(Box::new(http(url))));
     let mut probe = build(&settings, &Resolver::from_system()).unwrap();
     for _ in 0..3 {
         let seen = endpoint(probe.look(boottime() + PATIENT).await);
         assert_eq!(seen.result, EndpointResult::Passed);
     }
     assert_eq!(accepted.load(Ordering::SeqCst), 3);
-}
-
-struct TlsServer {
-    address: SocketAddr,
-    ca: PathBuf,
-    _dir: tempfile::TempDir,
-}
-
-/// Serves `200 OK` over TLS with a certificate for `localhost` and 127.0.0.1 from a CA of its own.
-async fn serve_tls(expired: bool) -> TlsServer {
-    let authority_key = rcgen::KeyPair::generate().unwrap();
-    let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let authority_certificate = authority.self_signed(&authority_key).unwrap();
-    let issuer = rcgen::Issuer::new(authority, authority_key);
-
-    let key = rcgen::KeyPair::generate().unwrap();
-    let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let mut leaf = rcgen::CertificateParams::new(names).unwrap();
-    if expired {
-        leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
-        leaf.not_after = rcgen::date_time_ymd(2021, 1, 1);
-    }
-    let certificate = leaf.signed_by(&key, &issuer).unwrap();
-
-    let dir = tempfile::tempdir().unwrap();
-    let ca = dir.path().join("ca.pem");
-    std::fs::write(&ca, authority_certificate.pem()).unwrap();
-
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(certificate.pem().as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap(),
-        )
-        .unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(mut stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                read_head(&mut stream).await;
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-                stream.write_all(answer).await.ok();
-                stream.shutdown().await.ok();
-            });
-        }
-    });
-    TlsServer {
-        address,
-        ca,
-        _dir: dir,
-    }
-}
-
-#[tokio::test]
-async fn tls_endpoint_with_a_good_certificate_passes_every_time() {
-    let server = serve_tls(false).await;
-    for host in ["127.0.0.1", "localhost"] {
-        let url = format!("https://{host}:{}/", server.address.port());
-        let seen = look_http(HttpProbe {
-            ca: Some(server.ca.clone()),
-            ..http(url)
-        })
-        .await;
-        assert_eq!(seen.result, EndpointResult::Passed, "{host}");
-        assert!(seen.phases.tls.is_some());
-    }
-}
-
-#[tokio::test]
-async fn bad_certificates_are_tls_failures() {
-    let good = serve_tls(false).await;
-    let other = serve_tls(false).await;
-    let expired = serve_tls(true).await;
-    let cases = [
-        ("expired", &expired, &expired.ca, "127.0.0.1"),
-        ("unknown authority", &good, &other.ca, "127.0.0.1"),
-        ("wrong name", &good, &good.ca, "127.0.0.2"),
-    ];
-    for (case, server, ca, host) in cases {
-        let port = server.address.port();
-        let address = if host == "127.0.0.2" {
-            // Same server, reached under an address that its certificate does not name.
-            forward_from(host, server.address).await
-        } else {
-            SocketAddr::new(host.parse().unwrap(), port)
-        };
-        let seen = look_http(HttpProbe {
-            ca: Some(ca.clone()),
-            ..http(format!("https://{address}/"))
-        })
-        .await;
-        assert!(
-            matches!(seen.result, EndpointResult::Tls { .. }),
-            "{case}: {seen:?}"
-        );
-    }
-}
-
-/// Listens on `host` and passes every connection on to `to`.
-async fn forward_from(host: &str, to: SocketAddr) -> SocketAddr {
-    let listener = TcpListener::bind((host, 0)).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut onward = TcpStream::connect(to).await.unwrap();
-                tokio::io::copy_bidirectional(&mut stream, &mut onward)
-                    .await
-                    .ok();
-            });
-        }
-    });
-    address
-}
-
-#[tokio::test]
-async fn plain_server_is_no_tls_server() {
-    let address = serve_raw(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), false).await;
-    let plain = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let silent = plain.local_addr().unwrap();
-    let server = serve_tls(false).await;
-    let with_ca = |url: String| HttpProbe {
-        ca: Some(server.ca.clone()),
-        ..http(url)
-    };
-    let seen = look(
-        ProbeKindSettings::Http(Box::new(with_ca(format!("https://{silent}/")))),
-        SHORT,
-    )
-    .await;
-    assert_eq!(seen.result, timed_out("tls"));
-    // This one waits for the end of a head that a TLS greeting does not contain.
-    let seen = look(
-        ProbeKindSettings::Http(Box::new(with_ca(format!("https://{address}/")))),
-        SHORT,
-    )
-    .await;
-    assert_eq!(seen.result, timed_out("tls"));
-}
-
-#[test]
-fn settings_that_cannot_work_are_refused_without_repeating_credentials() {
-    let resolver = Resolver::from_system();
-    let mut secret_header = http("http://127.0.0.1/");
-    secret_header.headers = vec![("X-Key".to_owned(), "s3cret\n".to_owned())];
-    let mut no_authorities = http("https://127.0.0.1/");
-    no_authorities.ca = Some("/nonexistent/ca.pem".into());
-    let settings = [
-        tcp("no-port"),
-        ProbeKindSettings::Http(Box::new(http("ftp://127.0.0.1/"))),
-        ProbeKindSettings::Http(Box::new(http("/only/a/path"))),
-        ProbeKindSettings::Http(Box::new(http("http://user:s3cret@127.0.0.1/"))),
-        ProbeKindSettings::Http(Box::new(secret_header)),
-        ProbeKindSettings::Http(Box::new(no_authorities)),
-    ];
-    for kind in settings {
-        let Err(error) = build(&probe(kind), &resolver) else {
-            panic!("these settings cannot work");
-        };
-        let text = format!("{error} {error:?}");
-        assert!(!text.contains("s3cret"), "{text}");
-    }
-}
-
-#[test]
-fn every_probe_kind_keeps_its_contract() {
-    let resolver = Resolver::from_system();
-    let settings = [
-        (
-            "http",
-            ProbeKindSettings::Http(Box::new(http("http://127.0.0.1/"))),
-        ),
-        ("tcp", tcp("127.0.0.1:1")),
-    ];
-    assert_eq!(settings.len(), PROBE_KINDS.len(), "settings for every kind");
-    for kind in PROBE_KINDS {
-        assert!(!kind.summary.is_empty() && !kind.summary.ends_with('.'));
-        let example: toml::Table = kind.example.parse().unwrap();
-        let sections = example["probe"].as_array().unwrap();
-        assert_eq!(sections.len(), 1, "{}", kind.name);
-        let section = sections[0].as_table().unwrap();
-        assert_eq!(section["kind"].as_str(), Some(kind.name));
-        assert!(
-            section["name"]
-                .as_str()
-                .is_some_and(|name| !name.is_empty())
-        );
-
-        // Builds from its own settings and from nobody else's.
-        for (name, settings) in &settings {
-            let built = (kind.build)(&probe(settings.clone()), &resolver);
-            assert_eq!(built.is_some(), *name == kind.name, "{name}");
-            assert!(built.is_none_or(|built| built.is_ok()));
-        }
-    }
-    let mut names: Vec<_> = PROBE_KINDS.iter().map(|kind| kind.name).collect();
-    names.dedup();
-    assert_eq!(names.len(), PROBE_KINDS.len());
 }

@@ -8,9 +8,11 @@
 use std::time::Duration;
 
 use crate::decision::absorb::{News, absorb};
+use crate::decision::advance;
 use crate::decision::command;
 use crate::decision::deeds;
 use crate::decision::diagnose::{self, Remedy};
+use crate::decision::housekeeping;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::{Phase, State};
@@ -103,7 +105,7 @@ pub fn decide(policy: &Policy, mut state: State, event: &Event, now: Now) -> Ver
         command::handle(policy, &mut state, command, now, &mut actions);
     }
     for _ in 0..CHAIN_MAX {
-        deeds::go_on(policy, &mut state, now, &mut actions);
+        advance::go_on(policy, &mut state, now, &mut actions);
         let Some(trigger) = triggers::find(policy, &state, news, now) else {
             break;
         };
@@ -114,7 +116,7 @@ pub fn decide(policy: &Policy, mut state: State, event: &Event, now: Now) -> Ver
         deeds::perform(policy, &mut state, row, now, &mut actions);
         look(policy, &mut state, now);
     }
-    deeds::keep_house(policy, &mut state, now, &mut actions);
+    housekeeping::keep_house(policy, &mut state, now, &mut actions);
     let wake_at = wake_at(policy, &state, now);
     Verdict {
         state,

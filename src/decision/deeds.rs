@@ -1,26 +1,22 @@
-//! Transitions into actions: begins and ends plans, writes records, keeps house.
+//! Transitions into actions: begins and ends plans, asks for and gives back the lease.
 
 use std::time::Duration;
 
 use crate::decision::check_plan::check_plan;
-use crate::decision::decide::{Action, Order, Telling};
+use crate::decision::decide::{Action, Telling};
 use crate::decision::diagnose;
 use crate::decision::plan;
 use crate::decision::policy::Policy;
-use crate::decision::progress::{Allowed, PlanRun, Todo};
+use crate::decision::progress::PlanRun;
 use crate::decision::records;
-use crate::decision::state::{Awaits, LeaseStep, Phase, State};
+use crate::decision::state::{Phase, State};
 use crate::decision::transitions::{Deed, Transition};
-use crate::model::Epoch;
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::journal::{JournalEntry, PlanEnd};
 use crate::model::lease::{ClusterRecord, LeaseCommand, LeaseView};
-use crate::model::plan::{Cause, Plan, PlanKind, Step};
-use crate::model::situation::{NodeState, Reach, RecordSays, Standing};
+use crate::model::plan::{Cause, Plan, PlanKind};
+use crate::model::situation::{NodeState, Reach, RecordSays};
 use crate::model::time::Now;
-
-/// The record's WAL position is refreshed this often: it only serves agents that were down.
-const RECORD_REFRESH: Duration = Duration::from_secs(30);
 
 /// Follows one row of the transition table.
 pub fn perform(
@@ -105,7 +101,8 @@ fn settle(policy: &Policy, state: &mut State, actions: &mut Vec<Action>) {
     }
 }
 
-fn keep(state: &mut State, record: ClusterRecord, actions: &mut Vec<Action>) {
+/// Hands a new version of the record to the lease machine.
+pub(super) fn keep(state: &mut State, record: ClusterRecord, actions: &mut Vec<Action>) {
     state.record = Some(record.clone());
     actions.push(Action::Lease(LeaseCommand::Keep(Box::new(record))));
 }
@@ -179,7 +176,13 @@ fn begin_plan(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Ac
 }
 
 /// Begins a checked plan: journalled first, with its evidence.
-fn begin(policy: &Policy, state: &mut State, plan: Plan, now: Now, actions: &mut Vec<Action>) {
+pub(super) fn begin(
+    policy: &Policy,
+    state: &mut State,
+    plan: Plan,
+    now: Now,
+    actions: &mut Vec<Action>,
+) {
     if let Err(refusal) = check_plan(&plan, state.held_epoch(), &policy.me) {
         // A plan that breaks an invariant is a fault of this program: stop, do not guess.
         state.phase = Phase::Stopped;
@@ -266,249 +269,4 @@ pub fn evidence(state: &State) -> Vec<String> {
         ));
     }
     words
-}
-
-/// Lets the running plan go on as far as it may.
-pub fn go_on(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Action>) {
-    let Some(run) = &state.run else { return };
-    let allowed = allowed(policy, state, run, now);
-    let Some(mut run) = state.run.take() else {
-        return;
-    };
-    let todos = run.advance(allowed, now.moment);
-    for todo in todos {
-        match todo {
-            Todo::Start {
-                step,
-                attempt,
-                undo,
-            } => {
-                start(policy, state, &run, (step, attempt, undo), now, actions);
-            }
-            Todo::Ended(end) => ended(state, &run, end, actions),
-        }
-    }
-    let finished_converging =
-        run.ended().is_some() && matches!(state.phase, Phase::Active | Phase::Watching);
-    if finished_converging {
-        state.last_run = Some(run);
-    } else {
-        state.run = Some(run);
-    }
-}
-
-fn allowed(policy: &Policy, state: &State, run: &PlanRun, now: Now) -> Allowed {
-    let needs_lease = match run.plan.kind {
-        PlanKind::GiveUp | PlanKind::TakeOver | PlanKind::Restart => true,
-        PlanKind::Fence => {
-            return Allowed {
-                epoch: true,
-                reserve: true,
-            };
-        }
-        PlanKind::Converge => false,
-    };
-    match state.lease {
-        LeaseView::Held { epoch, fence_at } => Allowed {
-            epoch: epoch == run.plan.epoch || (!needs_lease && epoch >= run.plan.epoch),
-            reserve: now.moment + policy.step_reserve() < fence_at,
-        },
-        LeaseView::Unknown | LeaseView::Other { .. } | LeaseView::Free { .. } => {
-            let newest = state
-                .record
-                .as_ref()
-                .map_or(Epoch::NONE, |record| record.epoch);
-            Allowed {
-                epoch: !needs_lease && newest <= run.plan.epoch,
-                reserve: false,
-            }
-        }
-    }
-}
-
-fn start(
-    policy: &Policy,
-    state: &mut State,
-    run: &PlanRun,
-    (index, attempt, undo): (usize, u32, bool),
-    now: Now,
-    actions: &mut Vec<Action>,
-) {
-    let Some(what) = run.plan.steps.get(index) else {
-        return;
-    };
-    let plan = run.plan.id.clone();
-    actions.push(Action::Journal(JournalEntry::StepStarted {
-        plan: plan.clone(),
-        step: index,
-        attempt,
-        undo,
-    }));
-    let lease_step = |awaits| LeaseStep {
-        plan: plan.clone(),
-        step: index,
-        attempt,
-        undo,
-        begun: now.moment,
-        awaits,
-    };
-    match what {
-        Step::RecordPrimary { site } => {
-            let Some(record) = state.record.clone() else {
-                return;
-            };
-            let epoch = run.plan.epoch;
-            let by_itself = !matches!(run.plan.cause, Cause::Operator { .. });
-            let new = match (&run.record_before, undo) {
-                (Some(before), true) => records::restored(&record, before, epoch),
-                _ => {
-                    let at = by_itself.then_some(now.wall);
-                    records::claiming(policy, state, &record, epoch, site, at)
-                }
-            };
-            state.lease_step = Some(lease_step(Awaits::Record(new.epoch, new.revision)));
-            keep(state, new, actions);
-        }
-        Step::HandOver { to } => {
-            state.lease_step = Some(lease_step(Awaits::Release(run.plan.epoch)));
-            actions.push(Action::Lease(LeaseCommand::Release {
-                to: Some(to.clone()),
-            }));
-        }
-        Step::FenceOwn { .. }
-        | Step::StartOwn { .. }
-        | Step::CheckCandidate { .. }
-        | Step::Promote { .. }
-        | Step::VerifyWrites { .. }
-        | Step::RewriteAppConfig { .. }
-        | Step::UpdateDns { .. }
-        | Step::Notify { .. } => actions.push(Action::Run(Box::new(Order {
-            plan,
-            step: index,
-            what: what.clone(),
-            epoch: run.plan.epoch,
-            attempt,
-            undo,
-            deadline: deadline(policy, what, undo),
-        }))),
-    }
-}
-
-/// Bound on one attempt of a step; the effect's own bounds are shorter.
-fn deadline(policy: &Policy, step: &Step, undo: bool) -> Duration {
-    let slack = Duration::from_secs(1);
-    match step {
-        Step::FenceOwn { .. } if undo => policy.start_timeout + slack,
-        Step::Promote { .. } if undo => policy.fence_budget + slack,
-        Step::FenceOwn { grace, budget } => *grace + *budget + slack,
-        Step::StartOwn { timeout } | Step::Promote { timeout } | Step::VerifyWrites { timeout } => {
-            *timeout + slack
-        }
-        Step::CheckCandidate { .. } => Duration::from_secs(5),
-        Step::RewriteAppConfig { .. } => Duration::from_mins(5),
-        Step::UpdateDns { .. } => Duration::from_mins(1),
-        Step::HandOver { .. } | Step::RecordPrimary { .. } | Step::Notify { .. } => {
-            Duration::from_secs(10)
-        }
-    }
-}
-
-fn ended(state: &mut State, run: &PlanRun, end: PlanEnd, actions: &mut Vec<Action>) {
-    actions.push(Action::Journal(JournalEntry::PlanEnded {
-        plan: run.plan.id.clone(),
-        end: end.clone(),
-    }));
-    let (severity, topic, summary) = match end {
-        PlanEnd::Completed => {
-            if run.plan.kind != PlanKind::Fence && run.plan.kind != PlanKind::GiveUp {
-                state.converged = state.record.as_ref().map(|record| record.primary.clone());
-            }
-            if run.plan.kind == PlanKind::Converge {
-                return;
-            }
-            (
-                Severity::Fine,
-                "plan_completed",
-                format!("done: {}", run.plan.kind),
-            )
-        }
-        PlanEnd::Undone { why } => (
-            Severity::Outage,
-            "plan_undone",
-            format!("{} was undone: {why}", run.plan.kind),
-        ),
-        PlanEnd::NeedsHuman { why } => (
-            Severity::Danger,
-            "plan_stuck",
-            format!("{} got stuck: {why}", run.plan.kind),
-        ),
-        PlanEnd::Superseded { why } => (
-            Severity::Degraded,
-            "plan_superseded",
-            format!("{} was dropped: {why}", run.plan.kind),
-        ),
-    };
-    let plan = Some(run.plan.id.clone());
-    actions.push(Action::Tell(Telling {
-        severity,
-        topic: topic.to_owned(),
-        summary,
-        plan,
-    }));
-}
-
-/// What is due when nothing happens: files and DNS in line with the record, a fresh record.
-pub fn keep_house(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Action>) {
-    let Some(facts) = state.facts else { return };
-    if facts.standing == Standing::FreeForMe {
-        state.handed_over = true;
-    } else if facts.standing == Standing::Peer {
-        state.handed_over = false;
-    }
-    refresh_record(state, facts.own, now, actions);
-    let Some(record) = state.record.clone() else {
-        return;
-    };
-    let mine = record.primary == policy.me;
-    let settled = match state.phase {
-        Phase::Active => mine && state.held_epoch() == Some(record.epoch),
-        // The other agent may be anywhere, but the record of a majority names its site.
-        Phase::Watching => !mine && facts.standing == Standing::Peer,
-        Phase::Asking
-        | Phase::GivingUp
-        | Phase::TakingOver
-        | Phase::Restarting
-        | Phase::Fencing
-        | Phase::Stopped => false,
-    };
-    let wanted = settled
-        && !record.promoting
-        && state.run.is_none()
-        && state.journal_broken.is_none()
-        && state.converged.as_ref() != Some(&record.primary);
-    if !wanted {
-        return;
-    }
-    let plan = plan::converge(policy, state, &record.primary, record.epoch);
-    if plan.steps.is_empty() {
-        state.converged = Some(record.primary);
-    } else {
-        begin(policy, state, plan, now, actions);
-        go_on(policy, state, now, actions);
-    }
-}
-
-fn refresh_record(state: &mut State, own: NodeState, now: Now, actions: &mut Vec<Action>) {
-    let due = now.moment.since(state.record_refreshed) >= RECORD_REFRESH;
-    let (Some(epoch), Some(record)) = (state.held_epoch(), &state.record) else {
-        return;
-    };
-    let steady = state.phase == Phase::Active && own == NodeState::Primary && state.run.is_none();
-    if !due || !steady || record.promoting || record.epoch != epoch {
-        return;
-    }
-    let report = crate::decision::situate::own_report(state);
-    let fresh = records::proved(record, epoch, report);
-    state.record_refreshed = now.moment;
-    keep(state, fresh, actions);
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::decision::own_view;
+use crate::decision::peer_view;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
@@ -189,7 +191,7 @@ pub fn against_give_up(
             guards.push(Guard::StandbyUnusable { site, why });
         }
         StandbyState::Lagging => {
-            let lag = match situate::peer_own_report(policy, state, now.moment) {
+            let lag = match peer_view::peer_own_report(policy, state, now.moment) {
                 Some(DatabaseSeen::Answered(report)) => situate::lag(policy, state, report),
                 _ => LagBytes(u64::MAX),
             };
@@ -243,7 +245,7 @@ pub fn against_own_node(policy: &Policy, state: &State, facts: &Facts) -> Vec<Gu
     if facts.own != NodeState::Standby {
         guards.push(Guard::OwnNotStandby { own: facts.own });
     }
-    if let Some(report) = situate::own_report(state) {
+    if let Some(report) = own_view::own_report(state) {
         let lag = situate::lag(policy, state, report);
         if lag > policy.lag_max {
             let site = policy.me.clone();
@@ -300,7 +302,7 @@ fn unusable_because(policy: &Policy, state: &State, now: Now) -> String {
     if tripped {
         return "its apps break a trip rule".to_owned();
     }
-    match situate::peer_own_report(policy, state, now.moment) {
+    match peer_view::peer_own_report(policy, state, now.moment) {
         None => "it has not reported its node".to_owned(),
         Some(DatabaseSeen::Answered(report)) => {
             format!(

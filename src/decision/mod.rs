@@ -4,6 +4,7 @@
 //! [`decide`], then [`diagnose`] and [`transitions`] (the two tables), then [`plan`].
 
 pub mod absorb;
+pub mod advance;
 pub mod check_plan;
 pub mod command;
 pub mod decide;
@@ -11,6 +12,11 @@ pub mod deeds;
 pub mod diagnose;
 pub mod guards;
 pub mod health;
+pub mod housekeeping;
+pub mod lease;
+pub mod own_view;
+pub mod patience;
+pub mod peer_view;
 pub mod plan;
 pub mod policy;
 pub mod progress;

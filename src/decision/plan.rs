@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::decision::own_view;
+use crate::decision::peer_view;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
@@ -53,7 +55,7 @@ pub fn take_over(
     cause: Cause,
 ) -> Plan {
     let known = state.record.as_ref();
-    let report = situate::own_report(state).or_else(|| situate::peer_probe_report(state));
+    let report = own_view::own_report(state).or_else(|| peer_view::peer_probe_report(state));
     let system_id = known
         .map(|record| record.system_id)
         .or(report.map(|report| report.system_id))

@@ -5,8 +5,7 @@
 //! the failed step included (half-done work is work to undo). The rest *converges*: files, then
 //! DNS, then people, each repeated until it is true, none waiting for another's success.
 
-use std::time::Duration;
-
+use crate::decision::patience::{has_undo, patience, wave};
 use crate::model::Moment;
 use crate::model::event::StepFinished;
 use crate::model::journal::PlanEnd;
@@ -86,65 +85,6 @@ pub struct Allowed {
     pub epoch: bool,
     /// Enough of the lease is left for a step that cannot be taken back (S8).
     pub reserve: bool,
-}
-
-/// How often a step is tried, and how long is waited in between.
-struct Patience {
-    attempts_max: Option<u32>,
-    pause_first: Duration,
-    pause_max: Duration,
-}
-
-fn patience(kind: StepKind) -> Patience {
-    let bounded = |attempts, pause_ms| Patience {
-        attempts_max: Some(attempts),
-        pause_first: Duration::from_millis(pause_ms),
-        pause_max: Duration::from_secs(1),
-    };
-    match kind {
-        StepKind::FenceOwn | StepKind::Promote => bounded(3, 50),
-        StepKind::StartOwn => bounded(2, 500),
-        StepKind::CheckCandidate => bounded(5, 100),
-        // The lease machine repeats these itself for as long as the lease lives.
-        StepKind::HandOver | StepKind::RecordPrimary => bounded(1, 0),
-        StepKind::VerifyWrites => bounded(10, 200),
-        StepKind::RewriteAppConfig | StepKind::UpdateDns | StepKind::Notify => Patience {
-            attempts_max: None,
-            pause_first: Duration::from_secs(1),
-            pause_max: Duration::from_mins(1),
-        },
-    }
-}
-
-/// Whether a step's undo does anything.
-#[must_use]
-pub fn has_undo(kind: StepKind) -> bool {
-    match kind {
-        StepKind::FenceOwn | StepKind::RecordPrimary | StepKind::Promote => true,
-        StepKind::HandOver
-        | StepKind::StartOwn
-        | StepKind::CheckCandidate
-        | StepKind::VerifyWrites
-        | StepKind::RewriteAppConfig
-        | StepKind::UpdateDns
-        | StepKind::Notify => false,
-    }
-}
-
-/// The order in which converging steps get their first attempt.
-fn wave(kind: StepKind) -> Option<u8> {
-    match kind {
-        StepKind::RewriteAppConfig => Some(1),
-        StepKind::UpdateDns => Some(2),
-        StepKind::Notify => Some(3),
-        StepKind::FenceOwn
-        | StepKind::HandOver
-        | StepKind::StartOwn
-        | StepKind::CheckCandidate
-        | StepKind::RecordPrimary
-        | StepKind::Promote
-        | StepKind::VerifyWrites => None,
-    }
 }
 
 impl PlanRun {

@@ -1,5 +1,6 @@
 //! New versions of the cluster record. Only the holder of the lease makes them.
 
+use crate::decision::own_view;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
@@ -10,7 +11,7 @@ use crate::model::{Epoch, SiteName, Timestamp};
 /// The first record of a cluster, from what the own node says of itself.
 #[must_use]
 pub fn first(policy: &Policy, state: &State, epoch: Epoch) -> Option<ClusterRecord> {
-    let report = situate::own_report(state)?;
+    let report = own_view::own_report(state)?;
     Some(ClusterRecord {
         epoch,
         revision: 1,

@@ -1,20 +1,16 @@
 //! State → [`Facts`]: what the agent knows, boiled down to small closed facts.
+//!
+//! The two nodes have files of their own: `own_view` and `peer_view`.
 
-use std::time::Duration;
-
-use crate::decision::health::{Condition, Health};
+use crate::decision::health::Condition;
+use crate::decision::own_view::{own_node, own_report, own_standby};
+use crate::decision::peer_view::{peer_node, peer_probe_report, peer_standby};
 use crate::decision::policy::{Policy, Thresholds, TripRule};
 use crate::decision::state::{Contact, State};
 use crate::model::lease::LeaseView;
-use crate::model::observation::{Channel, DatabaseSeen, NodeReport, ProcessSeen, Seen, Target};
-use crate::model::situation::{
-    Facts, Identity, NodeState, PeerNode, Reach, RecordSays, StandbyState, Standing,
-};
-use crate::model::{LagBytes, Lsn, Member, Moment, Role};
-
-/// A node whose open connections stop answering while new ones still work is called hung only
-/// after this long: a checkpoint may stall commits for half a minute on slow disks.
-const STALL_MAX: Duration = Duration::from_secs(30);
+use crate::model::observation::{DatabaseSeen, NodeReport, Target};
+use crate::model::situation::{Facts, Identity, Reach, RecordSays, Standing};
+use crate::model::{LagBytes, Lsn, Member, Moment};
 
 /// Boils the state down to facts, as of `now`.
 #[must_use]
@@ -123,212 +119,6 @@ pub fn condition(policy: &Policy, state: &State, target: &Target, now: Moment) -
     })
 }
 
-fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
-    let process = match state.health(&Target::OwnProcess).and_then(Health::last) {
-        Some((_, Seen::Process(process))) => Some(process),
-        _ => None,
-    };
-    if process == Some(&ProcessSeen::Gone) {
-        return NodeState::Dead;
-    }
-    let targets = [Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase);
-    let [open, fresh] = &targets;
-    let open_down = condition(policy, state, open, now) == Condition::Down;
-    let fresh_down = condition(policy, state, fresh, now) == Condition::Down;
-    if !open_down && !fresh_down {
-        return working_node(policy, state, &targets, now);
-    }
-    let failing = if open_down { open } else { fresh };
-    match last_seen(state, failing) {
-        Some(DatabaseSeen::CannotWrite { .. }) => NodeState::CannotWrite,
-        Some(DatabaseSeen::ShuttingDown) => NodeState::Starting,
-        Some(DatabaseSeen::NothingListens) if !process_exists(process) => NodeState::Dead,
-        _ if open_down && !fresh_down && stalls(state, open, fresh, now) => NodeState::Busy,
-        _ => NodeState::Hung,
-    }
-}
-
-fn process_exists(process: Option<&ProcessSeen>) -> bool {
-    matches!(
-        process,
-        Some(ProcessSeen::Running { .. } | ProcessSeen::Stopped { .. })
-    )
-}
-
-/// Open connections time out, but a new one has worked since: slow, not dead, for a while.
-fn stalls(state: &State, open: &Target, fresh: &Target, now: Moment) -> bool {
-    let Some(since) = state.health(open).and_then(Health::bad_since) else {
-        return false;
-    };
-    let fresh_worked = state
-        .health(fresh)
-        .and_then(Health::last_good)
-        .is_some_and(|(at, _)| *at > since);
-    fresh_worked && now.since(since) < STALL_MAX
-}
-
-fn working_node(policy: &Policy, state: &State, targets: &[Target], now: Moment) -> NodeState {
-    let newest = targets
-        .iter()
-        .filter(|target| condition(policy, state, target, now) == Condition::Up)
-        .filter_map(|target| state.health(target)?.last_good())
-        // A full house refuses new connections while the open one still tells the role.
-        .max_by_key(|(at, seen)| {
-            (
-                matches!(seen, Seen::Database(DatabaseSeen::Answered(_))),
-                *at,
-            )
-        });
-    match newest {
-        Some((_, Seen::Database(seen))) => match seen {
-            DatabaseSeen::Answered(report) => match report.role {
-                Role::Primary => NodeState::Primary,
-                Role::Standby => NodeState::Standby,
-            },
-            DatabaseSeen::TooManyClients => NodeState::Busy,
-            DatabaseSeen::StartingUp => NodeState::Starting,
-            DatabaseSeen::RefusesUs { .. } => NodeState::RefusesUs,
-            DatabaseSeen::ShuttingDown
-            | DatabaseSeen::CannotWrite { .. }
-            | DatabaseSeen::NothingListens
-            | DatabaseSeen::TimedOut { .. }
-            | DatabaseSeen::Unreachable { .. } => NodeState::Unknown,
-        },
-        _ => NodeState::Unknown,
-    }
-}
-
-fn last_seen<'a>(state: &'a State, target: &Target) -> Option<&'a DatabaseSeen> {
-    match state.health(target)?.last()? {
-        (_, Seen::Database(seen)) => Some(seen),
-        _ => None,
-    }
-}
-
-/// The own node's newest report of itself, however old.
-#[must_use]
-pub fn own_report(state: &State) -> Option<&NodeReport> {
-    newest_report(
-        state,
-        &[Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase),
-    )
-}
-
-/// The other node's newest answer to a probe from here, however old.
-#[must_use]
-pub fn peer_probe_report(state: &State) -> Option<&NodeReport> {
-    newest_report(
-        state,
-        &[Channel::Persistent, Channel::Fresh].map(Target::PeerDatabase),
-    )
-}
-
-fn newest_report<'a>(state: &'a State, targets: &[Target; 2]) -> Option<&'a NodeReport> {
-    targets
-        .iter()
-        .filter_map(|target| match state.health(target)?.last_good()? {
-            (at, Seen::Database(DatabaseSeen::Answered(report))) => Some((at, report)),
-            _ => None,
-        })
-        .max_by_key(|(at, _)| **at)
-        .map(|(_, report)| report)
-}
-
-/// What the other agent last reported of its own node, if it has reported lately.
-#[must_use]
-pub fn peer_own_report<'a>(
-    policy: &Policy,
-    state: &'a State,
-    now: Moment,
-) -> Option<&'a DatabaseSeen> {
-    let (report, at) = state.peer.report.as_ref()?;
-    (now.since(*at) <= policy.silent_after()).then_some(report.own_database.as_ref())?
-}
-
-fn life_sign(seen: &DatabaseSeen) -> PeerNode {
-    match seen {
-        DatabaseSeen::Answered(report) => match report.role {
-            Role::Primary => PeerNode::Primary,
-            Role::Standby => PeerNode::Standby,
-        },
-        DatabaseSeen::TooManyClients
-        | DatabaseSeen::StartingUp
-        | DatabaseSeen::ShuttingDown
-        | DatabaseSeen::CannotWrite { .. }
-        | DatabaseSeen::RefusesUs { .. } => PeerNode::Alive,
-        DatabaseSeen::NothingListens
-        | DatabaseSeen::TimedOut { .. }
-        | DatabaseSeen::Unreachable { .. } => PeerNode::Down,
-    }
-}
-
-/// Puts together what the other agent says of its node, what this agent's probes see, what the
-/// witness sees, and whether WAL still arrives. Any sign of life counts for life (S13).
-fn peer_node(policy: &Policy, state: &State, now: Moment) -> PeerNode {
-    let reported = peer_own_report(policy, state, now).map(life_sign);
-    let probed = [Channel::Persistent, Channel::Fresh]
-        .map(Target::PeerDatabase)
-        .map(|target| match condition(policy, state, &target, now) {
-            Condition::Unknown => None,
-            Condition::Down => Some(PeerNode::Down),
-            Condition::Up => match state.health(&target).and_then(Health::last_good) {
-                Some((_, Seen::Database(seen))) => Some(life_sign(seen)),
-                _ => None,
-            },
-        });
-    let witnessed = witness_sighting(policy, state, now);
-    let signs = [reported, probed[0], probed[1], witnessed];
-    let any = |wanted: PeerNode| signs.contains(&Some(wanted));
-    // The other agent knows its own node best, and at once.
-    match reported {
-        Some(PeerNode::Primary) => return PeerNode::Primary,
-        Some(PeerNode::Down) if !wal_arrives(policy, state) => return PeerNode::Down,
-        _ => {}
-    }
-    if any(PeerNode::Primary) {
-        PeerNode::Primary
-    } else if any(PeerNode::Standby) {
-        PeerNode::Standby
-    } else if any(PeerNode::Alive) || wal_arrives(policy, state) {
-        PeerNode::Alive
-    } else if any(PeerNode::Down) {
-        PeerNode::Down
-    } else {
-        PeerNode::Unknown
-    }
-}
-
-/// What the witness sees of the other site's node. Its failure to see it accuses nobody.
-fn witness_sighting(policy: &Policy, state: &State, now: Moment) -> Option<PeerNode> {
-    let (report, at) = state.witness.report.as_ref()?;
-    if now.since(*at) > policy.silent_after() {
-        return None;
-    }
-    report
-        .sees
-        .iter()
-        .filter(|sighting| sighting.site == policy.peer)
-        .map(|sighting| life_sign(&sighting.seen))
-        .find(|sign| *sign != PeerNode::Down)
-}
-
-/// The own standby has heard from its sender within the time in which a living one would be heard.
-fn wal_arrives(policy: &Policy, state: &State) -> bool {
-    let fresh = [Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase);
-    fresh.iter().any(|target| {
-        let Some(health) = state.health(target) else {
-            return false;
-        };
-        matches!(
-            health.last(),
-            Some((_, Seen::Database(DatabaseSeen::Answered(report))))
-                if report.role == Role::Standby
-                    && report.streaming
-                    && report.heard.is_some_and(|age| age < policy.silent_after())
-        )
-    })
-}
-
 fn identity(state: &State) -> Identity {
     let own = own_report(state).map(|report| report.system_id);
     let reported = state
@@ -386,47 +176,6 @@ pub fn newest_lsn(policy: &Policy, state: &State) -> Lsn {
 #[must_use]
 pub fn lag(policy: &Policy, state: &State, standby: &NodeReport) -> LagBytes {
     standby.lsn.behind(newest_lsn(policy, state))
-}
-
-/// The other site's node as somebody to hand over to.
-fn peer_standby(policy: &Policy, state: &State, own: NodeState, now: Moment) -> StandbyState {
-    let Some(seen) = peer_own_report(policy, state, now) else {
-        return StandbyState::Unknown;
-    };
-    let tripped = state
-        .peer
-        .report
-        .as_ref()
-        .is_some_and(|(report, _)| report.site_tripped);
-    let DatabaseSeen::Answered(report) = seen else {
-        return StandbyState::Unusable;
-    };
-    let own_id = own_report(state).map(|own| own.system_id);
-    if report.role != Role::Standby || tripped || own_id.is_some_and(|id| id != report.system_id) {
-        StandbyState::Unusable
-    } else if lag(policy, state, report) > policy.lag_max {
-        StandbyState::Lagging
-    } else if own == NodeState::Primary && !report.streaming {
-        StandbyState::NotReceiving
-    } else {
-        StandbyState::Ready
-    }
-}
-
-/// The own node as a standby.
-fn own_standby(state: &State, own: NodeState, peer: PeerNode) -> StandbyState {
-    match (own, own_report(state)) {
-        (NodeState::Standby, Some(report)) => {
-            let sender_lives = matches!(peer, PeerNode::Primary | PeerNode::Alive);
-            if !report.streaming && sender_lives {
-                StandbyState::NotReceiving
-            } else {
-                StandbyState::Ready
-            }
-        }
-        (NodeState::Unknown, _) => StandbyState::Unknown,
-        _ => StandbyState::Unusable,
-    }
 }
 
 /// Whether a trip rule's condition holds right now, whatever for how long.

@@ -1,11 +1,13 @@
 //! The one way to talk to other people's HTTP APIs: no proxy from the environment, no redirect, a
 //! deadline, a bounded body, and errors without the URL (a webhook's URL is its password).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::error::EffectError;
 use super::tls;
@@ -37,11 +39,16 @@ pub(super) enum NoAnswer {
     TooLong,
 }
 
-/// A client whose every request ends within `timeout`.
-pub(super) fn client(timeout: Duration) -> Result<Client, EffectError> {
-    let tls = tls::client_config(None)?;
+/// A client for `url`, whose every request ends within `timeout`.
+pub(super) fn client(url: &Url, timeout: Duration) -> Result<Client, EffectError> {
+    // Plain HTTP must work on a host without certificate authorities.
+    let tls = if url.scheme() == "https" {
+        tls::client_config(None)?.as_ref().clone()
+    } else {
+        trusting_nobody()?
+    };
     Client::builder()
-        .tls_backend_preconfigured((*tls).clone())
+        .tls_backend_preconfigured(tls)
         .no_proxy()
         .redirect(Policy::none())
         .timeout(timeout)
@@ -49,25 +56,40 @@ pub(super) fn client(timeout: Duration) -> Result<Client, EffectError> {
         // A kept connection may have died with the network that just failed.
         .pool_max_idle_per_host(0)
         .build()
-        .map_err(|error| {
-            EffectError::permanent("cannot set up an HTTP client").caused_by(error.without_url())
-        })
+        .map_err(|error| cannot_set_up().caused_by(error.without_url()))
+}
+
+/// The library builds a TLS client in any case.
+fn trusting_nobody() -> Result<ClientConfig, EffectError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| cannot_set_up().caused_by(error))?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
+}
+
+fn cannot_set_up() -> EffectError {
+    EffectError::permanent("cannot set up an HTTP client")
 }
 
 /// Sends a request and reads its answer.
 pub(super) async fn send(request: RequestBuilder) -> Result<Answer, NoAnswer> {
-    let response = request.send().await.map_err(|error| {
-        let error = error.without_url();
-        if error.is_connect() || error.is_builder() {
-            NoAnswer::NotSent(error)
-        } else {
-            NoAnswer::Sent(error)
-        }
-    })?;
+    let response = respond(request).await?;
     Ok(Answer {
         status: response.status(),
         retry_after: retry_after(response.headers()),
         body: read_body(response).await?,
+    })
+}
+
+/// Sends a request whose answer is its status; whatever else comes is not read.
+pub(super) async fn send_for_status(request: RequestBuilder) -> Result<Answer, NoAnswer> {
+    let response = respond(request).await?;
+    Ok(Answer {
+        status: response.status(),
+        retry_after: retry_after(response.headers()),
+        body: Vec::new(),
     })
 }
 
@@ -77,6 +99,17 @@ pub(super) fn may_pass(status: StatusCode) -> bool {
     status == StatusCode::REQUEST_TIMEOUT
         || status == StatusCode::TOO_MANY_REQUESTS
         || status.is_server_error()
+}
+
+async fn respond(request: RequestBuilder) -> Result<Response, NoAnswer> {
+    request.send().await.map_err(|error| {
+        let error = error.without_url();
+        if error.is_connect() || error.is_builder() {
+            NoAnswer::NotSent(error)
+        } else {
+            NoAnswer::Sent(error)
+        }
+    })
 }
 
 async fn read_body(mut response: Response) -> Result<Vec<u8>, NoAnswer> {

@@ -12,7 +12,7 @@ use super::{ClusterName, Epoch, Lsn, Member, Moment, SiteName, SystemId, Timelin
 
 /// The small state that survives with the lease. The holder carries it in every renewal; voters
 /// keep the newest by [`ClusterRecord::version`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterRecord {
     /// The epoch under which this version was written.
@@ -43,7 +43,7 @@ impl ClusterRecord {
 }
 
 /// What every request to a voter says about the sender's idea of the cluster. A mismatch is refused.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClusterIdentity {
     /// The cluster's configured name.
     pub cluster: ClusterName,
@@ -53,7 +53,7 @@ pub struct ClusterIdentity {
 }
 
 /// A request to one voter.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum LeaseRequest {
     /// What do you know? Changes nothing.
@@ -95,7 +95,7 @@ pub enum LeaseRequest {
 }
 
 /// A voter's answer: whether it did what was asked, and all it knows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct LeaseReply {
     /// The verdict on the request. `Ok` for [`LeaseRequest::Read`] unless the voter abstains.
     pub verdict: Verdict,
@@ -138,7 +138,7 @@ impl fmt::Display for Verdict {
 }
 
 /// All that a voter knows, as of its answer.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct VoterView {
     /// The highest epoch it ever promised.
     pub promised: Epoch,
@@ -153,7 +153,7 @@ pub struct VoterView {
 }
 
 /// A running grant as told to others: a remaining span, never a point in time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GrantView {
     /// Who holds it.
     pub holder: SiteName,
@@ -164,7 +164,7 @@ pub struct GrantView {
 }
 
 /// What a voter writes to disk before it answers a request that changed it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct StoredVote {
     /// The format of this file.
     pub version: u32,
@@ -183,7 +183,7 @@ pub struct StoredVote {
 }
 
 /// The lease as one agent sees it, after putting together what the voters said.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum LeaseView {
     /// No majority has answered yet, or not lately.
     #[default]
@@ -212,7 +212,7 @@ pub enum LeaseView {
 }
 
 /// What the lease machine tells the decision loop.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LeaseChange {
     /// The view changed (also when only `fence_at` moved), with the newest record seen.
     View {
@@ -248,7 +248,7 @@ pub enum LeaseChange {
 }
 
 /// What the decision loop asks of the lease machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LeaseCommand {
     /// Try to get the lease.
     Acquire,

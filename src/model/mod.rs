@@ -4,6 +4,7 @@
 //! Must not: do I/O, read a clock, draw random numbers, log, or be `async`.
 //! Start reading at [`event`] (what can happen) and [`plan`] (what we can do).
 
+pub mod alert;
 pub mod diagnosis;
 pub mod event;
 pub mod ids;

@@ -96,19 +96,31 @@ pub async fn start(
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }];
     opening.extend(resumed.unfinished.iter().map(|plan| JournalEntry::Remark {
-        text: format!("plan {plan} of a former life was not finished; what is left is derived anew"),
+        text: format!(
+            "plan {plan} of a former life was not finished; what is left is derived anew"
+        ),
     }));
     journal.append(&opening).map_err(StartError::Journal)?;
 
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
-    let now = Now { moment: clock::boottime(), wall: clock::wall() };
+    let now = Now {
+        moment: clock::boottime(),
+        wall: clock::wall(),
+    };
     let first = status::snapshot(&config.cluster, &policy, &state, Vec::new(), now);
     let (snapshot, status) = watch::channel(Arc::new(first));
     let handle = AgentHandle { status, requests };
     let report = reports::own_report(&policy, &state, now);
-    let parts =
-        wiring::start(&config, &policy, events.clone(), handle.clone(), report, &stop).await?;
+    let parts = wiring::start(
+        &config,
+        &policy,
+        events.clone(),
+        handle.clone(),
+        report,
+        &stop,
+    )
+    .await?;
 
     let agent = Agent {
         cluster: config.cluster.clone(),
@@ -181,7 +193,9 @@ impl Agent {
                 () = tokio::time::sleep(wait) => Event::Tick,
             };
             self.mend_journal().await;
-            let Some(verdict) = self.decide(&event) else { break };
+            let Some(verdict) = self.decide(&event) else {
+                break;
+            };
             wake_at = verdict.wake_at;
             self.act(verdict).await;
         }
@@ -191,12 +205,19 @@ impl Agent {
     fn command(&mut self, request: Request) -> Event {
         self.next_command += 1;
         let id = self.next_command;
-        self.awaiting.push((id, request.wish.clone(), request.answer));
-        Event::Command(Command { id, wish: request.wish })
+        self.awaiting
+            .push((id, request.wish.clone(), request.answer));
+        Event::Command(Command {
+            id,
+            wish: request.wish,
+        })
     }
 
     fn decide(&mut self, event: &Event) -> Option<Verdict> {
-        let now = Now { moment: clock::boottime(), wall: clock::wall() };
+        let now = Now {
+            moment: clock::boottime(),
+            wall: clock::wall(),
+        };
         let state = self.state.take()?;
         Some(decide(&self.policy, state, event, now))
     }
@@ -204,9 +225,13 @@ impl Agent {
     /// Carries out a verdict in its order: what is journalled is durable before what follows.
     async fn act(&mut self, verdict: Verdict) {
         // First of all: from here on a lost lease must fence (S2).
-        self.parts.armed.send_if_modified(|armed| replace(armed, verdict.state.armed()));
+        self.parts
+            .armed
+            .send_if_modified(|armed| replace(armed, verdict.state.armed()));
         let epoch = verdict.state.epoch();
-        self.parts.epoch.send_if_modified(|known| replace(known, epoch));
+        self.parts
+            .epoch
+            .send_if_modified(|known| replace(known, epoch));
         let before = self.snapshot.borrow().phase.clone();
         if before != verdict.state.phase.to_string() {
             tracing::info!(from = %before, phase = %verdict.state.phase, %epoch, "phase changed");
@@ -222,13 +247,14 @@ impl Agent {
                 Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
                     self.parts.executor.run(*order);
                 }
-                Action::Run(order) => self.refuse_step(*order).await,
+                Action::Run(order) => self.refuse_step(*order),
                 Action::Abandon(plan) => self.parts.executor.abandon(&plan),
                 Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
                     &self.cluster,
                     &self.policy.me,
                     epoch,
                     &telling,
+                    clock::wall(),
                 )),
                 Action::Answer { id, answer } => self.answer(id, answer),
             }
@@ -237,7 +263,7 @@ impl Agent {
     }
 
     /// S11: what could not be journalled does not happen.
-    async fn refuse_step(&self, order: crate::decision::decide::Order) {
+    fn refuse_step(&self, order: crate::decision::decide::Order) {
         let failure = Failure {
             kind: FailureKind::Retryable,
             what: "the journal cannot be written, so the step was not begun".to_owned(),
@@ -272,7 +298,9 @@ impl Agent {
                 if first {
                     tracing::error!(%error, "cannot write the journal");
                     self.events
-                        .try_send(Event::JournalBroken { why: error.to_string() })
+                        .try_send(Event::JournalBroken {
+                            why: error.to_string(),
+                        })
                         .unwrap_or_else(|_| tracing::error!("too many events wait"));
                 }
                 false
@@ -292,24 +320,29 @@ impl Agent {
     }
 
     fn answer(&mut self, id: u64, answer: Answer) {
-        let Some(index) = self.awaiting.iter().position(|(waiting, ..)| *waiting == id) else {
+        let Some(index) = self
+            .awaiting
+            .iter()
+            .position(|(waiting, ..)| *waiting == id)
+        else {
             return;
         };
         let (_, wish, back) = self.awaiting.swap_remove(index);
-        match answer {
-            Answer::PassedOn { to } => {
-                let members = self.parts.members.clone();
-                spawn_named("pass a command on", async move {
-                    back.send(pass_on(&members, to, wish).await).ok();
-                });
-            }
+        let Answer::PassedOn { to } = answer else {
             // Whoever asked may have gone away.
-            answer => drop(back.send(answer)),
-        }
+            return drop(back.send(answer));
+        };
+        let members = self.parts.members.clone();
+        spawn_named("pass a command on", async move {
+            back.send(pass_on(&members, to, wish).await).ok();
+        });
     }
 
     fn publish(&mut self, state: State) {
-        let now = Now { moment: clock::boottime(), wall: clock::wall() };
+        let now = Now {
+            moment: clock::boottime(),
+            wall: clock::wall(),
+        };
         let counters = self.counters();
         let picture = status::snapshot(&self.cluster, &self.policy, &state, counters, now);
         self.snapshot.send_replace(Arc::new(picture));
@@ -321,7 +354,11 @@ impl Agent {
         });
         for (target, health) in &state.health {
             let suspect = health.suspect() || urgent(&state);
-            let pace = if suspect { Pace::Suspect } else { Pace::Settled };
+            let pace = if suspect {
+                Pace::Suspect
+            } else {
+                Pace::Settled
+            };
             self.parts.scheduler.set_pace(target, pace);
         }
         self.state = Some(state);
@@ -340,7 +377,9 @@ fn urgent(state: &State) -> bool {
     });
     doubtful
         || !matches!(state.phase, Phase::Active | Phase::Watching)
-        || state.facts.is_none_or(|facts| facts.own == NodeState::Unknown)
+        || state
+            .facts
+            .is_none_or(|facts| facts.own == NodeState::Unknown)
 }
 
 fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
@@ -367,14 +406,24 @@ fn says_something_new(known: &PeerReport, new: &PeerReport) -> bool {
 }
 
 async fn pass_on(members: &Members, to: crate::model::SiteName, wish: Wish) -> Answer {
-    let Wish::Failover { to: target, dry_run } = wish;
-    let command = PeerCommand::Failover { to: target, dry_run };
+    let Wish::Failover {
+        to: target,
+        dry_run,
+    } = wish;
+    let command = PeerCommand::Failover {
+        to: target,
+        dry_run,
+    };
     match members.command(&Member::Site(to.clone()), &command).await {
         Ok(CommandAnswer::Accepted { .. }) => Answer::PassedOn { to },
         Ok(CommandAnswer::WouldDo { plans }) => Answer::WouldDo { plans },
-        Ok(CommandAnswer::Refused { text }) => Answer::Refused { reasons: vec![text] },
+        Ok(CommandAnswer::Refused { text }) => Answer::Refused {
+            reasons: vec![text],
+        },
         Err(error) => Answer::Refused {
-            reasons: vec![format!("site {to} is active and did not take the command: {error}")],
+            reasons: vec![format!(
+                "site {to} is active and did not take the command: {error}"
+            )],
         },
     }
 }
@@ -387,13 +436,29 @@ fn log(entry: &JournalEntry) {
         JournalEntry::Planned { plan, .. } => {
             tracing::warn!(plan_id = %plan.id, epoch = %plan.epoch, reason = %plan.cause, kind = %plan.kind, "planned");
         }
-        JournalEntry::StepStarted { plan, step, attempt, undo } => {
+        JournalEntry::StepStarted {
+            plan,
+            step,
+            attempt,
+            undo,
+        } => {
             tracing::info!(plan_id = %plan, step, attempt, undo, "step started");
         }
-        JournalEntry::StepDone { plan, step, undo, took, note } => {
+        JournalEntry::StepDone {
+            plan,
+            step,
+            undo,
+            took,
+            note,
+        } => {
             tracing::info!(plan_id = %plan, step, undo, elapsed_ms = took.as_millis(), note, "step done");
         }
-        JournalEntry::StepFailed { plan, step, undo, failure } => {
+        JournalEntry::StepFailed {
+            plan,
+            step,
+            undo,
+            failure,
+        } => {
             tracing::warn!(plan_id = %plan, step, undo, error = %failure, "step failed");
         }
         JournalEntry::PlanEnded { plan, end } => {

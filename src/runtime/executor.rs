@@ -9,12 +9,13 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::decision::decide::Order;
-use crate::effects::clock::boottime;
+use crate::effects::clock::{self, boottime};
 use crate::effects::error::EffectError;
 use crate::effects::steps::{self, Attempt, Tools};
 use crate::model::PlanId;
 use crate::model::event::{Event, Learned, StepFinished};
 use crate::model::plan::Step;
+use crate::runtime::alerts;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::tasks::spawn_named;
 
@@ -31,7 +32,12 @@ impl Executor {
     /// An executor whose steps use `tools` and report to `events`.
     #[must_use]
     pub fn new(tools: Tools, outbox: Outbox, events: mpsc::Sender<Event>) -> Self {
-        Self { tools: Arc::new(tools), outbox, events, running: BTreeMap::new() }
+        Self {
+            tools: Arc::new(tools),
+            outbox,
+            events,
+            running: BTreeMap::new(),
+        }
     }
 
     /// Begins an attempt.
@@ -58,7 +64,10 @@ impl Executor {
             handles.retain(|handle| !handle.is_finished());
             !handles.is_empty()
         });
-        self.running.entry(plan).or_default().push(task.abort_handle());
+        self.running
+            .entry(plan)
+            .or_default()
+            .push(task.abort_handle());
     }
 
     /// Stops waiting for the steps of a plan that was dropped. A fence that has begun goes on.
@@ -71,8 +80,20 @@ impl Executor {
 
 async fn attempt(tools: &Tools, outbox: &Outbox, order: &Order) -> Result<Learned, EffectError> {
     if let Step::Notify { summary } = &order.what {
-        outbox.push(crate::runtime::alerts::from_step(order, summary));
-        return Ok(Learned { note: "put into the outbox".to_owned(), node: None });
+        let (cluster, site) = (&tools.cluster, &tools.site);
+        let at = clock::wall();
+        outbox.push(alerts::from_step(
+            cluster,
+            site,
+            order.epoch,
+            &order.plan,
+            summary,
+            at,
+        ));
+        return Ok(Learned {
+            note: "put into the outbox".to_owned(),
+            node: None,
+        });
     }
     let attempt = Attempt {
         step: &order.what,

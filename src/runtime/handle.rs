@@ -37,7 +37,10 @@ impl AgentHandle {
     /// [`Stopping`] when the decision loop has ended.
     pub async fn ask(&self, wish: Wish) -> Result<Answer, Stopping> {
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request { wish, answer }).await.map_err(|_| Stopping)?;
+        self.requests
+            .send(Request { wish, answer })
+            .await
+            .map_err(|_| Stopping)?;
         answered.await.map_err(|_| Stopping)
     }
 }

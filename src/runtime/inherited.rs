@@ -31,7 +31,9 @@ fn path(state_dir: &Path) -> PathBuf {
 
 /// Source: proc_sys_kernel(5), `random/boot_id`.
 fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim()
+        .to_owned())
 }
 
 /// Leaves the deadline for the next life. Called at each renewal.
@@ -40,7 +42,10 @@ fn boot_id() -> io::Result<String> {
 /// When the file cannot be written; the next life then assumes the least.
 pub fn leave(state_dir: &Path, fence_at: Moment) -> io::Result<()> {
     let nanos = u64::try_from(fence_at.since_boot().as_nanos()).unwrap_or(u64::MAX);
-    let word = Word { boot: boot_id()?, fence_at_nanos: nanos };
+    let word = Word {
+        boot: boot_id()?,
+        fence_at_nanos: nanos,
+    };
     let fresh = state_dir.join("fence-deadline.new");
     fs::write(&fresh, serde_json::to_vec(&word)?)?;
     fs::rename(fresh, path(state_dir))
@@ -78,7 +83,10 @@ mod tests {
     #[test]
     fn s10_a_deadline_of_another_boot_gives_no_time() {
         let dir = tempfile::tempdir().unwrap();
-        let word = Word { boot: "another".to_owned(), fence_at_nanos: u64::MAX };
+        let word = Word {
+            boot: "another".to_owned(),
+            fence_at_nanos: u64::MAX,
+        };
         fs::write(path(dir.path()), serde_json::to_vec(&word).unwrap()).unwrap();
         assert_eq!(read(dir.path(), true), Inherited::NoDeadline);
     }

@@ -56,7 +56,9 @@ impl LeaseKeeper {
         let mut contender = Contender::new(self.rules.clone(), site, self.seed, boottime());
         let mut input = Some(Input::Tick);
         loop {
-            let Some(now_input) = input.take() else { return };
+            let Some(now_input) = input.take() else {
+                return;
+            };
             let output = contender.handle(now_input, boottime());
             if let Some(epoch) = output.fence {
                 self.fence(epoch);
@@ -71,7 +73,9 @@ impl LeaseKeeper {
                     return;
                 }
             }
-            let wait = output.wake_at.map_or(self.rules.renew_every, |at| boottime().until(at));
+            let wait = output
+                .wake_at
+                .map_or(self.rules.renew_every, |at| boottime().until(at));
             input = tokio::select! {
                 () = stop.cancelled() => None,
                 Some(answer) = answered.recv() => Some(answer),
@@ -104,7 +108,11 @@ impl LeaseKeeper {
                 }
             };
             let input = match reply {
-                Some(reply) => Input::Reply { from: to, round, reply },
+                Some(reply) => Input::Reply {
+                    from: to,
+                    round,
+                    reply,
+                },
                 None => Input::NoReply { from: to, round },
             };
             // Nobody receives any more once the keeper has stopped.
@@ -141,7 +149,10 @@ impl LeaseKeeper {
     /// Leaves word of the deadline for the next life of this agent (see `runtime::inherited`).
     fn leave_deadline(&self, change: &LeaseChange) {
         let deadline = match change {
-            LeaseChange::View { view: LeaseView::Held { fence_at, .. }, .. } => Some(*fence_at),
+            LeaseChange::View {
+                view: LeaseView::Held { fence_at, .. },
+                ..
+            } => Some(*fence_at),
             LeaseChange::Lost { .. } | LeaseChange::Released { .. } => Some(Moment::default()),
             LeaseChange::View { .. }
             | LeaseChange::NotAcquired { .. }
@@ -154,4 +165,3 @@ impl LeaseKeeper {
         }
     }
 }
-

@@ -27,13 +27,21 @@ pub struct Members {
 /// The lease's rules for the member that reads this configuration.
 #[must_use]
 pub fn lease_rules(config: &Config) -> LeaseRules {
-    let voters: Vec<Member> = config.members().into_iter().map(|(member, _)| member).collect();
+    let voters: Vec<Member> = config
+        .members()
+        .into_iter()
+        .map(|(member, _)| member)
+        .collect();
     LeaseRules {
         ttl: config.lease.ttl,
         renew_every: config.lease.renew_every,
         request_timeout: config.lease.request_timeout,
         fence_budget: config.lease.fence_budget,
-        mode: if config.witness.is_some() { Mode::Quorum } else { Mode::Pair },
+        mode: if config.witness.is_some() {
+            Mode::Quorum
+        } else {
+            Mode::Pair
+        },
         me: config.member(),
         identity: LeaseRules::identity_of(config.cluster.clone(), &voters),
         voters,
@@ -47,7 +55,12 @@ impl Members {
     /// # Errors
     /// Unreadable certificates, malformed addresses.
     pub fn new(config: &Config) -> Result<Self, EffectError> {
-        let tls = config.peer.tls.as_ref().map(tls::client_config).transpose()?;
+        let tls = config
+            .peer
+            .tls
+            .as_ref()
+            .map(tls::client_config)
+            .transpose()?;
         let own = config.member();
         let mut clients = BTreeMap::new();
         for (member, address) in config.members() {
@@ -91,7 +104,10 @@ impl Members {
         to: &Member,
         request: LeaseRequest,
     ) -> Result<LeaseReply, EffectError> {
-        let call = LeaseCall { identity: self.rules.identity.clone(), request };
+        let call = LeaseCall {
+            identity: self.rules.identity.clone(),
+            request,
+        };
         self.client(to)?.call(PATH_LEASE, &call, self.timeout).await
     }
 
@@ -112,6 +128,8 @@ impl Members {
         to: &Member,
         command: &PeerCommand,
     ) -> Result<CommandAnswer, EffectError> {
-        self.client(to)?.call(PATH_COMMAND, command, self.timeout).await
+        self.client(to)?
+            .call(PATH_COMMAND, command, self.timeout)
+            .await
     }
 }

@@ -39,25 +39,37 @@ impl PeerService for AgentService {
 
     async fn report(&self, report: PeerReport) -> PeerReport {
         // The loop has ended when nobody receives; the answer is still the truth of a moment ago.
-        self.events.send(Event::Reported(Box::new(report))).await.ok();
+        self.events
+            .send(Event::Reported(Box::new(report)))
+            .await
+            .ok();
         let own = self.report.borrow().clone();
-        PeerReport { clock: clock::wall(), ..own }
+        PeerReport {
+            clock: clock::wall(),
+            ..own
+        }
     }
 
     async fn command(&self, from: Member, command: PeerCommand) -> CommandAnswer {
         let PeerCommand::Failover { to, dry_run } = command;
         tracing::info!(member = %from, site = %to, dry_run, "failover asked for by another site");
         match self.agent.ask(Wish::Failover { to, dry_run }).await {
-            Ok(Answer::Started { plan }) => CommandAnswer::Accepted { text: plan.to_string() },
-            Ok(Answer::AskingForLease) => {
-                CommandAnswer::Accepted { text: "asking for the lease".to_owned() }
-            }
+            Ok(Answer::Started { plan }) => CommandAnswer::Accepted {
+                text: plan.to_string(),
+            },
+            Ok(Answer::AskingForLease) => CommandAnswer::Accepted {
+                text: "asking for the lease".to_owned(),
+            },
             Ok(Answer::WouldDo { plans }) => CommandAnswer::WouldDo { plans },
-            Ok(Answer::Refused { reasons }) => CommandAnswer::Refused { text: reasons.join("; ") },
+            Ok(Answer::Refused { reasons }) => CommandAnswer::Refused {
+                text: reasons.join("; "),
+            },
             Ok(Answer::PassedOn { .. }) => CommandAnswer::Refused {
                 text: "neither site holds the lease right now; try again in a moment".to_owned(),
             },
-            Err(stopping) => CommandAnswer::Refused { text: stopping.to_string() },
+            Err(stopping) => CommandAnswer::Refused {
+                text: stopping.to_string(),
+            },
         }
     }
 }

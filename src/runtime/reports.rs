@@ -47,7 +47,9 @@ pub fn own_report(policy: &Policy, state: &State, now: Now) -> PeerReport {
 fn own_database(state: &State) -> Option<DatabaseSeen> {
     match state.facts?.own {
         NodeState::Dead => Some(DatabaseSeen::NothingListens),
-        NodeState::Hung => Some(DatabaseSeen::TimedOut { phase: "query".to_owned() }),
+        NodeState::Hung => Some(DatabaseSeen::TimedOut {
+            phase: "query".to_owned(),
+        }),
         NodeState::Unknown => None,
         NodeState::Primary
         | NodeState::Standby
@@ -55,12 +57,14 @@ fn own_database(state: &State) -> Option<DatabaseSeen> {
         | NodeState::Starting
         | NodeState::RefusesUs
         | NodeState::CannotWrite => {
-            [Channel::Persistent, Channel::Fresh].into_iter().find_map(|channel| {
-                match state.health(&Target::OwnDatabase(channel))?.last()? {
-                    (_, Seen::Database(seen)) => Some(seen.clone()),
-                    _ => None,
-                }
-            })
+            [Channel::Persistent, Channel::Fresh]
+                .into_iter()
+                .find_map(
+                    |channel| match state.health(&Target::OwnDatabase(channel))?.last()? {
+                        (_, Seen::Database(seen)) => Some(seen.clone()),
+                        _ => None,
+                    },
+                )
         }
     }
 }
@@ -72,12 +76,14 @@ fn sightings(policy: &Policy, state: &State, now: Now) -> Vec<Sighting> {
             let target = Target::PeerDatabase(channel);
             let (at, seen) = state.health(&target)?.last()?;
             let lately = now.moment.since(*at) <= situate::thresholds(policy, &target).stale_after;
-            match seen {
-                Seen::Database(seen) if lately => {
-                    Some(Sighting { site: policy.peer.clone(), target, seen: seen.clone() })
-                }
-                _ => None,
-            }
+            let Seen::Database(seen) = seen else {
+                return None;
+            };
+            lately.then(|| Sighting {
+                site: policy.peer.clone(),
+                target,
+                seen: seen.clone(),
+            })
         })
         .collect()
 }
@@ -129,12 +135,17 @@ impl Link {
     async fn run(mut self) {
         loop {
             let own = self.own.borrow_and_update().clone();
-            let own = PeerReport { clock: clock::wall(), ..own };
+            let own = PeerReport {
+                clock: clock::wall(),
+                ..own
+            };
             let event = match self.members.report(&self.to, &own).await {
                 Ok(report) => Event::Reported(Box::new(report)),
                 Err(error) => {
                     tracing::debug!(member = %self.to, %error, "no report");
-                    Event::ReportMissed { from: self.to.clone() }
+                    Event::ReportMissed {
+                        from: self.to.clone(),
+                    }
                 }
             };
             if self.events.send(event).await.is_err() {

@@ -44,15 +44,25 @@ impl VoterHost {
         };
         let site = rules.me.site().cloned();
         let voter = Voter::boot(rules, stored, boottime());
-        let inner = Inner { voter: Mutex::new(voter), file, site, released_here: Notify::new() };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner {
+            voter: Mutex::new(voter),
+            file,
+            site,
+            released_here: Notify::new(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Answers a request. What it promises is on disk before the answer exists; the work goes on
     /// in a task of its own, so that a caller who gives up cannot leave it half-done.
     pub async fn handle(&self, identity: ClusterIdentity, request: LeaseRequest) -> LeaseReply {
         let inner = Arc::clone(&self.inner);
-        let work = spawn_named("vote", async move { inner.handle(&identity, &request).await });
+        let work = spawn_named(
+            "vote",
+            async move { inner.handle(&identity, &request).await },
+        );
         work.await.unwrap_or_else(|_| LeaseReply {
             verdict: Verdict::NotDurable,
             knows: crate::model::lease::VoterView::default(),
@@ -84,9 +94,14 @@ impl Inner {
     async fn handle(&self, identity: &ClusterIdentity, request: &LeaseRequest) -> LeaseReply {
         let mut voter = self.voter.lock().await;
         let answer = voter.handle(identity, request, boottime());
-        let reply = match answer.store {
-            Some(vote) if !self.stored(vote).await => voter.not_durable(boottime()),
-            _ => answer.reply,
+        let durable = match answer.store {
+            Some(vote) => self.stored(vote).await,
+            None => true,
+        };
+        let reply = if durable {
+            answer.reply
+        } else {
+            voter.not_durable(boottime())
         };
         let for_us = matches!(request, LeaseRequest::Release { to: Some(to), .. }
             if Some(to) == self.site.as_ref());

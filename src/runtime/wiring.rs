@@ -7,20 +7,18 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::config::settings::{Control, Database, ProbeTiming, Site};
+use crate::config::settings::{Database, ProbeTiming, Site};
 use crate::decision::policy::Policy;
-use crate::effects::dns;
 use crate::effects::error::EffectError;
 use crate::effects::peer::tls;
 use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
 use crate::effects::postgres::control::NodeControl;
-use crate::effects::probes::outlet::outlet;
 use crate::effects::probes::postgres::{CanaryWriter, FreshProbe, PersistentProbe};
-use crate::effects::probes::process::ProcessProbe;
 use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
 use crate::effects::steps::{DnsRecordTool, Tools};
+use crate::effects::{dns, notify};
 use crate::model::Epoch;
 use crate::model::event::Event;
 use crate::model::observation::{Channel, Target};
@@ -65,7 +63,7 @@ pub async fn start(
     let (report, reported) = watch::channel(report);
     let (armed, armed_seen) = watch::channel(true);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
-    let outbox = Outbox::start(&config.notifiers, &config.state_dir, stop)?;
+    let outbox = start_outbox(config, stop)?;
 
     let service = AgentService {
         voter: voter.clone(),
@@ -96,12 +94,19 @@ pub async fn start(
     }
     .start(stop);
 
-    let canary =
-        CanaryWriter { table: table.clone(), site: own.name.clone(), epoch: epoch_seen };
+    let canary = CanaryWriter {
+        table: table.clone(),
+        site: own.name.clone(),
+        epoch: epoch_seen,
+    };
     let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
-    watch_process(own, &node, &scheduler, &events, stop);
+    // Its death is seen at once, where it runs on this host.
+    if let Some(instance) = node.instance() {
+        drop(scheduler.watch_process(instance.clone(), &events, stop));
+    }
 
     let tools = Tools {
+        cluster: config.cluster.clone(),
         site: own.name.clone(),
         node,
         login,
@@ -111,7 +116,17 @@ pub async fn start(
         state_dir: config.state_dir.clone(),
     };
     let executor = Executor::new(tools, outbox.clone(), events);
-    Ok(Parts { executor, scheduler, outbox, lease, armed, epoch, report, members, admission })
+    Ok(Parts {
+        executor,
+        scheduler,
+        outbox,
+        lease,
+        armed,
+        epoch,
+        report,
+        members,
+        admission,
+    })
 }
 
 /// Serves the members' link.
@@ -124,7 +139,9 @@ pub async fn listen(
     service: Arc<dyn PeerService>,
     stop: &CancellationToken,
 ) -> Result<Arc<Admission>, StartError> {
-    let address = own.listen.map_or_else(|| own.address.clone(), |listen| listen.to_string());
+    let address = own
+        .listen
+        .map_or_else(|| own.address.clone(), |listen| listen.to_string());
     serve_members(config, address, service, stop).await
 }
 
@@ -144,10 +161,19 @@ pub async fn serve_members(
     let admission = Admission::new(AdmissionSettings {
         cluster: config.cluster.clone(),
         own: config.member(),
-        members: config.members().into_iter().map(|(member, _)| member).collect(),
+        members: config
+            .members()
+            .into_iter()
+            .map(|(member, _)| member)
+            .collect(),
         secret: &config.peer.secret,
     });
-    let tls = config.peer.tls.as_ref().map(tls::server_config).transpose()?;
+    let tls = config
+        .peer
+        .tls
+        .as_ref()
+        .map(tls::server_config)
+        .transpose()?;
     let router = router(Arc::clone(&admission), service);
     let serving = serve(listener, router, tls, Arc::clone(&admission), stop.clone());
     spawn_named("members' link", serving);
@@ -166,7 +192,12 @@ fn start_probes(
         database_probes(&config.database, login, Target::OwnDatabase, Some(canary));
     if let Some(peer) = config.peer_site() {
         let login = Login::new(&peer.node, &config.database, resolver)?;
-        running.extend(database_probes(&config.database, &login, Target::PeerDatabase, None));
+        running.extend(database_probes(
+            &config.database,
+            &login,
+            Target::PeerDatabase,
+            None,
+        ));
     }
     for settings in &config.probes {
         let ours = config
@@ -177,7 +208,12 @@ fn start_probes(
             running.push((probes::build(settings, resolver)?, settings.timing));
         }
     }
-    Ok(Scheduler::start(running, Jitter::Seeded(rand::random()), events, stop))
+    Ok(Scheduler::start(
+        running,
+        Jitter::Seeded(rand::random()),
+        events,
+        stop,
+    ))
 }
 
 /// The two probes of one node: on a kept connection, and on a fresh one, less often.
@@ -188,42 +224,35 @@ pub fn database_probes(
     target: fn(Channel) -> Target,
     canary: Option<CanaryWriter>,
 ) -> Vec<(Box<dyn Probe>, ProbeTiming)> {
-    let slower = ProbeTiming { interval: database.fresh_interval, ..database.timing };
+    let slower = ProbeTiming {
+        interval: database.fresh_interval,
+        ..database.timing
+    };
     vec![
         (
-            Box::new(PersistentProbe::new(target(Channel::Persistent), login.clone(), canary)),
+            Box::new(PersistentProbe::new(
+                target(Channel::Persistent),
+                login.clone(),
+                canary,
+            )),
             database.timing,
         ),
-        (Box::new(FreshProbe::new(target(Channel::Fresh), login.clone())), slower),
+        (
+            Box::new(FreshProbe::new(target(Channel::Fresh), login.clone())),
+            slower,
+        ),
     ]
 }
 
-/// Watches the own postmaster, where it runs on this host: its death is seen at once.
-fn watch_process(
-    own: &Site,
-    node: &NodeControl,
-    scheduler: &Scheduler,
-    events: &mpsc::Sender<Event>,
-    stop: &CancellationToken,
-) {
-    let Some(instance) = node.instance() else {
-        debug_assert!(matches!(own.node.control, Control::Commands(_)));
-        return;
-    };
-    let urgent = [Channel::Persistent, Channel::Fresh]
-        .into_iter()
-        .filter_map(|channel| scheduler.waker(&Target::OwnDatabase(channel)))
-        .collect();
-    let (outlet, delivery) = outlet(events.clone());
-    let probe = ProcessProbe::new(instance.clone(), outlet, urgent);
-    let stop = stop.clone();
-    spawn_named("own postmaster", async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = delivery.run() => {}
-            () = probe.run() => {}
-        }
-    });
+fn start_outbox(config: &Config, stop: &CancellationToken) -> Result<Outbox, EffectError> {
+    let notifiers = config
+        .notifiers
+        .iter()
+        .map(|settings| Ok((settings.name.clone(), notify::notifier_of(settings)?)))
+        .collect::<Result<Vec<_>, EffectError>>()?;
+    let (outbox, courier) = Outbox::open(&config.state_dir, notifiers);
+    spawn_named("outbox", courier.run(stop.clone()));
+    Ok(outbox)
 }
 
 fn dns_tools(config: &Config) -> Result<Vec<DnsRecordTool>, EffectError> {
@@ -245,6 +274,7 @@ fn dns_tools(config: &Config) -> Result<Vec<DnsRecordTool>, EffectError> {
 #[must_use]
 pub fn counters(parts: &Parts) -> Vec<Counter> {
     let refusals = parts.admission.refusals();
+    let alerts = parts.outbox.counts();
     let mut counters: Vec<(String, u64)> = [
         ("refused_requests_unsealed", refusals.unsealed),
         ("refused_requests_wrong_secret", refusals.wrong_secret),
@@ -253,13 +283,18 @@ pub fn counters(parts: &Parts) -> Vec<Counter> {
         ("refused_requests_wrong_cluster", refusals.wrong_cluster),
         ("refused_requests_misdirected", refusals.misdirected),
         ("refused_requests_tls", refusals.tls),
-        ("alerts_dropped", parts.outbox.dropped()),
+        ("alerts_dropped", alerts.dropped),
+        ("alerts_expired", alerts.expired),
+        ("alerts_refused", alerts.refused),
     ]
     .into_iter()
     .map(|(name, count)| (name.to_owned(), count))
     .collect();
     counters.extend(
-        parts.scheduler.missed().map(|(target, missed)| (format!("late looks at {target}"), missed)),
+        parts
+            .scheduler
+            .missed()
+            .map(|(target, missed)| (format!("late looks at {target}"), missed)),
     );
     counters
         .into_iter()

@@ -35,7 +35,8 @@ type Sightings = Arc<Mutex<BTreeMap<(SiteName, Target), (Moment, Sighting)>>>;
 pub async fn start(config: Config, stop: CancellationToken) -> Result<JoinHandle<()>, StartError> {
     std::fs::create_dir_all(&config.state_dir).map_err(StartError::StateDir)?;
     let address = config.witness.clone().ok_or(StartError::NoSite)?;
-    let voter = VoterHost::open(lease_rules(&config), &config.state_dir).map_err(StartError::Vote)?;
+    let voter =
+        VoterHost::open(lease_rules(&config), &config.state_dir).map_err(StartError::Vote)?;
     let sightings = Sightings::default();
     watch_nodes(&config, &sightings, &stop)?;
     let service = WitnessService {
@@ -81,8 +82,7 @@ fn watch_nodes(
     let resolver = Resolver::from_system();
     for site in &config.sites {
         let login = Login::new(&site.node, &config.database, &resolver)?;
-        let probes =
-            wiring::database_probes(&config.database, &login, Target::PeerDatabase, None);
+        let probes = wiring::database_probes(&config.database, &login, Target::PeerDatabase, None);
         let (events, mut seen) = mpsc::channel(EVENTS_MAX);
         let scheduler = Scheduler::start(probes, Jitter::Seeded(rand::random()), &events, stop);
         let (name, sightings) = (site.name.clone(), Arc::clone(sightings));
@@ -101,7 +101,11 @@ fn watch_nodes(
 fn note(sightings: &Sightings, site: &SiteName, observation: Observation) {
     if let Seen::Database(seen) = observation.seen {
         let target = observation.target;
-        let sighting = Sighting { site: site.clone(), target: target.clone(), seen };
+        let sighting = Sighting {
+            site: site.clone(),
+            target: target.clone(),
+            seen,
+        };
         sightings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -152,6 +156,8 @@ impl PeerService for WitnessService {
     }
 
     async fn command(&self, _from: Member, _command: PeerCommand) -> CommandAnswer {
-        CommandAnswer::Refused { text: "the witness runs no plan".to_owned() }
+        CommandAnswer::Refused {
+            text: "the witness runs no plan".to_owned(),
+        }
     }
 }

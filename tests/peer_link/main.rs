@@ -71,7 +71,7 @@ async fn steady_link_costs_one_connection_and_one_round_trip() {
     assert_eq!(answered, report("b"));
     let command = PeerCommand::Failover {
         to: SiteName::new("a"),
-        force: true,
+        dry_run: true,
     };
     let answer = send_command(&client, &command).await.unwrap();
     let text = "a asks for a, force true".to_owned();

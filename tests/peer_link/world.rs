@@ -81,9 +81,9 @@ impl PeerService for Answers {
     }
 
     async fn command(&self, from: Member, command: PeerCommand) -> CommandAnswer {
-        let PeerCommand::Failover { to, force } = command;
+        let PeerCommand::Failover { to, dry_run } = command;
         CommandAnswer::Accepted {
-            text: format!("{from} asks for {to}, force {force}"),
+            text: format!("{from} asks for {to}, dry_run {dry_run}"),
         }
     }
 }

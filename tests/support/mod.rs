@@ -9,6 +9,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
     reason = "test support runs servers itself, and fails the test when it cannot"
@@ -16,6 +17,10 @@
 
 use std::time::{Duration, Instant};
 
+pub mod agent_role;
+pub mod cluster;
+pub mod database;
+pub mod endpoint;
 pub mod postgres;
 
 /// Between two looks of [`wait_until`].

@@ -4,15 +4,16 @@
 //! fsync → owner, mode, attributes → rename → fsync of the directory. Must not know what the bytes
 //! mean. Everything here blocks; `super` runs it off the async threads.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Uid, fchown, fgetxattr, flistxattr, fsetxattr};
 use rustix::io::Errno;
 
 use crate::effects::error::EffectError;
+use crate::effects::whole_file::{self, TempFile, directory_of};
 
 /// Larger files are no app's settings.
 pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -75,7 +76,7 @@ pub(super) fn replace(old: &FileRead, text: &[u8]) -> Result<(), EffectError> {
     let fail = |error| failure("replace", &old.path, error);
     let directory = directory_of(&old.resolved);
     refuse_read_only(old, directory)?;
-    let mut temp = TempFile::create(&old.resolved).map_err(fail)?;
+    let mut temp = TempFile::beside(&old.resolved).map_err(fail)?;
     temp.file.write_all(text).map_err(fail)?;
     keep_owner(old, &temp.file)?;
     temp.file
@@ -84,18 +85,12 @@ pub(super) fn replace(old: &FileRead, text: &[u8]) -> Result<(), EffectError> {
     keep_attributes(old, &temp.file)?;
     temp.file.sync_all().map_err(fail)?;
     refuse_changed(old)?;
-    temp.rename_to(&old.resolved).map_err(fail)?;
-    sync_directory(directory).map_err(fail)
+    temp.rename_to(&old.resolved).map_err(fail)
 }
 
-/// Writes a private file (0600) of the agent's own, whole or not at all.
+/// Writes a private file of the agent's own, whole or not at all.
 pub(super) fn write_own(path: &Path, text: &[u8]) -> Result<(), EffectError> {
-    let fail = |error| failure("write", path, error);
-    let mut temp = TempFile::create(path).map_err(fail)?;
-    temp.file.write_all(text).map_err(fail)?;
-    temp.file.sync_all().map_err(fail)?;
-    temp.rename_to(path).map_err(fail)?;
-    sync_directory(directory_of(path)).map_err(fail)
+    whole_file::write_private(path, text).map_err(|error| failure("write", path, error))
 }
 
 /// I/O errors that trying again will not mend, with what to do about them.
@@ -127,58 +122,6 @@ pub(super) fn failure(what: &str, path: &Path, error: io::Error) -> EffectError 
         None => EffectError::retryable(what),
     }
     .caused_by(error)
-}
-
-/// A file beside its future place. Its name is fixed, so that one left behind by a crash is found
-/// again, and begins with a dot, so that no include pattern such as `conf.d/*` matches it.
-struct TempFile {
-    path: PathBuf,
-    file: File,
-    renamed: bool,
-}
-
-impl TempFile {
-    fn create(beside: &Path) -> io::Result<Self> {
-        let name = beside.file_name().unwrap_or_default().to_string_lossy();
-        let path = directory_of(beside).join(format!(".{name}.agent-tmp"));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
-        Ok(Self {
-            path,
-            file,
-            renamed: false,
-        })
-    }
-
-    fn rename_to(&mut self, path: &Path) -> io::Result<()> {
-        fs::rename(&self.path, path)?;
-        self.renamed = true;
-        Ok(())
-    }
-}
-
-impl Drop for TempFile {
-    fn drop(&mut self) {
-        if !self.renamed {
-            // Best effort: the next attempt removes it too.
-            drop(fs::remove_file(&self.path));
-        }
-    }
-}
-
-fn directory_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("/"))
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// A rename needs no permission on the file itself, and root needs none at all; but somebody who

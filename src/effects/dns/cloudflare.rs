@@ -70,7 +70,7 @@ fn build(settings: &DnsRecord) -> Result<Box<dyn DnsProvider>, EffectError> {
     bearer.set_sensitive(true);
     Ok(Box::new(Cloudflare {
         target: settings.name.clone(),
-        client: http_client::client(settings.timeout)?,
+        client: http_client::client(&url, settings.timeout)?,
         url,
         bearer,
         token: settings.token.clone(),

@@ -103,7 +103,7 @@ impl Dialer {
         let addresses = self.resolve(until).await?;
         let mut failure = None;
         for (tried, ip) in addresses.iter().enumerate() {
-            // Each address gets its share, so that one that swallows packets does not hide the next.
+            // Each address gets its share: one that swallows packets does not hide the next.
             let left = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
             let share = boottime().until(until) / left.max(1);
             match timeout(share, TcpStream::connect(SocketAddr::new(*ip, self.port))).await {
@@ -229,7 +229,7 @@ impl Link {
         matches!(ready, Poll::Ready(true)) && self.driver.is_some()
     }
 
-    /// Sends the request and reads the whole answer. Dropped half-way, the link must be dropped too.
+    /// Sends the request and reads the whole answer. Dropped half-way, the link is of no more use.
     pub(super) async fn exchange(
         &mut self,
         request: Request<Full<Bytes>>,

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::plan::Plan;
 use crate::model::lease::{ClusterIdentity, LeaseRequest};
+use crate::model::plan::Plan;
 use crate::model::{Member, SiteName};
 
 /// Where a [`LeaseCall`] is posted; the answer is a `LeaseReply`.

@@ -11,8 +11,8 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::chown;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// How often a waiting fence looks whether the postmaster was stopped by a signal meanwhile.
 const STOPPED_CHECK_EVERY: Duration = Duration::from_millis(20);
+
+const NOFOLLOW: u32 = rustix::fs::OFlags::NOFOLLOW.bits();
 
 /// So many pids at most go into an error text.
 const LISTED_MAX: usize = 10;
@@ -133,6 +135,24 @@ pub fn is_fenced(instance: &Instance) -> Result<bool, EffectError> {
         .flatten()
         .and_then(|file| file.memory);
     Ok(instance.processes()?.is_empty() && memory.is_none_or(|memory| attached(memory).is_empty()))
+}
+
+/// Stops the instance by a fast shutdown, which sends all WAL to the standbys first, and touches no
+/// file. False if something is still there after `grace`; the shutdown goes on then.
+///
+/// # Errors
+///
+/// As [`Instance::processes`], and Permanent if signalling is not permitted.
+pub fn stop_cleanly(instance: &Instance, grace: Duration) -> Result<bool, EffectError> {
+    let id = instance.identify()?;
+    let pid_file = PidFile::read(instance.data_dir()).ok().flatten();
+    let stop = Stop {
+        instance,
+        id,
+        pid_file,
+        killed: BTreeSet::new(),
+    };
+    Ok(!stop.anything_left()? || stop.cleanly(grace)?)
 }
 
 /// Takes a permanent failure for what it is, and another one for `otherwise`.
@@ -403,12 +423,24 @@ fn disk_work(data_dir: &Path, id: DirId, news: &SyncSender<DiskNews>) {
     }
 }
 
-/// Writes the file that makes the next start a standby; leaves one that is there alone.
-fn write_signal_file(path: &PathBuf, id: DirId) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
-    // PostgreSQL itself must be able to open and remove it.
-    if geteuid().as_raw() != id.uid {
-        chown(path, Some(id.uid), Some(id.gid))?;
+/// Writes the file that makes the next start a standby; leaves one that is there alone. Never
+/// through a link: the directory's owner must not direct a root process to other files.
+pub(super) fn write_signal_file(path: &Path, id: DirId) -> io::Result<File> {
+    let open = |options: &mut OpenOptions| {
+        options
+            .write(true)
+            .custom_flags(NOFOLLOW.cast_signed())
+            .open(path)
+    };
+    match open(OpenOptions::new().create_new(true)) {
+        Ok(file) => {
+            // PostgreSQL itself must be able to open and remove it.
+            if geteuid().as_raw() != id.uid {
+                fchown(&file, Some(id.uid), Some(id.gid))?;
+            }
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(&mut OpenOptions::new()),
+        Err(error) => Err(error),
     }
-    Ok(file)
 }

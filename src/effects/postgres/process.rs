@@ -174,6 +174,15 @@ impl Instance {
         }
     }
 
+    /// The process of this number, if it is alive and belongs to the instance.
+    ///
+    /// # Errors
+    ///
+    /// As [`Instance::processes`].
+    pub fn process(&self, pid: u32) -> Result<Option<Process>, EffectError> {
+        member(pid, &self.identify()?)
+    }
+
     /// The living postmaster.
     ///
     /// # Errors
@@ -281,6 +290,8 @@ impl SharedMemory {
 pub struct PidFile {
     /// The postmaster's process id (or that of a single-user backend).
     pub pid: u32,
+    /// The lock file of its (first) unix socket.
+    pub socket_lock: Option<PathBuf>,
     /// The shared memory that all its processes attach.
     pub memory: Option<SharedMemory>,
     /// `starting`, `stopping`, `ready` (accepts connections) or `standby` (accepts no connections,
@@ -307,7 +318,14 @@ impl PidFile {
         let mut lines = text.lines();
         // Negative: a single-user backend, which can commit as well.
         let pid = lines.next()?.trim().parse::<i32>().ok()?.unsigned_abs();
-        let mut memory = lines.nth(5).unwrap_or_default().split_ascii_whitespace();
+        let port = lines
+            .nth(2)
+            .and_then(|line| line.trim().parse::<u16>().ok());
+        let socket_dir = lines.next().filter(|line| line.starts_with('/'));
+        let socket_lock = port
+            .zip(socket_dir)
+            .map(|(port, dir)| Path::new(dir).join(format!(".s.PGSQL.{port}.lock")));
+        let mut memory = lines.nth(1).unwrap_or_default().split_ascii_whitespace();
         let mut number = || memory.next()?.parse::<u64>().ok();
         let memory = number().zip(number()).and_then(|(key, id)| {
             // The key is written as the unsigned long of a signed int.
@@ -320,6 +338,7 @@ impl PidFile {
         let status = lines.next().map(|line| line.trim().to_owned());
         Some(Self {
             pid,
+            socket_lock,
             memory,
             status: status.filter(|text| !text.is_empty()),
         })
@@ -456,12 +475,17 @@ mod tests {
             })
         );
         assert_eq!(file.status.as_deref(), Some("ready"));
+        assert_eq!(
+            file.socket_lock,
+            Some(PathBuf::from("/run/.s.PGSQL.5432.lock"))
+        );
 
         let half = PidFile::parse("-123\n/data\n").unwrap();
         assert_eq!(
             half,
             PidFile {
                 pid: 123,
+                socket_lock: None,
                 memory: None,
                 status: None
             }
@@ -496,6 +520,7 @@ mod tests {
         assert_eq!(find_postmaster(&[orphan], None), None);
         let file = PidFile {
             pid: 9,
+            socket_lock: None,
             memory: None,
             status: None,
         };

@@ -7,6 +7,7 @@ use super::failure::DatabaseError;
 use super::report::{in_recovery, report};
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
+use crate::effects::exec::{CommandSpec, run};
 use crate::model::observation::NodeReport;
 use crate::model::{Moment, Role};
 
@@ -27,7 +28,13 @@ const RECONNECT_EVERY: Duration = Duration::from_millis(20);
 ///
 /// `Retryable` or `Permanent` when nothing has been asked of the node, `OutcomeUnknown` when it has
 /// and is not seen as primary by `deadline`.
-pub async fn promote(login: &Login, deadline: Moment) -> Result<NodeReport, EffectError> {
+///
+/// With `command` (a node that is controlled by commands) that is run instead of the function.
+pub async fn promote(
+    login: &Login,
+    command: Option<&CommandSpec>,
+    deadline: Moment,
+) -> Result<NodeReport, EffectError> {
     let attempted = format!("promote node {login}");
     let mut connection = login
         .connect(deadline)
@@ -41,7 +48,10 @@ pub async fn promote(login: &Login, deadline: Moment) -> Result<NodeReport, Effe
             connection.close(deadline).await;
             return Ok(before);
         }
-        Role::Standby => ask(&mut connection, &attempted, deadline).await?,
+        Role::Standby => match command {
+            None => ask(&mut connection, &attempted, deadline).await?,
+            Some(command) => order(command, &attempted).await?,
+        },
     }
     match until_primary(login, connection, deadline).await {
         Ok(report) => Ok(report),
@@ -50,6 +60,18 @@ pub async fn promote(login: &Login, deadline: Moment) -> Result<NodeReport, Effe
         ))
         .hint("look at the node's log; `SELECT pg_is_in_recovery()` says what it is now")),
     }
+}
+
+/// Runs the configured command. Whatever it says, the node itself is asked afterwards.
+async fn order(command: &CommandSpec, attempted: &str) -> Result<(), EffectError> {
+    let ended = run(command).await?;
+    if ended.success() {
+        return Ok(());
+    }
+    Err(EffectError::unknown(format!(
+        "cannot {attempted}: the promote command {}",
+        ended.complaint()
+    )))
 }
 
 async fn ask(

@@ -22,16 +22,24 @@ pub(super) async fn apply(
     deadline: Moment,
 ) -> Result<Learned, EffectError> {
     let attempted = format!("check node {} as candidate", tools.login);
-    let mut connection =
-        tools.login.connect(deadline).await.map_err(|error| error.into_effect(&attempted))?;
-    let node =
-        report(&mut connection, deadline).await.map_err(|error| error.into_effect(&attempted))?;
+    let mut connection = tools
+        .login
+        .connect(deadline)
+        .await
+        .map_err(|error| error.into_effect(&attempted))?;
+    let node = report(&mut connection, deadline)
+        .await
+        .map_err(|error| error.into_effect(&attempted))?;
     connection.close(deadline).await;
-    judge(demand, &node)
-        .map_err(|why| EffectError::permanent(format!("cannot promote node {}: {why}", tools.login)))?;
+    judge(demand, &node).map_err(|why| {
+        EffectError::permanent(format!("cannot promote node {}: {why}", tools.login))
+    })?;
     let lag = node.lsn.behind(demand.last_lsn);
     Ok(Learned {
-        note: format!("timeline {}, received {}, lacks {lag}", node.timeline, node.lsn),
+        note: format!(
+            "timeline {}, received {}, lacks {lag}",
+            node.timeline, node.lsn
+        ),
         node: Some(node),
     })
 }
@@ -95,11 +103,26 @@ mod tests {
     #[test]
     fn s9_any_flaw_forbids_promotion() {
         let flawed = [
-            NodeReport { system_id: SystemId(8), ..node() },
-            NodeReport { role: Role::Primary, ..node() },
-            NodeReport { timeline: Timeline(2), ..node() },
-            NodeReport { timeline: Timeline(4), ..node() },
-            NodeReport { lsn: Lsn(899), ..node() },
+            NodeReport {
+                system_id: SystemId(8),
+                ..node()
+            },
+            NodeReport {
+                role: Role::Primary,
+                ..node()
+            },
+            NodeReport {
+                timeline: Timeline(2),
+                ..node()
+            },
+            NodeReport {
+                timeline: Timeline(4),
+                ..node()
+            },
+            NodeReport {
+                lsn: Lsn(899),
+                ..node()
+            },
         ];
         for node in flawed {
             assert!(judge(DEMAND, &node).is_err(), "{node:?}");

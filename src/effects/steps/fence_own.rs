@@ -19,8 +19,9 @@ pub(super) async fn apply(
         (true, false) => "stopped cleanly",
         (true, true) => "stopped by force",
     };
-    let problem =
-        report.problem.map_or_else(String::new, |problem| format!("; but {problem}"));
+    let problem = report
+        .problem
+        .map_or_else(String::new, |problem| format!("; but {problem}"));
     Ok(noted(format!(
         "{how}, {} processes killed, proved in {:.1} ms{problem}",
         report.killed,

@@ -22,11 +22,13 @@ use crate::effects::postgres::client::Login;
 use crate::effects::postgres::control::NodeControl;
 use crate::model::event::Learned;
 use crate::model::plan::Step;
-use crate::model::{Epoch, Moment, SiteName};
+use crate::model::{ClusterName, Epoch, Moment, SiteName};
 
 /// What steps work with: one agent's own node, files and records.
 #[derive(Debug)]
 pub struct Tools {
+    /// The cluster.
+    pub cluster: ClusterName,
     /// This site.
     pub site: SiteName,
     /// The own node's processes.
@@ -78,9 +80,21 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
         (Step::FenceOwn { grace, budget }, false) => {
             fence_own::apply(tools, attempt.epoch, *grace, *budget).await
         }
-        (Step::FenceOwn { .. }, true) => start_own::apply(tools, attempt.epoch, attempt.deadline).await,
-        (Step::StartOwn { .. }, false) => start_own::apply(tools, attempt.epoch, attempt.deadline).await,
-        (Step::CheckCandidate { system_id, timeline, last_lsn, lag_max }, false) => {
+        (Step::FenceOwn { .. }, true) => {
+            start_own::apply(tools, attempt.epoch, attempt.deadline).await
+        }
+        (Step::StartOwn { .. }, false) => {
+            start_own::apply(tools, attempt.epoch, attempt.deadline).await
+        }
+        (
+            Step::CheckCandidate {
+                system_id,
+                timeline,
+                last_lsn,
+                lag_max,
+            },
+            false,
+        ) => {
             let demand = check_candidate::Demand {
                 system_id: *system_id,
                 timeline: *timeline,
@@ -99,9 +113,12 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
         (Step::RewriteAppConfig { target, edits, .. }, false) => {
             rewrite_app_config::apply(tools, target, edits, attempt.epoch).await
         }
-        (Step::UpdateDns { target, content, .. }, false) => {
-            update_dns::apply(tools, target, content, attempt.epoch).await
-        }
+        (
+            Step::UpdateDns {
+                target, content, ..
+            },
+            false,
+        ) => update_dns::apply(tools, target, content, attempt.epoch).await,
         (
             Step::HandOver { .. }
             | Step::RecordPrimary { .. }
@@ -122,5 +139,8 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
 
 /// One line for people, nothing learned of the node.
 fn noted(note: impl Into<String>) -> Learned {
-    Learned { note: note.into(), node: None }
+    Learned {
+        note: note.into(),
+        node: None,
+    }
 }

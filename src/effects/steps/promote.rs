@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Tools, noted};
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
-use crate::effects::postgres::promote::{await_primary, promote};
+use crate::effects::postgres::promote::promote;
 use crate::model::event::Learned;
 use crate::model::{Epoch, Moment};
 
@@ -16,12 +16,8 @@ pub(super) async fn apply(
     deadline: Moment,
 ) -> Result<Learned, EffectError> {
     let began = boottime();
-    let node = if tools.node.promotes_by_command() {
-        tools.node.promote_by_command(epoch, boottime().until(deadline)).await?;
-        await_primary(&tools.login, deadline).await?
-    } else {
-        promote(&tools.login, deadline).await?
-    };
+    let command = tools.node.promote_command(epoch)?;
+    let node = promote(&tools.login, command.as_ref(), deadline).await?;
     let took = boottime().since(began).as_secs_f64() * 1000.0;
     Ok(Learned {
         note: format!("primary on timeline {} after {took:.1} ms", node.timeline),
@@ -36,6 +32,7 @@ pub(super) async fn undo(
 ) -> Result<Learned, EffectError> {
     let budget = boottime().until(deadline);
     tools.node.fence(epoch, Duration::ZERO, budget).await?;
-    tools.node.forget_promotion()?;
-    Ok(noted("the half-promoted node is fenced; a person must look at it and start it again"))
+    Ok(noted(
+        "the half-promoted node is fenced; a person must look at it and start it again",
+    ))
 }

@@ -13,9 +13,15 @@ pub(super) async fn apply(
     edits: &[ConfigEdit],
     epoch: Epoch,
 ) -> Result<Learned, EffectError> {
-    let settings = tools.app_configs.iter().find(|app| app.name == target).ok_or_else(|| {
-        EffectError::permanent(format!("app config {target} is not in the configuration any more"))
-    })?;
+    let settings = tools
+        .app_configs
+        .iter()
+        .find(|app| app.name == target)
+        .ok_or_else(|| {
+            EffectError::permanent(format!(
+                "app config {target} is not in the configuration any more"
+            ))
+        })?;
     let applied = app_config::apply(settings, edits, epoch, &tools.state_dir).await?;
     Ok(noted(applied.note))
 }

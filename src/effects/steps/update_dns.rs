@@ -12,9 +12,15 @@ pub(super) async fn apply(
     content: &str,
     epoch: Epoch,
 ) -> Result<Learned, EffectError> {
-    let found = tools.dns.iter().find(|record| record.name == target).ok_or_else(|| {
-        EffectError::permanent(format!("DNS record {target} is not in the configuration any more"))
-    })?;
+    let found = tools
+        .dns
+        .iter()
+        .find(|record| record.name == target)
+        .ok_or_else(|| {
+            EffectError::permanent(format!(
+                "DNS record {target} is not in the configuration any more"
+            ))
+        })?;
     let wanted = Wanted {
         name: found.record.clone(),
         kind: found.kind.clone(),

@@ -16,5 +16,8 @@ pub(super) async fn apply(
         || "a write committed".to_owned(),
         |took| format!("a write committed in {:.1} ms", took.as_secs_f64() * 1000.0),
     );
-    Ok(Learned { note, node: Some(node) })
+    Ok(Learned {
+        note,
+        node: Some(node),
+    })
 }

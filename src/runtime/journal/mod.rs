@@ -200,7 +200,7 @@ impl Journal {
         self.file.sync_data()
     }
 
-    /// Cuts off what a failed write left behind. If even that fails, the next append starts with it.
+    /// Cuts off what a failed write left behind. If that fails, the next append starts with it.
     fn take_back(&mut self) {
         let cut = self.file.set_len(self.good_bytes);
         if cut.and_then(|()| self.file.sync_data()).is_err() {

@@ -345,7 +345,7 @@ fn ip(caller: Caller) -> Option<IpAddr> {
     }
 }
 
-/// The value behind a lock; each change of it is a single step, so a panic cannot leave it half-done.
+/// The value behind a lock; each change is one step, so a panic cannot leave it half-done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,73 @@
+//! What is due when nothing happens: files and DNS in line with the record, a fresh record.
+
+use std::time::Duration;
+
+use crate::decision::advance::go_on;
+use crate::decision::decide::Action;
+use crate::decision::deeds::{begin, keep};
+use crate::decision::own_view;
+use crate::decision::plan;
+use crate::decision::policy::Policy;
+use crate::decision::records;
+use crate::decision::state::{Phase, State};
+use crate::model::situation::{NodeState, Standing};
+use crate::model::time::Now;
+
+/// The record's WAL position is refreshed this often: it only serves agents that were down.
+const RECORD_REFRESH: Duration = Duration::from_secs(30);
+
+/// What is due when nothing happens: files and DNS in line with the record, a fresh record.
+pub fn keep_house(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Action>) {
+    let Some(facts) = state.facts else { return };
+    if facts.standing == Standing::FreeForMe {
+        state.handed_over = true;
+    } else if facts.standing == Standing::Peer {
+        state.handed_over = false;
+    }
+    refresh_record(state, facts.own, now, actions);
+    let Some(record) = state.record.clone() else {
+        return;
+    };
+    let mine = record.primary == policy.me;
+    let settled = match state.phase {
+        Phase::Active => mine && state.held_epoch() == Some(record.epoch),
+        // The other agent may be anywhere, but the record of a majority names its site.
+        Phase::Watching => !mine && facts.standing == Standing::Peer,
+        Phase::Asking
+        | Phase::GivingUp
+        | Phase::TakingOver
+        | Phase::Restarting
+        | Phase::Fencing
+        | Phase::Stopped => false,
+    };
+    let wanted = settled
+        && !record.promoting
+        && state.run.is_none()
+        && state.journal_broken.is_none()
+        && state.converged.as_ref() != Some(&record.primary);
+    if !wanted {
+        return;
+    }
+    let plan = plan::converge(policy, state, &record.primary, record.epoch);
+    if plan.steps.is_empty() {
+        state.converged = Some(record.primary);
+    } else {
+        begin(policy, state, plan, now, actions);
+        go_on(policy, state, now, actions);
+    }
+}
+
+fn refresh_record(state: &mut State, own: NodeState, now: Now, actions: &mut Vec<Action>) {
+    let due = now.moment.since(state.record_refreshed) >= RECORD_REFRESH;
+    let (Some(epoch), Some(record)) = (state.held_epoch(), &state.record) else {
+        return;
+    };
+    let steady = state.phase == Phase::Active && own == NodeState::Primary && state.run.is_none();
+    if !due || !steady || record.promoting || record.epoch != epoch {
+        return;
+    }
+    let report = own_view::own_report(state);
+    let fresh = records::proved(record, epoch, report);
+    state.record_refreshed = now.moment;
+    keep(state, fresh, actions);
+}

@@ -1,0 +1,173 @@
+//! Holding the lease: renewing it, carrying the record, and losing it in time (S2, S8).
+//!
+//! The deadline counts from the newest moment such that a majority of the voters granted what was
+//! sent then or later. It is never moved once it has passed: a holder that wakes up is told that
+//! it lost, looks, and asks anew.
+
+use std::collections::BTreeMap;
+
+use super::give_back::GiveBack;
+use super::{Contender, Output, Phase, Purpose, Round};
+use crate::decision::lease::rules::{BrokenRule, LeaseRules};
+use crate::model::lease::{ClusterRecord, LeaseChange, LeaseReply, LeaseRequest};
+use crate::model::{Epoch, Member, Moment, SiteName};
+
+/// A lease that is held.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Hold {
+    epoch: Epoch,
+    fence_at: Moment,
+    /// For each voter, when the newest request that it granted was sent.
+    granted: BTreeMap<Member, Moment>,
+    /// For each voter, the newest record that it said to keep.
+    kept: BTreeMap<Member, (Epoch, u64)>,
+    /// The record whose keeping is still to be told.
+    to_tell: Option<(Epoch, u64)>,
+}
+
+impl Hold {
+    pub(super) fn won(rules: &LeaseRules, epoch: Epoch, granted: BTreeMap<Member, Moment>) -> Self {
+        // Without a majority only two agents alone hold, and there the deadline is never.
+        let fence_at = deadline(rules, &granted).unwrap_or(rules.fence_at(Moment::default()));
+        Self {
+            epoch,
+            fence_at,
+            granted,
+            kept: BTreeMap::new(),
+            to_tell: None,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) fn fence_at(&self) -> Moment {
+        self.fence_at
+    }
+}
+
+/// The deadline by the newest sending that a majority granted.
+fn deadline(rules: &LeaseRules, granted: &BTreeMap<Member, Moment>) -> Option<Moment> {
+    let mut sent: Vec<Moment> = granted.values().copied().collect();
+    sent.sort_unstable_by(|left, right| right.cmp(left));
+    let majority_sent = sent.get(rules.majority().saturating_sub(1))?;
+    Some(rules.fence_at(*majority_sent))
+}
+
+impl Contender {
+    /// Loses the lease if its deadline has passed (S2).
+    pub(super) fn check_deadline(&mut self, now: Moment, out: &mut Output) {
+        if let Phase::Holding(hold) = &self.phase
+            && now >= hold.fence_at
+        {
+            let fenced_at = hold.fence_at + self.rules.fence_budget;
+            self.lose_hold(hold.epoch, fenced_at, now, out);
+        }
+    }
+
+    /// Loses the lease if a voter has shown a higher epoch (S8).
+    pub(super) fn yield_to_higher_epoch(&mut self, now: Moment, out: &mut Output) {
+        if let Phase::Holding(hold) = &self.phase
+            && self.epoch_seen > hold.epoch
+        {
+            let fenced_at = now + self.rules.fence_budget;
+            self.lose_hold(hold.epoch, fenced_at, now, out);
+        }
+    }
+
+    fn lose_hold(&mut self, epoch: Epoch, fenced_at: Moment, now: Moment, out: &mut Output) {
+        self.phase = Phase::Looking { ballot: None };
+        self.writable_until = fenced_at;
+        self.next_round_at = now;
+        out.fence = Some(epoch);
+        out.changes.push(LeaseChange::Lost { epoch });
+    }
+
+    pub(super) fn renew_when_due(&mut self, now: Moment, out: &mut Output) {
+        let Phase::Holding(hold) = &self.phase else {
+            return;
+        };
+        if now < self.next_round_at {
+            return;
+        }
+        let epoch = hold.epoch;
+        let (holder, record) = (self.site.clone(), self.record.clone());
+        let request = LeaseRequest::Renew {
+            holder,
+            epoch,
+            record,
+        };
+        self.send_round(Purpose::Renew, epoch, &request, now, out);
+        self.next_round_at = now + self.rules.renew_every;
+    }
+
+    /// Counts a voter's grant of what was sent in `round`.
+    pub(super) fn count_grant(
+        &mut self,
+        from: &Member,
+        round: Round,
+        reply: &LeaseReply,
+        now: Moment,
+        out: &mut Output,
+    ) {
+        let from_reply = self.rules.breaks(BrokenRule::CountFromReply);
+        let Phase::Holding(hold) = &mut self.phase else {
+            return;
+        };
+        if round.epoch != hold.epoch || round.purpose == Purpose::PreVote {
+            return;
+        }
+        let sent = if from_reply { now } else { round.sent };
+        let granted = hold.granted.entry(from.clone()).or_insert(sent);
+        *granted = sent.max(*granted);
+        if let Some(fence_at) = deadline(&self.rules, &hold.granted) {
+            hold.fence_at = hold.fence_at.max(fence_at);
+        }
+        if let Some(record) = &reply.knows.record {
+            let kept = hold
+                .kept
+                .entry(from.clone())
+                .or_insert_with(|| record.version());
+            *kept = record.version().max(*kept);
+        }
+        let keepers = |version| hold.kept.values().filter(|kept| **kept >= version).count();
+        if let Some(version) = hold.to_tell
+            && keepers(version) >= self.rules.majority()
+        {
+            hold.to_tell = None;
+            out.changes.push(LeaseChange::RecordKept { version });
+        }
+    }
+
+    /// The command: carry this record, beginning now. Only the holder can, and only a record that
+    /// is not older than the newest one known; the same one again is told again when kept.
+    pub(super) fn keep(&mut self, record: ClusterRecord, now: Moment) {
+        let Phase::Holding(hold) = &mut self.phase else {
+            return;
+        };
+        let version = record.version();
+        let known = self.record.as_ref().map(ClusterRecord::version);
+        if Some(version) < known || record.epoch > hold.epoch {
+            return;
+        }
+        if Some(version) > known {
+            self.record = Some(record);
+        }
+        hold.to_tell = Some(version);
+        self.next_round_at = now;
+    }
+
+    /// The command: give the lease up. By the time it is given the node must be fenced or cleanly
+    /// stopped: voters may grant the lease to the successor as soon as they hear of it.
+    pub(super) fn release(&mut self, to: Option<SiteName>, now: Moment) {
+        let Phase::Holding(hold) = &self.phase else {
+            return;
+        };
+        let (epoch, record) = (hold.epoch, self.record.clone());
+        self.phase = Phase::Looking { ballot: None };
+        self.writable_until = now;
+        self.next_round_at = now + self.rules.renew_every;
+        self.give_back = Some(GiveBack::of_holder(&self.rules, epoch, to, record, now));
+    }
+}

@@ -1,0 +1,530 @@
+//! A voter: what it may promise, and what it must not forget.
+//!
+//! Owns: the highest epoch promised, to whom it was granted and until when, and the newest record.
+//! Must not: promise anything it has not first handed out to be stored. Start reading at
+//! [`Voter::handle`]; [`Voter::learn`] is the way back for a voter whose memory is gone.
+//!
+//! The rules:
+//!
+//! - An epoch is granted to one site, once. A grant runs for one [`LeaseRules::grant_span`] from
+//!   the receipt; while it runs nobody else gets anything. The same site may get a higher epoch
+//!   at any time: its node is the only one that its older epoch lets write.
+//! - A renewal counts for the newest epoch only. One that comes after the grant ran out *here* is
+//!   accepted all the same: this voter promised nothing else in between, its promise is exclusive
+//!   from now on, and the holder counts from its own sending and never renews past its own
+//!   deadline. A voter that missed the acquisition, or had granted the same epoch to a candidate
+//!   that lost, is brought up to date by the winner's renewal: the winner's majority already
+//!   excludes that anybody else ever wins this epoch.
+//! - A site that released an epoch never gets that epoch granted or renewed again.
+//! - After a restart the last grant counts as running for one full span, because renewals are not
+//!   stored; unless it was released.
+
+use std::collections::BTreeMap;
+
+use super::rules::{BrokenRule, LeaseRules, Mode};
+use crate::model::lease::{
+    ClusterIdentity, ClusterRecord, GrantView, LeaseReply, LeaseRequest, StoredVote, Verdict,
+    VoterView,
+};
+use crate::model::{Epoch, Member, Moment, SiteName};
+
+/// The format of [`StoredVote`] that this voter writes.
+pub const STORED_VOTE_VERSION: u32 = 1;
+
+/// One voter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Voter {
+    rules: LeaseRules,
+    vote: Vote,
+    /// What to go back to if the last change could not be made durable.
+    undo: Option<Box<Vote>>,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VoterAnswer {
+    /// What to send back, once `store` is durable.
+    pub reply: LeaseReply,
+    /// What must be durable before the reply leaves. If it cannot be made so, call
+    /// [`Voter::not_durable`] and send what that returns instead.
+    pub store: Option<StoredVote>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Vote {
+    memory: Memory,
+    promised: Epoch,
+    term: Term,
+    record: Option<ClusterRecord>,
+}
+
+/// Whether this voter can be sure that it has forgotten nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Memory {
+    Whole,
+    /// Nothing was stored: the first start, or a lost disk. Those cannot be told apart alone.
+    Gone {
+        /// Nothing that is heard before counts: see [`LeaseRules::silence_span`].
+        listens_from: Moment,
+        heard: BTreeMap<Member, Heard>,
+    },
+}
+
+/// What another voter knew when it was listened to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Heard {
+    /// False when its own memory is gone as well.
+    remembers: bool,
+    promised: Epoch,
+    running_for: Option<SiteName>,
+    released: bool,
+    record: Option<ClusterRecord>,
+}
+
+/// What became of the promised epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Term {
+    /// Nothing was granted here under it.
+    Open,
+    Granted {
+        holder: SiteName,
+        /// `None`: it does not run out (`pair`).
+        until: Option<Moment>,
+    },
+    Released {
+        /// `None`: not known, because it was learnt from others.
+        by: Option<SiteName>,
+        to: Option<SiteName>,
+        /// Until then only `to` may have the next epoch.
+        reserved_until: Moment,
+    },
+}
+
+impl Voter {
+    /// Starts a voter with what it had stored. With nothing stored, or with the promises of
+    /// another cluster, it abstains until it has learnt enough ([`Voter::learn`]).
+    #[must_use]
+    pub fn boot(rules: LeaseRules, stored: Option<StoredVote>, now: Moment) -> Self {
+        let stored = stored.filter(|stored| stored.identity.cluster == rules.identity.cluster);
+        let vote = match stored {
+            Some(_) if rules.breaks(BrokenRule::PromiseForgotten) => Vote::empty(Memory::Whole),
+            Some(stored) => Vote::remembered(&rules, stored, now),
+            None if rules.breaks(BrokenRule::AmnesiaIgnored) => Vote::empty(Memory::Whole),
+            None => Vote::empty(Memory::Gone {
+                listens_from: now + rules.silence_span(),
+                heard: BTreeMap::new(),
+            }),
+        };
+        Self {
+            rules,
+            vote,
+            undo: None,
+        }
+    }
+
+    /// Answers one request. When the answer says `store`, that must be durable before the reply is
+    /// sent: new epochs, releases and changed records are; plain renewals change nothing stored.
+    pub fn handle(
+        &mut self,
+        from_identity: &ClusterIdentity,
+        request: &LeaseRequest,
+        now: Moment,
+    ) -> VoterAnswer {
+        self.undo = None;
+        if *from_identity != self.rules.identity {
+            let reply = LeaseReply {
+                verdict: Verdict::WrongCluster,
+                knows: VoterView::default(),
+            };
+            return VoterAnswer { reply, store: None };
+        }
+        let before = self.vote.clone();
+        let verdict = self.judge(request, now);
+        let store = self.changed_since(before);
+        VoterAnswer {
+            reply: LeaseReply {
+                verdict,
+                knows: self.view(now),
+            },
+            store,
+        }
+    }
+
+    /// Takes back the last change, which could not be written, and says so. The promise was not
+    /// given; should the write have reached the disk after all, the voter will later remember
+    /// more than it promised, which only makes it more careful.
+    pub fn not_durable(&mut self, now: Moment) -> LeaseReply {
+        if let Some(before) = self.undo.take() {
+            self.vote = *before;
+        }
+        LeaseReply {
+            verdict: Verdict::NotDurable,
+            knows: self.view(now),
+        }
+    }
+
+    /// Listens to another voter's answer to a [`LeaseRequest::Read`], as long as the own memory is
+    /// gone. Returns what must be made durable once enough is known; then it votes again (if it
+    /// cannot be written: [`Voter::not_durable`], and it goes on abstaining).
+    ///
+    /// Enough is: one silence span after the start, *and after that* an answer of a majority of
+    /// the other voters. Any majority that ever granted an epoch together with this voter shares
+    /// a member with those. If any of them remembers an epoch, only members that remember count
+    /// towards that majority; if none does, nobody was ever granted anything: a new cluster.
+    pub fn learn(&mut self, reply: &LeaseReply, from: &Member, now: Moment) -> Option<StoredVote> {
+        self.undo = None;
+        let is_other = *from != self.rules.me && self.rules.voters.contains(from);
+        let Memory::Gone { listens_from, .. } = &self.vote.memory else {
+            return None;
+        };
+        if !is_other || now < *listens_from || reply.verdict == Verdict::WrongCluster {
+            return None;
+        }
+        let before = self.vote.clone();
+        let enough = (self.rules.voters.len().saturating_sub(1)) / 2 + 1;
+        let Memory::Gone { heard, .. } = &mut self.vote.memory else {
+            return None;
+        };
+        heard.insert(from.clone(), Heard::of(reply));
+        let any_epoch = heard.values().any(|heard| heard.promised > Epoch::NONE);
+        let counted = heard
+            .values()
+            .filter(|heard| heard.remembers || !any_epoch)
+            .count();
+        if counted < enough {
+            return None;
+        }
+        self.vote = Vote::learnt(&self.rules, heard, now);
+        self.undo = Some(Box::new(before));
+        Some(self.stored())
+    }
+
+    /// True while the memory is gone: somebody has to send reads to the other voters and hand
+    /// their answers to [`Voter::learn`].
+    #[must_use]
+    pub fn abstains(&self) -> bool {
+        matches!(self.vote.memory, Memory::Gone { .. })
+    }
+
+    /// All that it knows.
+    #[must_use]
+    pub fn view(&self, now: Moment) -> VoterView {
+        let mut view = VoterView {
+            promised: self.vote.promised,
+            record: self.vote.record.clone(),
+            ..VoterView::default()
+        };
+        match &self.vote.term {
+            Term::Open => {}
+            Term::Granted { holder, until } => {
+                view.grant = runs(*until, now).then(|| GrantView {
+                    holder: holder.clone(),
+                    epoch: self.vote.promised,
+                    left: until.map(|until| now.until(until)),
+                });
+            }
+            Term::Released { to, .. } => {
+                view.released = true;
+                view.released_to.clone_from(to);
+            }
+        }
+        view
+    }
+
+    fn judge(&mut self, request: &LeaseRequest, now: Moment) -> Verdict {
+        if self.abstains() {
+            return Verdict::Abstains;
+        }
+        match request {
+            LeaseRequest::Read => Verdict::Ok,
+            LeaseRequest::PreVote { candidate, epoch } => self.may_acquire(candidate, *epoch, now),
+            LeaseRequest::Acquire { candidate, epoch } => {
+                let verdict = self.may_acquire(candidate, *epoch, now);
+                if verdict == Verdict::Ok {
+                    self.grant(candidate, *epoch, now);
+                }
+                verdict
+            }
+            LeaseRequest::Renew {
+                holder,
+                epoch,
+                record,
+            } => {
+                let verdict = self.may_renew(holder, *epoch, now);
+                if verdict == Verdict::Ok {
+                    self.grant(holder, *epoch, now);
+                    self.keep(record.as_ref());
+                }
+                verdict
+            }
+            LeaseRequest::Release {
+                holder,
+                epoch,
+                to,
+                record,
+            } => {
+                let verdict = self.may_release(holder, *epoch, now);
+                if verdict == Verdict::Ok {
+                    self.release(holder, *epoch, to.as_ref(), now);
+                    self.keep(record.as_ref());
+                }
+                verdict
+            }
+        }
+    }
+
+    fn may_acquire(&self, candidate: &SiteName, epoch: Epoch, now: Moment) -> Verdict {
+        if self.runs_for_another(candidate, now) {
+            return Verdict::GrantRuns;
+        }
+        if let Term::Released {
+            to: Some(to),
+            reserved_until,
+            ..
+        } = &self.vote.term
+            && to != candidate
+            && now < *reserved_until
+        {
+            return Verdict::ReservedForSuccessor;
+        }
+        if epoch > self.vote.promised {
+            Verdict::Ok
+        } else {
+            Verdict::StaleEpoch
+        }
+    }
+
+    fn may_renew(&self, holder: &SiteName, epoch: Epoch, now: Moment) -> Verdict {
+        if epoch < self.vote.promised {
+            return Verdict::StaleEpoch;
+        }
+        if self.runs_for_another(holder, now) {
+            return Verdict::GrantRuns;
+        }
+        if epoch == self.vote.promised
+            && let Term::Released { by, .. } = &self.vote.term
+            && by.as_ref().is_none_or(|by| by == holder)
+            && !self.rules.breaks(BrokenRule::ReleasedRenewed)
+        {
+            return Verdict::StaleEpoch;
+        }
+        Verdict::Ok
+    }
+
+    /// A release of an epoch that this voter has not seen is remembered like any other, so that a
+    /// late request cannot bring it to life here; but never at the price of another site's
+    /// running grant.
+    fn may_release(&self, holder: &SiteName, epoch: Epoch, now: Moment) -> Verdict {
+        if epoch < self.vote.promised {
+            return Verdict::StaleEpoch;
+        }
+        if self.runs_for_another(holder, now) {
+            return Verdict::GrantRuns;
+        }
+        let anothers = match &self.vote.term {
+            Term::Granted { holder: other, .. }
+            | Term::Released {
+                by: Some(other), ..
+            } => other != holder,
+            Term::Open | Term::Released { by: None, .. } => false,
+        };
+        if epoch == self.vote.promised && anothers {
+            Verdict::StaleEpoch
+        } else {
+            Verdict::Ok
+        }
+    }
+
+    fn runs_for_another(&self, candidate: &SiteName, now: Moment) -> bool {
+        match &self.vote.term {
+            Term::Granted { holder, until } => {
+                holder != candidate
+                    && runs(*until, now)
+                    && !self.rules.breaks(BrokenRule::GrantIgnored)
+            }
+            Term::Open | Term::Released { .. } => false,
+        }
+    }
+
+    fn grant(&mut self, holder: &SiteName, epoch: Epoch, now: Moment) {
+        self.vote.promised = epoch;
+        let until = grant_end(&self.rules, now);
+        self.vote.term = Term::Granted {
+            holder: holder.clone(),
+            until,
+        };
+    }
+
+    fn release(&mut self, by: &SiteName, epoch: Epoch, to: Option<&SiteName>, now: Moment) {
+        // A release that is sent again must not make the others wait longer.
+        let again = epoch == self.vote.promised
+            && matches!(&self.vote.term, Term::Released { by: Some(known), .. } if known == by);
+        if again {
+            return;
+        }
+        self.vote.promised = epoch;
+        self.vote.term = Term::Released {
+            by: Some(by.clone()),
+            to: to.cloned(),
+            reserved_until: now + self.rules.grant_span(),
+        };
+    }
+
+    fn keep(&mut self, record: Option<&ClusterRecord>) {
+        let known = self.vote.record.as_ref().map(ClusterRecord::version);
+        if let Some(record) = record
+            && (Some(record.version()) > known || self.rules.breaks(BrokenRule::OlderRecordKept))
+        {
+            self.vote.record = Some(record.clone());
+        }
+    }
+
+    /// What must be stored now: something, exactly if what is stored differs from before.
+    fn changed_since(&mut self, before: Vote) -> Option<StoredVote> {
+        if self.abstains() || self.vote.stored_part() == before.stored_part() {
+            return None;
+        }
+        self.undo = Some(Box::new(before));
+        Some(self.stored())
+    }
+
+    fn stored(&self) -> StoredVote {
+        let (granted_to, released, released_to) = match &self.vote.term {
+            Term::Open => (None, false, None),
+            Term::Granted { holder, .. } => (Some(holder.clone()), false, None),
+            Term::Released { by, to, .. } => (by.clone(), true, to.clone()),
+        };
+        StoredVote {
+            version: STORED_VOTE_VERSION,
+            identity: self.rules.identity.clone(),
+            promised: self.vote.promised,
+            granted_to,
+            released,
+            released_to,
+            record: self.vote.record.clone(),
+        }
+    }
+}
+
+/// What of a vote survives a restart, for comparison: epoch, whose it is or was, whether it was
+/// released and to whom, and the record.
+type StoredPart<'a> = (
+    Epoch,
+    Option<&'a SiteName>,
+    bool,
+    Option<&'a SiteName>,
+    Option<&'a ClusterRecord>,
+);
+
+impl Vote {
+    fn empty(memory: Memory) -> Self {
+        Self {
+            memory,
+            promised: Epoch::NONE,
+            term: Term::Open,
+            record: None,
+        }
+    }
+
+    fn remembered(rules: &LeaseRules, stored: StoredVote, now: Moment) -> Self {
+        let term = match (stored.released, stored.granted_to) {
+            (true, by) => Term::Released {
+                by,
+                to: stored.released_to,
+                reserved_until: now + rules.grant_span(),
+            },
+            (false, Some(holder)) if rules.breaks(BrokenRule::BootTtlForgotten) => Term::Granted {
+                holder,
+                until: Some(now),
+            },
+            (false, Some(holder)) => Term::Granted {
+                holder,
+                until: grant_end(rules, now),
+            },
+            (false, None) => Term::Open,
+        };
+        Self {
+            memory: Memory::Whole,
+            promised: stored.promised,
+            term,
+            record: stored.record,
+        }
+    }
+
+    /// The highest epoch and the newest record of all that were heard. A grant that runs at
+    /// another voter is that voter's to keep: this one's own have run out by now. Only with two
+    /// agents alone it is taken over, because there it never runs out and each has a veto.
+    fn learnt(rules: &LeaseRules, heard: &BTreeMap<Member, Heard>, now: Moment) -> Self {
+        let promised = heard
+            .values()
+            .map(|heard| heard.promised)
+            .max()
+            .unwrap_or_default();
+        let newest = || heard.values().filter(|heard| heard.promised == promised);
+        let record = heard
+            .values()
+            .filter_map(|heard| heard.record.clone())
+            .max_by_key(ClusterRecord::version);
+        let term = match (
+            newest().find_map(|heard| heard.running_for.clone()),
+            rules.mode,
+        ) {
+            (Some(holder), Mode::Pair) => Term::Granted {
+                holder,
+                until: None,
+            },
+            (Some(_), Mode::Quorum) => Term::Open,
+            (None, _) if newest().any(|heard| heard.released) => Term::Released {
+                by: None,
+                to: None,
+                reserved_until: now,
+            },
+            (None, _) => Term::Open,
+        };
+        Self {
+            memory: Memory::Whole,
+            promised,
+            term,
+            record,
+        }
+    }
+
+    fn stored_part(&self) -> StoredPart<'_> {
+        let (granted_to, released, released_to) = match &self.term {
+            Term::Open => (None, false, None),
+            Term::Granted { holder, .. } => (Some(holder), false, None),
+            Term::Released { by, to, .. } => (by.as_ref(), true, to.as_ref()),
+        };
+        (
+            self.promised,
+            granted_to,
+            released,
+            released_to,
+            self.record.as_ref(),
+        )
+    }
+}
+
+impl Heard {
+    fn of(reply: &LeaseReply) -> Self {
+        Self {
+            remembers: reply.verdict != Verdict::Abstains,
+            promised: reply.knows.promised,
+            running_for: reply.knows.grant.as_ref().map(|grant| grant.holder.clone()),
+            released: reply.knows.released,
+            record: reply.knows.record.clone(),
+        }
+    }
+}
+
+/// When a grant that is given or renewed now runs out.
+fn grant_end(rules: &LeaseRules, now: Moment) -> Option<Moment> {
+    match rules.mode {
+        Mode::Quorum => Some(now + rules.grant_span()),
+        Mode::Pair => None,
+    }
+}
+
+fn runs(until: Option<Moment>, now: Moment) -> bool {
+    until.is_none_or(|until| now < until)
+}

@@ -1,0 +1,138 @@
+//! What is known of the own node.
+
+use std::time::Duration;
+
+use crate::decision::health::{Condition, Health};
+use crate::decision::policy::Policy;
+use crate::decision::situate::condition;
+use crate::decision::state::State;
+use crate::model::observation::{Channel, DatabaseSeen, NodeReport, ProcessSeen, Seen, Target};
+use crate::model::situation::{NodeState, PeerNode, StandbyState};
+use crate::model::{Moment, Role};
+
+/// A node whose open connections stop answering while new ones still work is called hung only
+/// after this long: a checkpoint may stall commits for half a minute on slow disks.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
+/// The own node, as of `now`.
+#[must_use]
+pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
+    let process = match state.health(&Target::OwnProcess).and_then(Health::last) {
+        Some((_, Seen::Process(process))) => Some(process),
+        _ => None,
+    };
+    if process == Some(&ProcessSeen::Gone) {
+        return NodeState::Dead;
+    }
+    let targets = [Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase);
+    let [open, fresh] = &targets;
+    let open_down = condition(policy, state, open, now) == Condition::Down;
+    let fresh_down = condition(policy, state, fresh, now) == Condition::Down;
+    if !open_down && !fresh_down {
+        return working_node(policy, state, &targets, now);
+    }
+    let failing = if open_down { open } else { fresh };
+    match last_seen(state, failing) {
+        Some(DatabaseSeen::CannotWrite { .. }) => NodeState::CannotWrite,
+        Some(DatabaseSeen::ShuttingDown) => NodeState::Starting,
+        Some(DatabaseSeen::NothingListens) if !process_exists(process) => NodeState::Dead,
+        _ if open_down && !fresh_down && stalls(state, open, fresh, now) => NodeState::Busy,
+        _ => NodeState::Hung,
+    }
+}
+
+fn process_exists(process: Option<&ProcessSeen>) -> bool {
+    matches!(
+        process,
+        Some(ProcessSeen::Running { .. } | ProcessSeen::Stopped { .. })
+    )
+}
+
+/// Open connections time out, but a new one has worked since: slow, not dead, for a while.
+fn stalls(state: &State, open: &Target, fresh: &Target, now: Moment) -> bool {
+    let Some(since) = state.health(open).and_then(Health::bad_since) else {
+        return false;
+    };
+    let fresh_worked = state
+        .health(fresh)
+        .and_then(Health::last_good)
+        .is_some_and(|(at, _)| *at > since);
+    fresh_worked && now.since(since) < STALL_MAX
+}
+
+fn working_node(policy: &Policy, state: &State, targets: &[Target], now: Moment) -> NodeState {
+    let newest = targets
+        .iter()
+        .filter(|target| condition(policy, state, target, now) == Condition::Up)
+        .filter_map(|target| state.health(target)?.last_good())
+        // A full house refuses new connections while the open one still tells the role.
+        .max_by_key(|(at, seen)| {
+            (
+                matches!(seen, Seen::Database(DatabaseSeen::Answered(_))),
+                *at,
+            )
+        });
+    match newest {
+        Some((_, Seen::Database(seen))) => match seen {
+            DatabaseSeen::Answered(report) => match report.role {
+                Role::Primary => NodeState::Primary,
+                Role::Standby => NodeState::Standby,
+            },
+            DatabaseSeen::TooManyClients => NodeState::Busy,
+            DatabaseSeen::StartingUp => NodeState::Starting,
+            DatabaseSeen::RefusesUs { .. } => NodeState::RefusesUs,
+            DatabaseSeen::ShuttingDown
+            | DatabaseSeen::CannotWrite { .. }
+            | DatabaseSeen::NothingListens
+            | DatabaseSeen::TimedOut { .. }
+            | DatabaseSeen::Unreachable { .. } => NodeState::Unknown,
+        },
+        _ => NodeState::Unknown,
+    }
+}
+
+fn last_seen<'a>(state: &'a State, target: &Target) -> Option<&'a DatabaseSeen> {
+    match state.health(target)?.last()? {
+        (_, Seen::Database(seen)) => Some(seen),
+        _ => None,
+    }
+}
+
+/// The own node's newest report of itself, however old.
+#[must_use]
+pub fn own_report(state: &State) -> Option<&NodeReport> {
+    newest_report(
+        state,
+        &[Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase),
+    )
+}
+
+/// The newest answer through any of these channels, however old.
+#[must_use]
+pub fn newest_report<'a>(state: &'a State, targets: &[Target; 2]) -> Option<&'a NodeReport> {
+    targets
+        .iter()
+        .filter_map(|target| match state.health(target)?.last_good()? {
+            (at, Seen::Database(DatabaseSeen::Answered(report))) => Some((at, report)),
+            _ => None,
+        })
+        .max_by_key(|(at, _)| **at)
+        .map(|(_, report)| report)
+}
+
+/// The own node as a standby.
+#[must_use]
+pub fn own_standby(state: &State, own: NodeState, peer: PeerNode) -> StandbyState {
+    match (own, own_report(state)) {
+        (NodeState::Standby, Some(report)) => {
+            let sender_lives = matches!(peer, PeerNode::Primary | PeerNode::Alive);
+            if !report.streaming && sender_lives {
+                StandbyState::NotReceiving
+            } else {
+                StandbyState::Ready
+            }
+        }
+        (NodeState::Unknown, _) => StandbyState::Unknown,
+        _ => StandbyState::Unusable,
+    }
+}

@@ -1,0 +1,469 @@
+//! Searches the state space of the real voters and contenders for two writers (S1), an epoch held
+//! twice, a released epoch that comes back, and a record that goes backwards.
+//!
+//! Three voters, two contenders whose clocks are as slow as allowed, voters whose clocks are as
+//! fast as allowed, and within a budget everything that can go wrong: messages lost, late and
+//! doubled, links cut one way or both, agents frozen or restarted, disks lost. Each search prints
+//! how many states it saw. The mutation tests break one rule each, and the search must notice.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test's own code: a panic is a failure, and its indices are its own"
+)]
+
+#[path = "lease_search/explore.rs"]
+mod explore;
+#[path = "lease_search/machines.rs"]
+mod machines;
+#[path = "lease_search/world.rs"]
+mod world;
+
+use explore::Act::{self, Acquire, Advance, Exchange, SetLink, Tick};
+use explore::{Found, Search};
+use failover_agent::decision::lease::rules::CLOCK_ERROR_PER_MILLE;
+use failover_agent::decision::lease::{BrokenRule, Mode};
+use world::{Budget, Link, Violation};
+
+/// Site a holds the lease, and all voters know.
+fn held_by_a(mode: Mode) -> Vec<Act> {
+    let mut acts = vec![Tick(0), Tick(1), Acquire(0), Exchange(0), Exchange(0)];
+    acts.extend((mode == Mode::Quorum).then_some(Exchange(0)));
+    acts
+}
+
+fn search(seconds: u64, prefix: Vec<Act>, budget: Budget) -> Search {
+    let instants = (0..=seconds).map(|second| second * 1000).collect();
+    Search {
+        instants,
+        broken: None,
+        prefix,
+        budget,
+        fresh: false,
+        mode: Mode::Quorum,
+    }
+}
+
+/// Runs a search of the rules as they are.
+fn holds(name: &str, search: &Search) -> Found {
+    let found = search.run();
+    println!("{name}: {found}");
+    assert_eq!(found.violation, None, "{name}");
+    assert!(
+        found.held > 0,
+        "{name}: nobody ever held the lease, so nothing was shown"
+    );
+    found
+}
+
+/// Runs a search of the rules with one broken: it must notice.
+fn notices(broken: BrokenRule, violations: &[Violation], search: Search) {
+    let found = Search {
+        broken: Some(broken),
+        ..search
+    }
+    .run();
+    println!("{broken:?}: {found}");
+    let (violation, _) = found
+        .violation
+        .expect("the search does not notice the broken rule");
+    assert!(
+        violations.contains(&violation),
+        "{broken:?} seen as {violation:?}"
+    );
+}
+
+fn both_ask() -> Budget {
+    Budget {
+        acquires: [1, 1],
+        ..Budget::default()
+    }
+}
+
+fn b_asks() -> Budget {
+    Budget {
+        acquires: [0, 1],
+        ..Budget::default()
+    }
+}
+
+#[test]
+fn two_candidates_race_with_lost_late_and_doubled_messages() {
+    let budget = Budget {
+        losses: 1,
+        lates: 1,
+        duplicates: 1,
+        ..both_ask()
+    };
+    holds("race", &search(2, Vec::new(), budget));
+}
+
+#[test]
+fn holder_is_cut_off_one_way_or_both() {
+    let found = holds(
+        "cut off",
+        &search(
+            6,
+            held_by_a(Mode::Quorum),
+            Budget {
+                link_changes: 2,
+                ..b_asks()
+            },
+        ),
+    );
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn frozen_holder_wakes_up() {
+    let budget = Budget {
+        freezes: 1,
+        lates: 1,
+        ..both_ask()
+    };
+    let found = holds("frozen", &search(6, held_by_a(Mode::Quorum), budget));
+    assert!(found.moved > 0 && found.epochs > 1, "nobody took over");
+}
+
+#[test]
+fn handover_with_lost_and_late_messages() {
+    let budget = Budget {
+        releases: 1,
+        losses: 1,
+        lates: 1,
+        ..b_asks()
+    };
+    let found = holds("handover", &search(4, held_by_a(Mode::Quorum), budget));
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn handover_there_and_back() {
+    let budget = Budget {
+        releases: 2,
+        lates: 1,
+        ..both_ask()
+    };
+    let found = holds(
+        "there and back",
+        &search(2, held_by_a(Mode::Quorum), budget),
+    );
+    assert!(found.epochs > 2, "it never came back");
+}
+
+#[test]
+fn agent_is_restarted_and_asks_anew() {
+    let budget = Budget {
+        agent_restarts: 1,
+        losses: 1,
+        ..both_ask()
+    };
+    let found = holds(
+        "agent restarted",
+        &search(5, held_by_a(Mode::Quorum), budget),
+    );
+    assert!(found.moved > 0 && found.epochs > 1, "nobody took over");
+}
+
+#[test]
+fn witness_is_restarted_while_the_holder_freezes() {
+    let budget = Budget {
+        witness_restarts: 1,
+        freezes: 1,
+        ..b_asks()
+    };
+    let found = holds(
+        "witness restarted",
+        &search(6, held_by_a(Mode::Quorum), budget),
+    );
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn witness_loses_its_disk() {
+    let budget = Budget {
+        witness_restarts: 1,
+        disks_lost: 1,
+        freezes: 1,
+        ..b_asks()
+    };
+    let found = holds(
+        "witness without disk",
+        &search(7, held_by_a(Mode::Quorum), budget),
+    );
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn agent_loses_its_disk() {
+    let budget = Budget {
+        agent_restarts: 1,
+        disks_lost: 1,
+        ..both_ask()
+    };
+    let found = holds(
+        "agent without disk",
+        &search(7, held_by_a(Mode::Quorum), budget),
+    );
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn first_start_of_a_new_cluster() {
+    holds(
+        "first start",
+        &Search {
+            fresh: true,
+            ..search(5, Vec::new(), both_ask())
+        },
+    );
+}
+
+#[test]
+fn records_are_kept_through_a_takeover() {
+    let budget = Budget {
+        keeps: 1,
+        freezes: 1,
+        losses: 1,
+        ..b_asks()
+    };
+    let found = holds("records", &search(5, held_by_a(Mode::Quorum), budget));
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn disks_refuse_promises_and_releases() {
+    let budget = Budget {
+        disk_errors: 2,
+        releases: 1,
+        agent_restarts: 1,
+        ..both_ask()
+    };
+    let found = holds("disk errors", &search(1, held_by_a(Mode::Quorum), budget));
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn takeover_right_at_the_end_of_the_term() {
+    let instants = vec![0, 1000, 2000, 2992, 3000, 3008, 4000];
+    let budget = Budget {
+        freezes: 1,
+        lates: 1,
+        ..b_asks()
+    };
+    let found = holds(
+        "end of term",
+        &Search {
+            instants,
+            ..search(0, held_by_a(Mode::Quorum), budget)
+        },
+    );
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn pair_moves_only_by_handover() {
+    let pair = |seconds, budget| Search {
+        mode: Mode::Pair,
+        ..search(seconds, held_by_a(Mode::Pair), budget)
+    };
+    let budget = Budget {
+        acquires: [1, 1],
+        freezes: 1,
+        agent_restarts: 2,
+        ..Budget::default()
+    };
+    let found = holds(
+        "pair without handover",
+        &pair(
+            5,
+            Budget {
+                link_changes: 1,
+                ..budget
+            },
+        ),
+    );
+    assert_eq!(found.moved, 0, "the lease moved without a handover");
+    let budget = Budget {
+        releases: 1,
+        losses: 1,
+        lates: 1,
+        agent_restarts: 1,
+        ..both_ask()
+    };
+    let found = holds("pair", &pair(2, budget));
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn mutation_voter_ignores_a_running_grant() {
+    let held = held_by_a(Mode::Quorum);
+    notices(
+        BrokenRule::GrantIgnored,
+        &[Violation::TwoWriters],
+        search(1, held, b_asks()),
+    );
+}
+
+#[test]
+fn mutation_voter_forgets_its_promise_on_restart() {
+    let budget = Budget {
+        witness_restarts: 1,
+        losses: 1,
+        ..both_ask()
+    };
+    notices(
+        BrokenRule::PromiseForgotten,
+        &[Violation::TwoWriters, Violation::PromiseForgotten],
+        search(1, Vec::new(), budget),
+    );
+}
+
+#[test]
+fn mutation_holder_counts_from_the_reply() {
+    let mut prefix = held_by_a(Mode::Quorum);
+    prefix.extend([SetLink(0, 0, Link::Down), Advance(1000)]);
+    let instants = (1..=4).map(|second| second * 1000).collect();
+    let budget = Budget {
+        lates: 1,
+        link_changes: 1,
+        ..b_asks()
+    };
+    notices(
+        BrokenRule::CountFromReply,
+        &[Violation::TwoWriters],
+        Search {
+            instants,
+            ..search(0, prefix, budget)
+        },
+    );
+}
+
+#[test]
+fn mutation_one_vote_is_enough() {
+    notices(
+        BrokenRule::NoMajority,
+        &[
+            Violation::TwoWriters,
+            Violation::EpochHeldTwice(failover_agent::model::Epoch(1)),
+        ],
+        search(1, Vec::new(), both_ask()),
+    );
+}
+
+#[test]
+fn mutation_late_renewal_is_accepted_after_the_release() {
+    let budget = Budget {
+        releases: 1,
+        lates: 1,
+        ..Budget::default()
+    };
+    notices(
+        BrokenRule::ReleasedRenewed,
+        &[Violation::ReleasedEpochCameBack(
+            failover_agent::model::Epoch(1),
+        )],
+        search(2, held_by_a(Mode::Quorum), budget),
+    );
+}
+
+#[test]
+fn mutation_restarted_voter_counts_its_grant_as_run_out() {
+    let budget = Budget {
+        witness_restarts: 1,
+        losses: 1,
+        ..both_ask()
+    };
+    notices(
+        BrokenRule::BootTtlForgotten,
+        &[Violation::TwoWriters],
+        search(1, Vec::new(), budget),
+    );
+}
+
+#[test]
+fn mutation_voters_make_no_allowance_for_clocks() {
+    let instants = vec![0, 1000, 2000, 2992, 3000];
+    let budget = Budget {
+        freezes: 1,
+        ..b_asks()
+    };
+    notices(
+        BrokenRule::ClockErrorIgnored,
+        &[Violation::TwoWriters],
+        Search {
+            instants,
+            ..search(0, held_by_a(Mode::Quorum), budget)
+        },
+    );
+}
+
+#[test]
+fn mutation_voter_without_memory_votes_at_once() {
+    let budget = Budget {
+        witness_restarts: 1,
+        disks_lost: 1,
+        losses: 1,
+        ..both_ask()
+    };
+    notices(
+        BrokenRule::AmnesiaIgnored,
+        &[
+            Violation::TwoWriters,
+            Violation::EpochHeldTwice(failover_agent::model::Epoch(1)),
+        ],
+        search(1, Vec::new(), budget),
+    );
+}
+
+#[test]
+fn mutation_loser_releases_while_its_site_is_writable() {
+    let budget = Budget {
+        agent_restarts: 1,
+        losses: 2,
+        ..both_ask()
+    };
+    notices(
+        BrokenRule::LoserReleasesAtOnce,
+        &[Violation::TwoWriters],
+        search(2, held_by_a(Mode::Quorum), budget),
+    );
+}
+
+#[test]
+fn mutation_candidate_asks_others_before_its_own_voter() {
+    let budget = Budget {
+        acquires: [2, 0],
+        agent_restarts: 1,
+        ..Budget::default()
+    };
+    notices(
+        BrokenRule::OwnVoteSkipped,
+        &[Violation::EpochAskedTwice(failover_agent::model::Epoch(1))],
+        search(1, Vec::new(), budget),
+    );
+}
+
+#[test]
+fn mutation_older_record_replaces_a_newer_one() {
+    let budget = Budget {
+        keeps: 2,
+        lates: 1,
+        ..Budget::default()
+    };
+    notices(
+        BrokenRule::OlderRecordKept,
+        &[Violation::RecordWentBack],
+        search(1, held_by_a(Mode::Quorum), budget),
+    );
+}
+
+#[test]
+fn clock_error_is_the_one_of_the_configuration() {
+    let configured = failover_agent::config::settings::CLOCK_ERROR_MAX;
+    let counted = f64::from(CLOCK_ERROR_PER_MILLE) / 1000.0;
+    assert!((configured - counted).abs() < f64::EPSILON);
+}
