@@ -15,9 +15,12 @@ mod follow;
 mod journal;
 mod man;
 mod output;
+mod run;
+mod service;
 mod settings;
 pub mod socket;
 mod status;
+mod witness;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -60,6 +63,8 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Arguments),
+    Witness(witness::Arguments),
     Check(check::Arguments),
     Status(status::Arguments),
     Failover(failover::Arguments),
@@ -106,7 +111,7 @@ impl Cli {
     /// True for commands that run for ever and log what they do.
     #[must_use]
     pub fn is_service(&self) -> bool {
-        false
+        matches!(self.command, Command::Run(_) | Command::Witness(_))
     }
 
     /// True when a service is to log as JSON.
@@ -125,6 +130,8 @@ impl Cli {
             env,
         };
         match &self.command {
+            Command::Run(arguments) => run::run(&context, arguments).await,
+            Command::Witness(arguments) => witness::run(&context, arguments).await,
             Command::Check(arguments) => check::run(&context, arguments),
             Command::Status(arguments) => status::run(&context, arguments).await,
             Command::Failover(arguments) => failover::run(&context, arguments).await,

@@ -4,33 +4,33 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::exit::{Exit, Failure};
-use super::service::{self, Ending};
-use super::{Context, settings};
+use super::{Context, service, settings};
 use crate::config::MemberRole;
-use crate::runtime::agent;
 use crate::runtime::tasks::spawn_named;
+use crate::runtime::{agent, service as service_link};
 use crate::surfaces::api::local::LocalSocket;
 use crate::surfaces::api::operator;
 
-/// Run the agent of one site, until it is told to stop. The database goes on without it.
+/// Run the agent of one site until it is told to stop. The database goes on without it.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {}
 
-pub(super) async fn run(context: &Context<'_>, _arguments: &Arguments) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Failure> {
     let config = settings::load(context, MemberRole::Agent)?;
-    let socket_path = config.socket.clone();
+    let socket = config.socket.clone();
     let stop = CancellationToken::new();
-    let _signals = service::stop_at_signal(&stop)?;
-    let (handle, running) = agent::start(config, stop.clone())
-        .await
-        .map_err(|error| Failure::new(Exit::Failed, error))?;
-    // The operator's socket may be missing, the agent may not (S16): it fails over all the same.
-    match LocalSocket::bind(&socket_path) {
+    service::stop_at_signal(&stop)?;
+    let started = agent::start(config, stop.clone()).await;
+    let (handle, running) = started.map_err(|error| Failure::new(Exit::Failed, error))?;
+    let status = handle.status.clone();
+    // Nobody can ask an agent without a socket, but it fails over all the same (S16).
+    match LocalSocket::bind(&socket) {
         Ok(socket) => {
-            let router = operator::router(handle);
-            spawn_named("operator socket", socket.serve(router, stop.clone()));
+            let serving = socket.serve(operator::router(handle), stop.clone());
+            spawn_named("operator socket", serving);
         }
-        Err(error) => tracing::error!(%error, "no operator socket: the agent runs without"),
+        Err(error) => tracing::error!(%error, "no operator socket: going on without"),
     }
-    service::run(running, &stop, Ending::Agent).await
+    service_link::accompany_agent(status, stop.clone());
+    service::wait("agent", running, &stop).await
 }
