@@ -57,7 +57,7 @@ async fn promoted_standby_takes_writes_on_a_new_timeline() {
     let login = Access::to(&pair.standby).login();
 
     let began = boottime();
-    let report = promote(&login, soon()).await.unwrap();
+    let report = promote(&login, None, soon()).await.unwrap();
     let promoted = boottime();
     assert_eq!((report.role, report.timeline), (Role::Primary, Timeline(2)));
     let proved = verify_writes(&login, &table(), &site(), Epoch(2), soon())
@@ -73,7 +73,7 @@ async fn promoted_standby_takes_writes_on_a_new_timeline() {
     assert!(proved.canary.is_some());
 
     // Again: nothing happens, and it is still right.
-    let again = promote(&login, soon()).await.unwrap();
+    let again = promote(&login, None, soon()).await.unwrap();
     assert_eq!((again.role, again.timeline), (Role::Primary, Timeline(2)));
 }
 
@@ -96,7 +96,7 @@ async fn writes_are_proved_as_soon_as_a_standby_becomes_primary() {
     let site = site();
     let (proved, promoted) = tokio::join!(
         verify_writes(&login, &table, &site, Epoch(2), soon()),
-        promote(&login, soon()),
+        promote(&login, None, soon()),
     );
     promoted.unwrap();
     assert_eq!(proved.unwrap().role, Role::Primary);
@@ -124,7 +124,7 @@ async fn missing_grant_is_permanent_and_promotes_nothing() {
     superuser.batch_execute(&revoke).await.unwrap();
     pair.wait_caught_up().await;
     let login = Access::to(&pair.standby).login();
-    let refused = promote(&login, soon()).await.unwrap_err();
+    let refused = promote(&login, None, soon()).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::Permanent, "{refused}");
     assert!(refused.hint.is_some());
 
@@ -145,7 +145,7 @@ async fn node_that_is_down_was_not_asked_to_promote() {
     install(&node).await;
     kill(&node).await;
     let login = Access::to(&node).login();
-    let refused = promote(&login, soon()).await.unwrap_err();
+    let refused = promote(&login, None, soon()).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::Retryable, "{refused}");
 }
 
@@ -158,12 +158,15 @@ async fn promotion_that_hangs_has_an_unknown_outcome_and_ends_well_when_asked_ag
     let startup = u32::try_from(startup).unwrap();
     pair.standby.signal("STOP", &[startup]);
     let login = Access::to(&pair.standby).login();
-    let unknown = promote(&login, boottime() + Duration::from_millis(700))
+    let unknown = promote(&login, None, boottime() + Duration::from_millis(700))
         .await
         .unwrap_err();
     assert_eq!(unknown.kind, FailureKind::OutcomeUnknown, "{unknown}");
     pair.standby.signal("CONT", &[startup]);
-    assert_eq!(promote(&login, soon()).await.unwrap().role, Role::Primary);
+    assert_eq!(
+        promote(&login, None, soon()).await.unwrap().role,
+        Role::Primary
+    );
 }
 
 struct Watched {

@@ -21,6 +21,7 @@ use crate::effects::steps::{DnsRecordTool, Tools};
 use crate::effects::{dns, notify};
 use crate::model::Epoch;
 use crate::model::event::Event;
+use crate::model::lease::LeaseCommand;
 use crate::model::observation::{Channel, Target};
 use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
@@ -73,19 +74,20 @@ pub async fn start(
     };
     let admission = listen(config, own, Arc::new(service), stop).await?;
 
-    let (lease, commands) = mpsc::channel(COMMANDS_MAX);
-    let keeper = LeaseKeeper {
-        rules,
-        site: own.name.clone(),
-        seed: rand::random(),
-        voter,
-        members: members.clone(),
-        node: node.clone(),
-        state_dir: config.state_dir.clone(),
-        armed: armed_seen,
-        events: events.clone(),
-    };
-    spawn_named("lease keeper", keeper.run(commands, stop.clone()));
+    let lease = start_keeper(
+        LeaseKeeper {
+            rules,
+            site: own.name.clone(),
+            seed: rand::random(),
+            voter,
+            members: members.clone(),
+            node: node.clone(),
+            state_dir: config.state_dir.clone(),
+            armed: armed_seen,
+            events: events.clone(),
+        },
+        stop,
+    );
     Reporter {
         members: members.clone(),
         own: reported,
@@ -127,6 +129,12 @@ pub async fn start(
         members,
         admission,
     })
+}
+
+fn start_keeper(keeper: LeaseKeeper, stop: &CancellationToken) -> mpsc::Sender<LeaseCommand> {
+    let (lease, commands) = mpsc::channel(COMMANDS_MAX);
+    spawn_named("lease keeper", keeper.run(commands, stop.clone()));
+    lease
 }
 
 /// Serves the members' link.

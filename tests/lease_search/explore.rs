@@ -63,7 +63,7 @@ pub(crate) enum Act {
 /// How a world came about.
 struct Trace {
     act: Act,
-    before: Option<Rc<Trace>>,
+    before: Option<Rc<Self>>,
 }
 
 type Node = (Rc<World>, Option<Rc<Trace>>);
