@@ -10,19 +10,19 @@ use super::output::{self, BOLD, DIM, styled};
 use super::Context;
 use crate::decision::diagnose::{DIAGNOSES, Remedy};
 use crate::decision::state::Phase;
-use crate::decision::transitions::{IGNORED, TRANSITIONS};
+use crate::decision::transitions::{Deed, IGNORED, TRANSITIONS};
 use crate::model::diagnosis::Severity;
 
-/// Print the tables by which the agent decides.
+/// Print the tables by which the agent decides: both, or one of them.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
-    topic: Topic,
+    topic: Option<Topic>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Topic {
-    /// Where the agent may go from where, and why.
+    /// Where the agent may go from where, and why
     Transitions {
         /// Print a state diagram in mermaid's language.
         #[arg(long, conflicts_with = "json")]
@@ -30,6 +30,12 @@ enum Topic {
     },
     /// What can be wrong, by name, most severe first, and what it calls for.
     Diagnoses,
+}
+
+#[derive(Debug, Serialize)]
+struct Tables {
+    diagnoses: Vec<DiagnosisShown>,
+    transitions: Vec<TransitionShown>,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,11 +58,16 @@ struct DiagnosisShown {
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
     let json = context.global.json;
     match &arguments.topic {
-        Topic::Transitions { .. } if json => output::json_pretty(&transitions()),
-        Topic::Transitions { mermaid: true } => output::print(mermaid()),
-        Topic::Transitions { mermaid: false } => output::print(transitions_text()),
-        Topic::Diagnoses if json => output::json_pretty(&diagnoses()),
-        Topic::Diagnoses => output::print(diagnoses_text()),
+        None if json => output::json_pretty(&Tables {
+            diagnoses: diagnoses(),
+            transitions: transitions(),
+        }),
+        None => output::print(diagnoses_text() + "\n" + &transitions_text()),
+        Some(Topic::Transitions { .. }) if json => output::json_pretty(&transitions()),
+        Some(Topic::Transitions { mermaid: true }) => output::print(mermaid()),
+        Some(Topic::Transitions { mermaid: false }) => output::print(transitions_text()),
+        Some(Topic::Diagnoses) if json => output::json_pretty(&diagnoses()),
+        Some(Topic::Diagnoses) => output::print(diagnoses_text()),
     }
     .map(|()| Exit::Fine)
 }
@@ -118,10 +129,10 @@ fn transitions_text() -> String {
                 &mut text,
                 format_args!("  {trigger:<16} -> {to:<12} {}\n", row.sentence),
             );
-            push(
-                &mut text,
-                format_args!("  {:<32}{}\n", "", styled(DIM, row.deed)),
-            );
+            if row.deed != Deed::Nothing {
+                let deed = styled(DIM, row.deed);
+                push(&mut text, format_args!("  {:<32}{deed}\n", ""));
+            }
         }
         for (_, triggers, why) in IGNORED.iter().filter(|(from, ..)| *from == phase) {
             let names: Vec<_> = triggers.iter().map(ToString::to_string).collect();

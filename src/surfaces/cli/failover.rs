@@ -243,25 +243,22 @@ impl Watch {
         if self.json {
             return output::json(step);
         }
+        // What takes long is told as what is being waited for.
+        if step.state == StepState::Running {
+            return Ok(());
+        }
         let (style, word) = state_words(step.state);
         let word = styled(style, format!("{word:<9}"));
-        let took = match step.state {
-            StepState::Running => String::new(),
-            StepState::Waiting
-            | StepState::Done
-            | StepState::Retrying
-            | StepState::Failed
-            | StepState::Undone => span(step.took_ms),
-        };
         output::line(format_args!(
-            "+{}  {:<8} {word}{took:>8}  {}",
+            "+{:>7}  {:<8} {word}{:>8}  {}",
             seconds(step.at_ms),
             step.site.as_str(),
-            step.step
+            span(step.took_ms),
+            step.kind
         ))?;
         match step.note.as_str() {
             "" => Ok(()),
-            note => output::line(styled(DIM, format_args!("{:>39}{note}", ""))),
+            note => output::line(styled(DIM, format_args!("{:37}{note}", ""))),
         }
     }
 
@@ -290,5 +287,5 @@ impl Watch {
 }
 
 fn seconds(millis: i64) -> String {
-    format!("{:>3}.{:03}", millis / 1000, millis % 1000)
+    format!("{}.{:03}", millis / 1000, millis % 1000)
 }

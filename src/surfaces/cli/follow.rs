@@ -149,7 +149,10 @@ impl Follow {
             let stuck = fresh.iter().find_map(|(site, _, run)| {
                 let end = run.ended.as_ref()?;
                 let moves = matches!(run.kind, PlanKind::GiveUp | PlanKind::TakeOver);
-                let done = end == "completed";
+                let handed_over = run.steps.iter().any(|step| {
+                    step.kind == StepKind::HandOver && step.state == StepState::Done
+                });
+                let done = end == "completed" || handed_over;
                 (moves && !done).then(|| format!("{site}: {} {end}", run.kind))
             });
             return stuck.and_then(failed);

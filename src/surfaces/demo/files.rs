@@ -56,7 +56,8 @@ impl Settings<'_> {
              [lease]\nttl = \"3s\"\nrenew_every = \"300ms\"\n\n\
              [witness]\naddress = \"{}\"\n\n\
              [database]\npassword_file = {}\ntls = \"off\"\n\
-             interval = \"300ms\"\ntimeout = \"600ms\"\nfast_interval = \"100ms\"\n\n",
+             interval = \"300ms\"\ntimeout = \"600ms\"\nfast_interval = \"100ms\"\n\
+             fresh_interval = \"500ms\"\n\n",
             member("state"),
             member("agent.sock"),
             root("peer.secret"),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -28,6 +29,7 @@ const SORT_WAIT_MS: i64 = 200;
 /// The running narration.
 #[derive(Debug)]
 pub(super) struct Narration {
+    told: Told,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -37,13 +39,27 @@ impl Narration {
     pub(super) fn start(sites: &[Site; 2], voice: Voice) -> Self {
         let ears = sites.each_ref().map(Ear::new);
         let stop = CancellationToken::new();
+        let told = Told::default();
         let listener = Listener {
             ears,
             voice,
+            told: Arc::clone(&told),
             pending: Vec::new(),
         };
         let task = spawn_named("demo narration", listener.run(stop.clone()));
-        Self { stop, task }
+        Self { told, stop, task }
+    }
+
+    /// Something that no agent says: it is told in its place.
+    pub(super) fn tell(&self, at: Timestamp, site: &'static str, verb: Verb, text: &str) {
+        let news = News {
+            at,
+            site,
+            verb,
+            text: text.to_owned(),
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.push(news);
     }
 
     /// Tells the rest, then ends.
@@ -54,12 +70,17 @@ impl Narration {
     }
 }
 
+/// News from the one who shows the demo.
+type Told = Arc<Mutex<Vec<News>>>;
+
 struct Listener {
     ears: [Ear; 2],
     voice: Voice,
+    told: Told,
     pending: Vec<News>,
 }
 
+#[derive(Debug)]
 struct News {
     at: Timestamp,
     site: &'static str,
@@ -86,6 +107,9 @@ impl Listener {
     }
 
     fn tell(&mut self, until: i64) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        self.pending.append(&mut told);
+        drop(told);
         self.pending.sort_by_key(|news| news.at);
         let due = self.pending.partition_point(|news| news.at.0 <= until);
         for news in self.pending.drain(..due) {

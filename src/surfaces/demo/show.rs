@@ -36,6 +36,8 @@ const MOVED_WITHIN: Duration = Duration::from_secs(15);
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 /// Of undisturbed writing before the fault, and of writing at the new site after it.
 const STEADY: Duration = Duration::from_millis(800);
+/// Between two looks at a playground that is left running.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Shows one scenario from beginning to end.
 pub(super) async fn show(
@@ -62,16 +64,10 @@ pub(super) async fn show(
     tokio::time::sleep(STEADY).await;
     let narration = Narration::start(&playground.sites, voice.clone());
     let fault = strike(playground, scenario, voice, &mut writer).await?;
-    let moved = wait_for_ack(&writer, NEW, MOVED_WITHIN).await;
-    if let Err(error) = moved {
-        narration.end().await;
-        return Err(error);
-    }
-    let new = &playground.sites[NEW];
-    voice.news_now(new.name, Verb::Writes, "the client commits here again");
-    let mut problems = follow(playground, scenario, voice).await?;
-    tokio::time::sleep(STEADY).await;
+    let followed = follow(playground, scenario, fault, &writer, &narration).await;
+    // What was seen matters most when something did not go as it should.
     narration.end().await;
+    let mut problems = followed?;
     writer.hold().await;
     let acks = writer.acks();
     let two_writers = oracle::two_writers(&oracle.spans());
@@ -138,6 +134,14 @@ struct Fault {
     wall: Timestamp,
 }
 
+impl Fault {
+    /// A moment as wall-clock time.
+    fn wall_of(self, at: Moment) -> Timestamp {
+        let after = i64::try_from(at.since(self.at).as_millis()).unwrap_or(i64::MAX);
+        Timestamp(self.wall.0.saturating_add(after))
+    }
+}
+
 /// Lets the standby catch up while the writer waits, then breaks the site.
 async fn strike(
     playground: &mut Playground,
@@ -199,12 +203,19 @@ async fn wait_for_ack(writer: &Writer, node: usize, within: Duration) -> Result<
     wait_for("the client to commit", within, acknowledged).await
 }
 
-/// Waits for files and DNS; what does not follow in time is a problem.
+/// Waits for the first commit at the new site, then for files and DNS; what of these does not
+/// follow in time is a problem.
 async fn follow(
     playground: &mut Playground,
     scenario: Scenario,
-    voice: &Voice,
+    fault: Fault,
+    writer: &Writer,
+    narration: &Narration,
 ) -> Result<Vec<String>, DemoError> {
+    wait_for_ack(writer, NEW, MOVED_WITHIN).await?;
+    let first = writer.first_at(NEW).map_or_else(wall, |ack| fault.wall_of(ack.at));
+    let words = "the client commits here again";
+    narration.tell(first, playground.sites[NEW].name, Verb::Writes, words);
     let mut problems = Vec::new();
     let new = &playground.sites[NEW].node;
     let (host, port) = (new.host.clone(), new.port);
@@ -216,13 +227,14 @@ async fn follow(
         problems.push("the DNS record has not moved, or its comment has no epoch".to_owned());
     }
     if scenario == Scenario::SiteLoss {
-        let name = playground.sites[OLD].name;
-        voice.news_now(name, Verb::Ends, "the site's agent is started again, its database not");
+        let words = "the agent returns, its database does not";
+        narration.tell(wall(), playground.sites[OLD].name, Verb::Returns, words);
         playground.start_agent(OLD)?;
     }
     if wait_for_file(playground, OLD, &host, port).await.is_err() {
         problems.push(".env of the old site does not name the new primary".to_owned());
     }
+    tokio::time::sleep(STEADY).await;
     Ok(problems)
 }
 
@@ -340,32 +352,27 @@ async fn play(
 ) -> Result<Option<Report>, DemoError> {
     let narration = Narration::start(&playground.sites, voice.clone());
     poking(playground, voice);
-    let mut at = writer.last().map(|ack| ack.node);
-    let mut last = boottime();
+    let mut at = writer.last();
     loop {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
         if let Err(error) = playground.all_run() {
             narration.end().await;
             return Err(error);
         }
-        let Some(ack) = writer.last() else { continue };
-        if at != Some(ack.node) {
-            let name = playground.sites.get(ack.node).map_or("", |site| site.name);
-            let gap = writer_gap(&writer.acks(), last);
-            voice.news_now(
-                name,
-                Verb::Writes,
-                &format!("the client commits here now, after {gap} ms without a commit"),
+        let (Some(last), Some(now)) = (at, writer.last()) else {
+            continue;
+        };
+        if last.node != now.node {
+            let name = playground.sites.get(now.node).map_or("", |site| site.name);
+            let gap = measure::unavailable(&writer.acks(), last.at).unwrap_or_default();
+            let text = format!(
+                "the client commits here now, after {} ms without a commit",
+                gap.as_millis()
             );
-            at = Some(ack.node);
+            narration.tell(wall(), name, Verb::Writes, &text);
         }
-        last = ack.at;
+        at = Some(now);
     }
-}
-
-fn writer_gap(acks: &[Ack], since: Moment) -> u128 {
-    let longest = measure::unavailable(acks, since).unwrap_or_default();
-    longest.as_millis()
 }
 
 /// How to break it.

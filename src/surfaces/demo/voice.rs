@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anstyle::{AnsiColor, Style};
 
-use crate::effects::clock::{boottime, wall};
+use crate::effects::clock::boottime;
 use crate::model::{Moment, Timestamp};
 
 const DIM: Style = Style::new().dimmed();
@@ -27,6 +27,7 @@ pub(super) enum Verb {
     Fails,
     Ends,
     Writes,
+    Returns,
 }
 
 impl Verb {
@@ -39,6 +40,7 @@ impl Verb {
             Self::Fails => (BAD, "failed"),
             Self::Ends => (DIM, "ends"),
             Self::Writes => (GOOD, "writes"),
+            Self::Returns => (DIM, "back"),
         }
     }
 }
@@ -88,16 +90,12 @@ impl Voice {
         let fault = *self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         let time = match fault {
             Some(fault) => format!("{:+} ms", at.0 - fault.0),
-            None => String::new(),
+            // The time of day, out of RFC 3339.
+            None => at.to_string().chars().skip(11).take(8).collect(),
         };
         let (style, word) = verb.shown();
         self.line(&format!(
             "{DIM}{time:>10}{DIM:#}  {whom:<5} {style}{word:<6}{style:#} {text}"
         ));
-    }
-
-    /// Something happened just now.
-    pub(super) fn news_now(&self, whom: &str, verb: Verb, text: &str) {
-        self.news(wall(), whom, verb, text);
     }
 }

@@ -101,6 +101,11 @@ impl Writer {
         self.shared.acks().iter().copied().collect()
     }
 
+    /// The first acknowledgement of this node that is kept.
+    pub(super) fn first_at(&self, node: usize) -> Option<Ack> {
+        self.shared.acks().iter().copied().find(|ack| ack.node == node)
+    }
+
     /// The newest acknowledgement.
     pub(super) fn last(&self) -> Option<Ack> {
         self.shared.acks().back().copied()
