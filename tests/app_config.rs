@@ -1,13 +1,12 @@
 //! App config against real files and real reload commands. S8: a file remembers its epoch.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "one test runs itself as a child process in order to kill it"
-)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
+
+#[path = "app_config/killed.rs"]
+mod killed;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use failover_agent::config::settings::{AppConfig, AppConfigEdit, AppConfigValue};
@@ -117,13 +116,7 @@ async fn values_follow_the_primary_and_a_second_apply_changes_nothing() {
         Observed::Needed { .. }
     ));
     assert!(world.apply("db2", 1).await.unwrap().changed);
-    let wanted = format!(
-        "# managed-by-agent epoch=1\n{}",
-        BEFORE
-            .replace("=db1", "=db2")
-            .replace("@db1:5432", "@db2:5433")
-    );
-    assert_eq!(world.text(), wanted);
+    assert_eq!(world.text(), moved_to("db2"));
     assert_eq!(
         world.observe("db2", 1).await.unwrap(),
         Observed::AlreadyDone
@@ -405,79 +398,10 @@ async fn two_writers_at_once_leave_one_whole_file() {
     );
 }
 
-const KILLED_CHILD: &str = "AGENT_TEST_APP_CONFIG_DIR";
-
-/// Runs itself as a child that moves the file back and forth, and kills that child at different
-/// moments: the file must always be one of the two, whole.
-#[test]
-fn killed_at_any_moment_the_file_is_old_or_new() {
-    if let Ok(dir) = std::env::var(KILLED_CHILD) {
-        move_back_and_forth(Path::new(&dir));
-        return;
-    }
-    let world = World::new(BEFORE);
-    let padding = "X=0123456789\n".repeat(2_000);
-    fs::write(&world.target.path, format!("{BEFORE}{padding}")).unwrap();
-    let mut moved = 0;
-    for round in 0..25_u64 {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "killed_at_any_moment_the_file_is_old_or_new"])
-            .env(KILLED_CHILD, world.dir.path())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let begun = world.dir.path().join("begun");
-        for attempt in 0.. {
-            if begun.exists() {
-                break;
-            }
-            let ended = child.try_wait().unwrap().is_some();
-            assert!(!ended && attempt < 20_000, "the child did not begin");
-            // bounded: 20,000 attempts, some 20 seconds.
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // bounded: not waiting for anything, only killing at another moment each time.
-        std::thread::sleep(Duration::from_micros(round * 2_500));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        fs::remove_file(&begun).unwrap();
-        let text = world.text();
-        let rest = text
-            .split_once("SECRET='p#w'\n")
-            .map(|(head, rest)| {
-                assert!(
-                    head.contains("DB_HOST=db1") || head.contains("DB_HOST=db2"),
-                    "{head}"
-                );
-                moved += usize::from(head.contains("epoch="));
-                rest
-            })
-            .unwrap();
-        assert!(
-            rest.ends_with(&padding),
-            "round {round}: {} bytes",
-            text.len()
-        );
-    }
-    assert!(moved > 0, "no child ever replaced the file");
-}
-
-fn move_back_and_forth(dir: &Path) {
-    let world = World::new(BEFORE);
-    let mut target = world.target.clone();
-    target.path = dir.join("app.env");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    fs::write(dir.join("begun"), b"").unwrap();
-    runtime.block_on(async {
-        loop {
-            for host in ["db2", "db1"] {
-                apply(&target, &both(host), Epoch(1), &dir.join("state"))
-                    .await
-                    .unwrap();
-            }
-        }
-    });
+/// [`BEFORE`] as it is under epoch 1 with `host` as the primary.
+fn moved_to(host: &str) -> String {
+    let text = BEFORE
+        .replace("=db1", &format!("={host}"))
+        .replace("@db1:5432", &format!("@{host}:5433"));
+    format!("# managed-by-agent epoch=1\n{text}")
 }

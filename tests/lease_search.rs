@@ -169,6 +169,17 @@ fn agent_is_restarted_and_asks_anew() {
 }
 
 #[test]
+fn restarted_agent_meets_its_own_late_requests() {
+    let budget = Budget {
+        agent_restarts: 1,
+        lates: 2,
+        acquires: [2, 1],
+        ..Budget::default()
+    };
+    holds("late after a restart", &search(1, Vec::new(), budget));
+}
+
+#[test]
 fn witness_is_restarted_while_the_holder_freezes() {
     let budget = Budget {
         witness_restarts: 1,
@@ -271,21 +282,19 @@ fn pair_moves_only_by_handover() {
         ..search(seconds, held_by_a(Mode::Pair), budget)
     };
     let budget = Budget {
-        acquires: [1, 1],
-        freezes: 1,
-        agent_restarts: 2,
-        ..Budget::default()
+        agent_restarts: 1,
+        link_changes: 1,
+        ..both_ask()
     };
-    let found = holds(
-        "pair without handover",
-        &pair(
-            5,
-            Budget {
-                link_changes: 1,
-                ..budget
-            },
-        ),
-    );
+    let found = holds("pair without handover", &pair(4, budget));
+    assert_eq!(found.moved, 0, "the lease moved without a handover");
+    let budget = Budget {
+        agent_restarts: 1,
+        disks_lost: 1,
+        losses: 1,
+        ..both_ask()
+    };
+    let found = holds("pair without disk", &pair(5, budget));
     assert_eq!(found.moved, 0, "the lease moved without a handover");
     let budget = Budget {
         releases: 1,

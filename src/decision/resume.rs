@@ -21,8 +21,9 @@ pub struct Resumed {
     pub was_taking_over: bool,
     /// A plan ended with a call for a human, and nobody has stopped the agent in order since.
     pub stopped: Option<String>,
-    /// The agent has run before.
-    pub ran_before: bool,
+    /// The own voter has once promised an epoch, so this cluster has had a lease: a primary that
+    /// runs without one is no newcomer.
+    pub was_member: bool,
     /// The record that the last plan saw: a hint until the voters answer.
     pub record: Option<ClusterRecord>,
 }
@@ -36,7 +37,6 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
     };
     for line in lines {
         match &line.entry {
-            JournalEntry::AgentStarted { .. } => resumed.ran_before = true,
             JournalEntry::AgentStopped => resumed.stopped = None,
             JournalEntry::Planned { plan, .. } => {
                 resumed.next_plan = resumed.next_plan.saturating_add(1);
@@ -52,7 +52,8 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
                     resumed.stopped = Some(why.clone());
                 }
             }
-            JournalEntry::StepStarted { .. }
+            JournalEntry::AgentStarted { .. }
+            | JournalEntry::StepStarted { .. }
             | JournalEntry::StepDone { .. }
             | JournalEntry::StepFailed { .. }
             | JournalEntry::Remark { .. } => {}

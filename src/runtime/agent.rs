@@ -34,7 +34,7 @@ use crate::runtime::peer_server::Admission;
 use crate::runtime::scheduler::{Pace, Scheduler};
 use crate::runtime::status::{self, Counter, Snapshot};
 use crate::runtime::tasks::spawn_named;
-use crate::runtime::vote_file::VoteFileError;
+use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
 use crate::runtime::{alerts, inherited, reports, wiring};
 
 /// Events that wait for the loop at most; the loop takes microseconds for each.
@@ -89,8 +89,14 @@ pub async fn start(
     for warning in warnings {
         tracing::warn!(reason = %warning, "journal");
     }
-    let resumed = resume(&lines);
-    let inherited = inherited::read(&config.state_dir, resumed.ran_before);
+    let mut resumed = resume(&lines);
+    let vote = VoteFile::new(&config.state_dir, config.cluster.clone());
+    if let LoadedVote::Vote(vote) = vote.load().map_err(StartError::Vote)? {
+        // Until the voters answer, the own one knows best what the cluster was.
+        resumed.was_member = vote.promised > Epoch::NONE;
+        resumed.record = vote.record.or(resumed.record);
+    }
+    let inherited = inherited::read(&config.state_dir, resumed.was_member);
     let state = State::new(&policy, &resumed, inherited, clock::boottime());
     let mut opening = vec![JournalEntry::AgentStarted {
         version: env!("CARGO_PKG_VERSION").to_owned(),

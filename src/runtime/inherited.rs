@@ -51,10 +51,10 @@ pub fn leave(state_dir: &Path, fence_at: Moment) -> io::Result<()> {
     fs::rename(fresh, path(state_dir))
 }
 
-/// What the previous life left. `ran_before`: the journal knows of one.
+/// What the previous life left. `was_member`: this cluster has had a lease before.
 #[must_use]
-pub fn read(state_dir: &Path, ran_before: bool) -> Inherited {
-    if !ran_before {
+pub fn read(state_dir: &Path, was_member: bool) -> Inherited {
+    if !was_member {
         return Inherited::NeverActive;
     }
     let word = fs::read(path(state_dir))

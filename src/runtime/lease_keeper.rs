@@ -4,6 +4,7 @@
 //! begins here, whatever the loop is doing (S2, S4). The loop only says whether the own node may
 //! be taking writes (`armed`); a standby is not fenced.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,6 +56,7 @@ impl LeaseKeeper {
         let site = self.site.clone();
         let mut contender = Contender::new(self.rules.clone(), site, self.seed, boottime());
         let mut input = Some(Input::Tick);
+        let mut news = VecDeque::new();
         loop {
             let Some(now_input) = input.take() else {
                 return;
@@ -68,16 +70,24 @@ impl LeaseKeeper {
             }
             for change in output.changes {
                 self.leave_deadline(&change);
-                // The loop takes everything it is sent; should it be gone, so is this agent.
-                if self.events.send(Event::Lease(change)).await.is_err() {
-                    return;
-                }
+                queue(&mut news, change);
             }
             let wait = output
                 .wake_at
                 .map_or(self.rules.renew_every, |at| boottime().until(at));
             input = tokio::select! {
                 () = stop.cancelled() => None,
+                // Never waited for: a loop that hangs on a bad disk must not stop the fence (S4).
+                room = self.events.reserve(), if !news.is_empty() => match room {
+                    Ok(room) => {
+                        if let Some(change) = news.pop_front() {
+                            room.send(Event::Lease(change));
+                        }
+                        Some(Input::Tick)
+                    }
+                    // The decision loop is gone, and so is this agent.
+                    Err(_) => None,
+                },
                 Some(answer) = answered.recv() => Some(answer),
                 command = commands.recv() => command.map(Input::Command),
                 () = self.voter.released_here() => Some(Input::Poke),
@@ -164,4 +174,15 @@ impl LeaseKeeper {
             tracing::debug!(%error, "cannot leave word of the fence deadline");
         }
     }
+}
+
+/// Puts news behind the others; a view that nobody has taken yet is replaced by a newer one, so
+/// that the queue stays as short as the number of things that really happened.
+fn queue(news: &mut VecDeque<LeaseChange>, change: LeaseChange) {
+    let replaces = matches!(change, LeaseChange::View { .. })
+        && matches!(news.back(), Some(LeaseChange::View { .. }));
+    if replaces {
+        news.pop_back();
+    }
+    news.push_back(change);
 }

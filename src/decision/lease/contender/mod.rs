@@ -264,32 +264,29 @@ impl Contender {
 
     fn look_when_due(&mut self, now: Moment, out: &mut Output) {
         if self.look_due_at().is_some_and(|due| due <= now) {
-            self.phase_forget_ballot();
-            self.send_round(Purpose::Look, Epoch::NONE, &LeaseRequest::Read, now, out);
-            self.looked_at = now;
-            self.next_round_at = now + self.rules.renew_every;
+            let as_successor = self.is_successor();
+            self.look(as_successor, now, out);
         }
     }
 
-    /// The successor looks and asks whether it would get the lease in one round.
     fn poke(&mut self, now: Moment, out: &mut Output) {
-        match &mut self.phase {
-            Phase::Looking { .. } => {
-                let ballot = self.send_pre_vote(now, out);
-                self.phase = Phase::Looking {
-                    ballot: Some(ballot),
-                };
-                self.looked_at = now;
-                self.next_round_at = now + self.rules.renew_every;
-            }
+        match &self.phase {
+            Phase::Looking { .. } => self.look(true, now, out),
             Phase::Asking(_) => self.not_before = now,
             Phase::Holding(_) => {}
         }
     }
 
-    fn phase_forget_ballot(&mut self) {
-        if let Phase::Looking { ballot } = &mut self.phase {
-            *ballot = None;
+    /// The successor asks, in the same round, whether it would get the lease.
+    fn look(&mut self, as_successor: bool, now: Moment, out: &mut Output) {
+        self.looked_at = now;
+        self.next_round_at = now + self.rules.renew_every;
+        let ballot = as_successor.then(|| self.send_pre_vote(now, out));
+        if ballot.is_none() {
+            self.send_round(Purpose::Look, Epoch::NONE, &LeaseRequest::Read, now, out);
+        }
+        if matches!(self.phase, Phase::Looking { .. }) {
+            self.phase = Phase::Looking { ballot };
         }
     }
 
@@ -340,6 +337,11 @@ impl Contender {
             Phase::Asking(attempt) => attempt.waits(),
             Phase::Holding(_) => false,
         };
+        // A release arrives at the voters one by one: the successor looks again very soon.
+        if self.release_is_spreading() {
+            let soon = self.looked_at + self.rules.renew_every / 32;
+            return looking.then_some(soon);
+        }
         // Looking again right when a majority's grants run out, as they told it, saves up to one
         // interval of a takeover. A bounded rhythm even if they keep telling of tiny rests.
         let soonest = self.looked_at + self.rules.renew_every / 8;
