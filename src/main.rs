@@ -15,7 +15,11 @@ fn main() -> ExitCode {
         // Help and version are no mistakes: clap knows where each is printed.
         Err(said) => {
             said.print().ok();
-            let exit = if said.use_stderr() { Exit::Usage } else { Exit::Fine };
+            let exit = if said.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Fine
+            };
             return exit.into();
         }
     };

@@ -2,7 +2,9 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "runs the built program, as a shell would"
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "runs the built program, as a shell would, and fails the test when it cannot"
 )]
 
 use std::path::Path;
@@ -196,7 +198,10 @@ fn journal_that_does_not_exist_ends_with_1() {
     let settings = Settings::good();
     let (code, complaint) = refused(&["journal", "--config", settings.path()]);
     assert_eq!(code, Some(1), "{complaint}");
-    assert!(complaint.contains("no agent has run here yet"), "{complaint}");
+    assert!(
+        complaint.contains("no agent has run here yet"),
+        "{complaint}"
+    );
 }
 
 #[test]
@@ -209,13 +214,18 @@ fn journal_of_a_dead_agent_is_read_from_its_directory() {
     let remark = |text: &str| JournalEntry::Remark {
         text: text.to_owned(),
     };
-    journal.append(&[remark("first"), remark("second")]).unwrap();
+    journal
+        .append(&[remark("first"), remark("second")])
+        .unwrap();
     let path = directory.path().to_str().unwrap();
     let lines = printed(&["journal", "--state-dir", path]);
     assert_eq!(lines.lines().count(), 2, "{lines}");
     assert!(lines.lines().all(|line| line.contains("Z ")));
     let last = printed(&["journal", "--state-dir", path, "-n", "1"]);
-    assert!(last.ends_with(" second\n") && last.lines().count() == 1, "{last}");
+    assert!(
+        last.ends_with(" second\n") && last.lines().count() == 1,
+        "{last}"
+    );
     let json = printed(&["journal", "--state-dir", path, "--json"]);
     let lines: Vec<serde_json::Value> = json
         .lines()

@@ -5,7 +5,11 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "runs the built program, as a shell would"
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "runs the built program, as a shell would, and fails the test when it cannot"
 )]
 
 use std::collections::BTreeSet;
@@ -128,7 +132,11 @@ fn processes_in(directory: &Path) -> BTreeSet<u32> {
     let place = directory.to_str().unwrap();
     let mut found = BTreeSet::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
             continue;
         };
         let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
@@ -154,7 +162,10 @@ fn report(scenario: &str) -> Value {
     assert_eq!(report["new_primary"], "ams");
     assert!(report["acknowledged"].as_u64().unwrap() > 50, "{stderr}");
     for key in ["detected_ms", "promoted_ms", "config_ms", "dns_ms"] {
-        assert!(report[key].is_i64() || report[key].is_u64(), "{key}: {stderr}");
+        assert!(
+            report[key].is_i64() || report[key].is_u64(),
+            "{key}: {stderr}"
+        );
     }
     for (step, site) in [
         ("check_candidate", "ams"),

@@ -19,7 +19,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Says that an agent is ready, then how it is, until it is told to stop.
 pub fn accompany_agent(status: watch::Receiver<Arc<Snapshot>>, stop: CancellationToken) {
-    spawn_named("service link", agent(ServiceManager::detect(), status, stop));
+    spawn_named(
+        "service link",
+        agent(ServiceManager::detect(), status, stop),
+    );
 }
 
 /// Says that a witness is ready, then that it lives, until it is told to stop.

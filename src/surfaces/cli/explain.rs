@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::Context;
 use super::exit::{Exit, Failure};
 use super::output::{self, BOLD, DIM, styled};
-use super::Context;
 use crate::decision::diagnose::{DIAGNOSES, Remedy};
 use crate::decision::state::Phase;
 use crate::decision::transitions::{Deed, IGNORED, TRANSITIONS};

@@ -75,7 +75,10 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
         show_preview(&preview, &to)?;
     }
     if !arguments.yes && !confirmed(&to)? {
-        return Err(Failure::text(Exit::Failed, "not confirmed; nothing changed"));
+        return Err(Failure::text(
+            Exit::Failed,
+            "not confirmed; nothing changed",
+        ));
     }
     let before = agent.status().await?;
     let answer = agent.failover(&to, false).await?;
@@ -91,7 +94,9 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
         follow,
         json,
     };
-    watch.run(Duration::from_secs(arguments.wait), before, &to).await
+    watch
+        .run(Duration::from_secs(arguments.wait), before, &to)
+        .await
 }
 
 /// The site that is not the recorded primary.
@@ -103,11 +108,19 @@ fn other_site(picture: &Snapshot) -> Result<SiteName, Failure> {
     if record.primary != picture.site {
         return Ok(picture.site.clone());
     }
-    let peer = picture.members.iter().find_map(|member| match &member.member {
-        Member::Site(site) => Some(site.clone()),
-        Member::Witness => None,
-    });
-    peer.ok_or_else(|| Failure::text(Exit::Usage, "there is no other site: say where to with --to"))
+    let peer = picture
+        .members
+        .iter()
+        .find_map(|member| match &member.member {
+            Member::Site(site) => Some(site.clone()),
+            Member::Witness => None,
+        });
+    peer.ok_or_else(|| {
+        Failure::text(
+            Exit::Usage,
+            "there is no other site: say where to with --to",
+        )
+    })
 }
 
 fn refused(
@@ -273,12 +286,18 @@ impl Watch {
             return Ok(exit);
         }
         let (style, text) = match (ended.moved_ms, ended.why) {
-            (Some(ms), None) => {
-                (GOOD, format!("the primary is at {} after {} s", ended.to, seconds(ms)))
-            }
-            (Some(ms), Some(why)) => {
-                (WARN, format!("the primary is at {} after {} s; {why}", ended.to, seconds(ms)))
-            }
+            (Some(ms), None) => (
+                GOOD,
+                format!("the primary is at {} after {} s", ended.to, seconds(ms)),
+            ),
+            (Some(ms), Some(why)) => (
+                WARN,
+                format!(
+                    "the primary is at {} after {} s; {why}",
+                    ended.to,
+                    seconds(ms)
+                ),
+            ),
             (None, why) => (BAD, why.unwrap_or("it did not move").to_owned()),
         };
         output::line(styled(style, text))?;

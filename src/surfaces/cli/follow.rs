@@ -92,9 +92,8 @@ impl Follow {
     pub(super) fn waits_for(&self, picture: &Snapshot) -> String {
         let running = runs(picture).into_iter().find_map(|(site, _, run)| {
             let mut steps = run.steps.iter();
-            let step = steps.find(|step| {
-                matches!(step.state, StepState::Running | StepState::Retrying)
-            })?;
+            let step = steps
+                .find(|step| matches!(step.state, StepState::Running | StepState::Retrying))?;
             let note = match step.note.as_str() {
                 "" => String::new(),
                 note => format!(" ({note})"),
@@ -149,9 +148,10 @@ impl Follow {
             let stuck = fresh.iter().find_map(|(site, _, run)| {
                 let end = run.ended.as_ref()?;
                 let moves = matches!(run.kind, PlanKind::GiveUp | PlanKind::TakeOver);
-                let handed_over = run.steps.iter().any(|step| {
-                    step.kind == StepKind::HandOver && step.state == StepState::Done
-                });
+                let handed_over = run
+                    .steps
+                    .iter()
+                    .any(|step| step.kind == StepKind::HandOver && step.state == StepState::Done);
                 let done = end == "completed" || handed_over;
                 (moves && !done).then(|| format!("{site}: {} {end}", run.kind))
             });

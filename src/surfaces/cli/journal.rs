@@ -139,7 +139,11 @@ impl Teller {
                 let word = if *undo { "undone" } else { "done" };
                 let took = span(u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
                 let done = styled(GOOD, format_args!("{word} in {took}"));
-                format!("{plan}: {} {done}{}", self.step(plan, *step), dim_note(note))
+                format!(
+                    "{plan}: {} {done}{}",
+                    self.step(plan, *step),
+                    dim_note(note)
+                )
             }
             JournalEntry::StepFailed {
                 plan,

@@ -94,7 +94,10 @@ pub fn command() -> clap::Command {
 
 /// Tells why a command failed.
 pub fn tell_failure(message: &str) {
-    output::note(format_args!("{} {message}", output::styled(output::BAD, "agent:")));
+    output::note(format_args!(
+        "{} {message}",
+        output::styled(output::BAD, "agent:")
+    ));
 }
 
 impl Cli {

@@ -46,7 +46,10 @@ pub(super) async fn wait(
     };
     match ended {
         Ok(()) if stop.is_cancelled() => Ok(Exit::Fine),
-        Ok(()) => Err(Failure::text(Exit::Failed, format!("the {what} ended by itself"))),
+        Ok(()) => Err(Failure::text(
+            Exit::Failed,
+            format!("the {what} ended by itself"),
+        )),
         Err(error) => {
             let error = anyhow::Error::new(error).context(format!("the {what} ended by a bug"));
             Err(Failure::new(Exit::Failed, error))

@@ -1,8 +1,8 @@
 //! Settings for commands: every mistake is told at once.
 
+use super::Context;
 use super::exit::{Exit, Failure};
 use super::output::{self, WARN, styled};
-use super::Context;
 use crate::config::{self, Config, Loaded, MemberRole};
 
 /// Reads the settings file; tells its warnings.

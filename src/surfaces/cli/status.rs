@@ -51,7 +51,10 @@ fn render(picture: &Snapshot) -> String {
     mind(&mut text, picture);
     members(&mut text, picture);
     targets(&mut text, picture);
-    for (title, run) in [("running plan", &picture.run), ("last plan", &picture.last_run)] {
+    for (title, run) in [
+        ("running plan", &picture.run),
+        ("last plan", &picture.last_run),
+    ] {
         if let Some(run) = run {
             let age = span(millis_between(run.begun.0, picture.at.0));
             push(&mut text, format_args!("\n{}", styled(BOLD, title)));
@@ -108,13 +111,20 @@ fn head(text: &mut String, picture: &Snapshot) {
             }
         ),
     );
-    push(text, format_args!("           {}\n", styled(DIM, &lease.words)));
+    push(
+        text,
+        format_args!("           {}\n", styled(DIM, &lease.words)),
+    );
     let record = match &picture.record {
         None => "not recorded yet".to_owned(),
         Some(record) => format!(
             "{}{}, timeline {}, {} (recorded under epoch {})",
             record.primary,
-            if record.promoting { ", being promoted" } else { "" },
+            if record.promoting {
+                ", being promoted"
+            } else {
+                ""
+            },
             record.timeline,
             record.last_lsn,
             record.epoch,
@@ -128,7 +138,10 @@ fn mind(text: &mut String, picture: &Snapshot) {
     for (number, diagnosis) in picture.diagnoses.iter().enumerate() {
         let title = if number == 0 { "I see" } else { "" };
         let name = styled(severity_style(diagnosis.severity), diagnosis.name);
-        push(text, format_args!("{title:<11}{name}: {}\n", diagnosis.sentence));
+        push(
+            text,
+            format_args!("{title:<11}{name}: {}\n", diagnosis.sentence),
+        );
     }
     push(text, format_args!("I would    {}\n", picture.would_do));
     for (number, refusal) in picture.refusals.iter().enumerate() {

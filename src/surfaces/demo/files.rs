@@ -125,7 +125,9 @@ pub(super) fn env_text(site: &str, host: &str, port: u16, password: &str) -> Str
 pub(super) fn names(path: &Path, host: &str, port: u16) -> bool {
     let text = fs::read_to_string(path).unwrap_or_default();
     let value = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
         line.split_whitespace().next().map(str::to_owned)
     };
     value("DATABASE_HOST").as_deref() == Some(host)

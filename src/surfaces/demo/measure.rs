@@ -118,11 +118,11 @@ pub(super) fn milestones(
     steps: &[StepShown],
     fault: Timestamp,
 ) -> Milestones {
-    let planned = |line: &JournalLine| match &line.entry {
-        JournalEntry::Planned { plan, .. } => {
-            matches!(plan.kind, PlanKind::GiveUp | PlanKind::TakeOver) && line.at >= fault
-        }
-        _ => false,
+    let planned = |line: &JournalLine| {
+        let JournalEntry::Planned { plan, .. } = &line.entry else {
+            return false;
+        };
+        matches!(plan.kind, PlanKind::GiveUp | PlanKind::TakeOver) && line.at >= fault
     };
     let decisions = journals.iter().flat_map(|(_, lines)| lines.iter());
     let first = |kind| {

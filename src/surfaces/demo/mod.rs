@@ -97,7 +97,10 @@ pub async fn run(options: &Options, listener: Listener) -> Result<Option<Report>
     let voice = Voice::new(listener);
     let mut playground = Playground::build(options).await?;
     if options.keep {
-        voice.line(&format!("everything stays in {}", playground.path().display()));
+        voice.line(&format!(
+            "everything stays in {}",
+            playground.path().display()
+        ));
     }
     let result = {
         let showing = show::show(&mut playground, options.scenario, &voice);

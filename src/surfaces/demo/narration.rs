@@ -179,14 +179,20 @@ impl Ear {
                     "" => String::new(),
                     note => format!(": {note}"),
                 };
-                (Verb::Done, format!("{} in {took} ms{note}", self.step(plan, *step)))
+                (
+                    Verb::Done,
+                    format!("{} in {took} ms{note}", self.step(plan, *step)),
+                )
             }
             JournalEntry::StepFailed {
                 plan,
                 step,
                 failure,
                 ..
-            } => (Verb::Fails, format!("{}: {failure}", self.step(plan, *step))),
+            } => (
+                Verb::Fails,
+                format!("{}: {failure}", self.step(plan, *step)),
+            ),
             JournalEntry::PlanEnded { plan, end } => match end {
                 PlanEnd::Completed => (Verb::Ends, format!("plan {plan} completed")),
                 PlanEnd::Undone { .. }
@@ -203,7 +209,10 @@ impl Ear {
 
     fn step(&self, plan: &PlanId, index: usize) -> String {
         let step = self.plans.get(plan).and_then(|plan| plan.steps.get(index));
-        step.map_or_else(|| format!("step {}", index + 1), |step| step.kind().to_string())
+        step.map_or_else(
+            || format!("step {}", index + 1),
+            |step| step.kind().to_string(),
+        )
     }
 
     fn status(&mut self, picture: &Snapshot, pending: &mut Vec<News>) {

@@ -65,7 +65,10 @@ impl Oracle {
         let seen = Seen::default();
         let tasks = nodes.iter().enumerate().map(|(node, login)| {
             let (login, seen) = (login.clone(), seen.clone());
-            spawn_named(format!("demo oracle {node}"), try_for_ever(node, login, seen))
+            spawn_named(
+                format!("demo oracle {node}"),
+                try_for_ever(node, login, seen),
+            )
         });
         Self {
             tasks: tasks.collect(),
@@ -139,6 +142,9 @@ mod tests {
         assert_eq!(of(span(0, 150), span(130, 200)), Duration::from_millis(20));
         assert_eq!(of(span(130, 200), span(0, 150)), Duration::from_millis(20));
         assert_eq!(of(span(0, 300), span(130, 200)), Duration::from_millis(70));
-        assert_eq!(two_writers(&BTreeMap::from([(0, span(0, 9))])), Duration::ZERO);
+        assert_eq!(
+            two_writers(&BTreeMap::from([(0, span(0, 9))])),
+            Duration::ZERO
+        );
     }
 }

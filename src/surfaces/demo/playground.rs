@@ -70,7 +70,10 @@ impl Playground {
         fs::set_permissions(&path, Permissions::from_mode(0o755))
             .map_err(|error| DemoError::io("set the mode of", &path, error))?;
         let network = Network::random();
-        let sites = [Site::prepare(&path, 0, &network)?, Site::prepare(&path, 1, &network)?];
+        let sites = [
+            Site::prepare(&path, 0, &network)?,
+            Site::prepare(&path, 1, &network)?,
+        ];
         let dns_token = token();
         let records = vec![Record::new("A", RECORD, CONTENT[0])];
         let dns = CloudflareStandIn::start(&dns_token, records)
@@ -107,7 +110,11 @@ impl Playground {
         let witness = self.path.join("witness");
         let settings = self.path.join("witness.toml");
         let arguments = ["witness", "--config", &settings.to_string_lossy()];
-        self.witness = Some(Process::start("the witness", &arguments, &witness.join("log"))?);
+        self.witness = Some(Process::start(
+            "the witness",
+            &arguments,
+            &witness.join("log"),
+        )?);
         for index in 0..self.sites.len() {
             self.start_agent(index)?;
         }
@@ -129,7 +136,10 @@ impl Playground {
 
     /// Kills the agent of a site with SIGKILL.
     pub(super) async fn kill_agent(&mut self, index: usize) {
-        let process = self.sites.get_mut(index).and_then(|site| site.process.take());
+        let process = self
+            .sites
+            .get_mut(index)
+            .and_then(|site| site.process.take());
         if let Some(process) = process {
             process.kill().await;
         }
@@ -208,7 +218,10 @@ impl Playground {
         let agent_password = loaded.config.database.password.unwrap_or(Secret::new(""));
         let roles = [
             format!("ALTER ROLE agent PASSWORD '{}'", agent_password.reveal()),
-            format!("CREATE ROLE app LOGIN PASSWORD '{}'", self.app_password.reveal()),
+            format!(
+                "CREATE ROLE app LOGIN PASSWORD '{}'",
+                self.app_password.reveal()
+            ),
             // Not in one statement list: it refuses to run inside a transaction.
             format!("CREATE DATABASE {DATABASE} OWNER app"),
         ];

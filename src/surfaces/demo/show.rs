@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_postgres::Client;
 
+use super::Report;
 use super::cloudflare::Record;
 use super::error::DemoError;
 use super::files::{self, CONTENT, RECORD};
@@ -15,7 +16,6 @@ use super::playground::{Playground, wait_for};
 use super::scenario::Scenario;
 use super::voice::{Verb, Voice};
 use super::writer::{Ack, Writer};
-use super::Report;
 use crate::effects::clock::{boottime, wall};
 use crate::model::diagnosis::Severity;
 use crate::model::situation::{NodeState, StandbyState, Standing};
@@ -115,7 +115,10 @@ async fn wait_until_healthy(playground: &Playground) -> Result<(), DemoError> {
             fine &= (facts.standing, facts.own) == expected
                 && facts.standby == StandbyState::Ready
                 && picture.run.is_none()
-                && picture.diagnoses.iter().all(|found| found.severity == Severity::Fine);
+                && picture
+                    .diagnoses
+                    .iter()
+                    .all(|found| found.severity == Severity::Fine);
         }
         Ok(fine && record(playground).is_some_and(|record| record.comment.is_some()))
     };
@@ -213,7 +216,9 @@ async fn follow(
     narration: &Narration,
 ) -> Result<Vec<String>, DemoError> {
     wait_for_ack(writer, NEW, MOVED_WITHIN).await?;
-    let first = writer.first_at(NEW).map_or_else(wall, |ack| fault.wall_of(ack.at));
+    let first = writer
+        .first_at(NEW)
+        .map_or_else(wall, |ack| fault.wall_of(ack.at));
     let words = "the client commits here again";
     narration.tell(first, playground.sites[NEW].name, Verb::Writes, words);
     let mut problems = Vec::new();
@@ -330,7 +335,10 @@ fn conclude(voice: &Voice, report: &Report, proof: &Proof) {
         ("writes unavailable", after(unavailable)),
         ("commits acknowledged", report.acknowledged.to_string()),
         ("  of these lost", report.lost.to_string()),
-        ("time with two writers", format!("{} ms", report.two_writers_ms)),
+        (
+            "time with two writers",
+            format!("{} ms", report.two_writers_ms),
+        ),
         ("decided after", after(report.detected_ms)),
         ("old node fenced after", after(report.fenced_ms)),
         ("new node promoted after", after(report.promoted_ms)),
@@ -382,20 +390,35 @@ fn poking(playground: &Playground, voice: &Voice) {
     let [old, new] = &playground.sites;
     voice.line("\nThe playground is yours until Ctrl-C. Try, in another terminal:");
     for (what, command) in [
-        ("look", format!("{program} status --config {}", old.settings_file.display())),
+        (
+            "look",
+            format!("{program} status --config {}", old.settings_file.display()),
+        ),
         (
             "read the journal",
-            format!("{program} journal --config {} -f", new.settings_file.display()),
+            format!(
+                "{program} journal --config {} -f",
+                new.settings_file.display()
+            ),
         ),
         (
             "move the primary by hand",
-            format!("{program} failover --config {}", old.settings_file.display()),
+            format!(
+                "{program} failover --config {}",
+                old.settings_file.display()
+            ),
         ),
         (
             "kill the primary",
-            format!("kill -9 $(head -1 {}/postmaster.pid)", old.node.data_dir.display()),
+            format!(
+                "kill -9 $(head -1 {}/postmaster.pid)",
+                old.node.data_dir.display()
+            ),
         ),
-        ("see an app's file", format!("cat {}", new.env_file.display())),
+        (
+            "see an app's file",
+            format!("cat {}", new.env_file.display()),
+        ),
     ] {
         voice.line(&format!("  # {what}\n  {command}"));
     }

@@ -103,7 +103,11 @@ impl Writer {
 
     /// The first acknowledgement of this node that is kept.
     pub(super) fn first_at(&self, node: usize) -> Option<Ack> {
-        self.shared.acks().iter().copied().find(|ack| ack.node == node)
+        self.shared
+            .acks()
+            .iter()
+            .copied()
+            .find(|ack| ack.node == node)
     }
 
     /// The newest acknowledgement.
