@@ -243,29 +243,41 @@ impl Agent {
             tracing::info!(from = %before, phase = %verdict.state.phase, %epoch, "phase changed");
         }
         let mut durable = true;
+        let mut entries = Vec::new();
         for action in verdict.actions {
-            match action {
-                Action::Journal(entry) => durable &= self.write(&[entry]),
-                Action::Lease(command) => {
-                    // The keeper takes commands as long as this agent lives.
-                    self.parts.lease.send(command).await.ok();
-                }
-                Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
-                    self.parts.executor.run(*order);
-                }
-                Action::Run(order) => self.refuse_step(*order),
-                Action::Abandon(plan) => self.parts.executor.abandon(&plan),
-                Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
-                    &self.cluster,
-                    &self.policy.me,
-                    epoch,
-                    &telling,
-                    clock::wall(),
-                )),
-                Action::Answer { id, answer } => self.answer(id, answer),
+            if let Action::Journal(entry) = action {
+                entries.push(entry);
+                continue;
             }
+            // One flush for all that was said since the last act.
+            durable &= self.write(&std::mem::take(&mut entries));
+            self.perform(action, durable, epoch).await;
         }
+        self.write(&entries);
         self.publish(verdict.state);
+    }
+
+    async fn perform(&mut self, action: Action, durable: bool, epoch: Epoch) {
+        match action {
+            Action::Journal(entry) => {
+                self.write(&[entry]);
+            }
+            // The keeper takes commands as long as this agent lives.
+            Action::Lease(command) => drop(self.parts.lease.send(command).await),
+            Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
+                self.parts.executor.run(*order);
+            }
+            Action::Run(order) => self.refuse_step(*order),
+            Action::Abandon(plan) => self.parts.executor.abandon(&plan),
+            Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
+                &self.cluster,
+                &self.policy.me,
+                epoch,
+                &telling,
+                clock::wall(),
+            )),
+            Action::Answer { id, answer } => self.answer(id, answer),
+        }
     }
 
     /// S11: what could not be journalled does not happen.
@@ -291,6 +303,9 @@ impl Agent {
 
     /// Appends to the journal; says whether it is durable.
     fn write(&mut self, entries: &[JournalEntry]) -> bool {
+        if entries.is_empty() {
+            return true;
+        }
         for entry in entries {
             log(entry);
         }
