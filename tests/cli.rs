@@ -215,15 +215,15 @@ fn journal_of_a_dead_agent_is_read_from_its_directory() {
         text: text.to_owned(),
     };
     journal
-        .append(&[remark("first"), remark("second")])
+        .append(&[remark("first"), remark("second"), remark("third")])
         .unwrap();
     let path = directory.path().to_str().unwrap();
     let lines = printed(&["journal", "--state-dir", path]);
-    assert_eq!(lines.lines().count(), 2, "{lines}");
+    assert_eq!(lines.lines().count(), 3, "{lines}");
     assert!(lines.lines().all(|line| line.contains("Z ")));
     let last = printed(&["journal", "--state-dir", path, "-n", "1"]);
     assert!(
-        last.ends_with(" second\n") && last.lines().count() == 1,
+        last.ends_with(" third\n") && last.lines().count() == 1,
         "{last}"
     );
     let json = printed(&["journal", "--state-dir", path, "--json"]);

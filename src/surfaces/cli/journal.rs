@@ -2,6 +2,7 @@
 //! works while the agent is down.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
                 .state_dir
         }
     };
+    let mut seen = fingerprint(&state_dir);
     let mut lines = read(&state_dir)?;
     if lines.is_empty() && !arguments.follow {
         let text = format!(
@@ -59,25 +61,36 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
         only: arguments.plan.as_ref().map(PlanId::new),
         plans: BTreeMap::new(),
     };
-    let skip = arguments
+    let mut skip = arguments
         .lines
         .map_or(0, |wanted| lines.len().saturating_sub(wanted));
     let mut next = 0;
     loop {
         for (index, line) in lines.iter().enumerate() {
             teller.learn(&line.entry);
-            if index >= skip || next > 0 {
+            if index >= skip {
                 teller.tell(line)?;
             }
             next = line.number + 1;
         }
+        skip = 0;
         if !arguments.follow {
             return Ok(Exit::Fine);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        // A long journal is not read again for nothing.
+        while fingerprint(&state_dir) == seen {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        seen = fingerprint(&state_dir);
         lines = read(&state_dir)?;
         lines.retain(|line| line.number >= next);
     }
+}
+
+/// Changes whenever something is added: the newest file and its length.
+fn fingerprint(state_dir: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(state_dir.join("journal")).ok()?;
+    Some((metadata.ino(), metadata.len()))
 }
 
 fn read(state_dir: &Path) -> Result<Vec<JournalLine>, Failure> {

@@ -18,6 +18,7 @@ pub(super) struct Arguments {}
 pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Failure> {
     let config = settings::load(context, MemberRole::Agent)?;
     let socket = config.socket.clone();
+    let rhythm = config.lease.renew_every;
     let stop = CancellationToken::new();
     service::stop_at_signal(&stop)?;
     let started = agent::start(config, stop.clone()).await;
@@ -31,6 +32,6 @@ pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Fa
         }
         Err(error) => tracing::error!(%error, "no operator socket: going on without"),
     }
-    service_link::accompany_agent(status, stop.clone());
+    service_link::accompany_agent(status, rhythm, stop.clone());
     service::wait("agent", running, &stop).await
 }
