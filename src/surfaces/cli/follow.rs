@@ -196,3 +196,122 @@ fn runs(picture: &Snapshot) -> Vec<(&SiteName, i64, &Progress)> {
     }
     runs
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A picture of ams's agent, which tells what fra's is doing.
+    fn picture(at: i64, primary: &str, epoch: u64, own: &Value, other: &Value) -> Snapshot {
+        let picture = json!({
+            "cluster": "main", "site": "ams", "version": "1", "at": at, "phase": "watching",
+            "active": false, "stopped": null,
+            "lease": {
+                "view": "other", "holder": "fra", "epoch": epoch, "fence_in_ms": null,
+                "reached": [], "words": "standby: the other site holds the lease",
+            },
+            "record": {
+                "epoch": epoch, "revision": 1, "primary": primary, "promoting": false,
+                "system_id": 1, "timeline": 1, "last_lsn": "0/1", "last_failover": null,
+            },
+            "facts": null, "diagnoses": [], "would_do": "nothing", "refusals": [],
+            "members": [{
+                "member": {"site": "fra"}, "reach": "answers", "version": "1", "heard_ms_ago": 1,
+                "clock_ahead_ms": 100_000, "active": false, "doing": other,
+            }],
+            "targets": [], "run": own, "last_run": null, "counters": [],
+        });
+        serde_json::from_value(picture).unwrap()
+    }
+
+    /// A plan that began at `begun` on its site's clock, with one step.
+    fn plan(kind: &str, begun: i64, step: &str, state: &str, ended: Option<&str>) -> Value {
+        json!({
+            "plan": format!("{kind}-1"), "kind": kind, "ended": ended, "epoch": 2,
+            "cause": "operator", "begun": begun, "sequence_done": false,
+            "steps": [{
+                "step": step, "kind": step, "state": state, "took_ms": 30, "note": "",
+                "started": begun,
+            }],
+        })
+    }
+
+    fn follow() -> Follow {
+        let before = picture(1_000_000, "fra", 1, &Value::Null, &Value::Null);
+        Follow::new(SiteName::new("ams"), &before)
+    }
+
+    #[test]
+    fn steps_of_both_sites_are_told_once_on_one_clock() {
+        let mut follow = follow();
+        // The other clock is 100 s behind ours.
+        let fence = plan("give_up", 900_050, "fence_own", "done", None);
+        let (news, outcome) = follow.observe(&picture(1_000_090, "fra", 1, &Value::Null, &fence));
+        assert_eq!(news.len(), 1);
+        assert_eq!((news[0].at_ms, news[0].site.as_str()), (80, "fra"));
+        assert_eq!(outcome, None);
+        let again = follow.observe(&picture(1_000_100, "fra", 1, &Value::Null, &fence));
+        assert_eq!(again, (Vec::new(), None));
+    }
+
+    #[test]
+    fn plans_from_before_the_wish_are_not_told() {
+        let mut follow = follow();
+        let old = plan("converge", 800_000, "update_dns", "done", Some("completed"));
+        let (news, outcome) = follow.observe(&picture(1_000_010, "fra", 1, &old, &old));
+        assert_eq!((news, outcome), (Vec::new(), None));
+    }
+
+    #[test]
+    fn it_is_over_when_the_primary_moved_and_both_sites_files_follow() {
+        let mut follow = follow();
+        let promoted = plan("take_over", 1_000_100, "promote", "done", None);
+        let files = plan("converge", 900_300, "rewrite_app_config", "running", None);
+        let (_, outcome) = follow.observe(&picture(1_000_300, "ams", 2, &promoted, &files));
+        assert_eq!(outcome, None);
+        assert_eq!(follow.moved_after_ms(), Some(300));
+        let promoted = plan("take_over", 1_000_100, "promote", "done", Some("completed"));
+        let (_, outcome) = follow.observe(&picture(1_000_400, "ams", 2, &promoted, &files));
+        assert_eq!(outcome, None, "the other site's files are not right yet");
+        let files = plan("converge", 900_300, "rewrite_app_config", "done", Some("completed"));
+        let (_, outcome) = follow.observe(&picture(1_000_500, "ams", 2, &promoted, &files));
+        assert_eq!(outcome, Some(Outcome::Converged));
+    }
+
+    #[test]
+    fn old_site_without_files_holds_nothing_up_for_long() {
+        let mut follow = follow();
+        let done = plan("take_over", 1_000_100, "promote", "done", Some("completed"));
+        let (_, early) = follow.observe(&picture(1_000_300, "ams", 2, &done, &Value::Null));
+        assert_eq!(early, None);
+        let (_, late) = follow.observe(&picture(1_002_300, "ams", 2, &done, &Value::Null));
+        assert_eq!(late, Some(Outcome::Converged));
+    }
+
+    #[test]
+    fn plan_that_was_undone_before_the_lease_was_released_is_a_failure() {
+        let mut follow = follow();
+        let undone = plan("give_up", 900_050, "fence_own", "undone", Some("undone: no"));
+        let (_, outcome) = follow.observe(&picture(1_000_100, "fra", 1, &Value::Null, &undone));
+        assert!(matches!(outcome, Some(Outcome::Failed { .. })), "{outcome:?}");
+    }
+
+    #[test]
+    fn end_of_the_giving_plan_says_nothing_once_the_lease_is_released() {
+        let mut follow = follow();
+        let released = plan("give_up", 900_050, "hand_over", "done", Some("superseded: late"));
+        let (_, outcome) = follow.observe(&picture(1_000_100, "fra", 1, &Value::Null, &released));
+        assert_eq!(outcome, None);
+    }
+
+    #[test]
+    fn agent_that_stopped_is_a_failure() {
+        let mut follow = follow();
+        let mut stopped = picture(1_000_100, "fra", 1, &Value::Null, &Value::Null);
+        stopped.stopped = Some("look".to_owned());
+        let (_, outcome) = follow.observe(&stopped);
+        assert!(matches!(outcome, Some(Outcome::Failed { .. })));
+    }
+}
