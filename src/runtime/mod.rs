@@ -19,6 +19,7 @@ pub mod peer_service;
 pub mod policy;
 pub mod reports;
 pub mod scheduler;
+pub mod service;
 pub mod status;
 pub mod tasks;
 pub mod vote_file;
