@@ -80,17 +80,10 @@ async fn stays_active(cluster: &TestCluster, index: usize, span: Duration) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn peer_with_a_wrong_secret_is_refused_counted_and_logged_once() {
     log::keep();
-    let mut cluster = TestCluster::prepare(ClusterOptions {
-        odd_secret: Some("ams"),
-        ..ClusterOptions::default()
-    })
-    .await;
-    cluster.start_witness().await;
-    cluster.start_agent(0).await;
+    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
+    cluster.stop_agent(1).await;
+    cluster.options.odd_secret = Some("ams");
     cluster.start_agent(1).await;
-    cluster
-        .wait_status(0, "fra is active", SOON, |status| status.active)
-        .await;
     let name = "refused_requests_wrong_secret";
     for index in [0, 1] {
         cluster
@@ -212,7 +205,11 @@ async fn s13_silent_agent_with_a_living_database_is_not_failed_over_and_comes_ba
     cluster.stop_agent(0).await;
     let stopped = Instant::now();
     while stopped.elapsed() < TTL * 2 {
-        assert_eq!(cluster.status(1).phase, "watching", "nothing is failed over");
+        assert_eq!(
+            cluster.status(1).phase,
+            "watching",
+            "nothing is failed over"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let status = cluster.status(1);
@@ -259,8 +256,8 @@ async fn is_restarted_in_place(cluster: &TestCluster) {
     wait_until("the node runs again in place", SOON, || async {
         let status = cluster.status(0);
         let runs = status.active && status.run.is_none() && status.phase == "active";
-        let anew = cluster.node(0).processes().len() > 3
-            && cluster.node(0).postmaster_pid() != before;
+        let anew =
+            cluster.node(0).processes().len() > 3 && cluster.node(0).postmaster_pid() != before;
         runs && anew
     })
     .await;
@@ -322,13 +319,17 @@ async fn unreachable_standby_is_not_promoted_and_the_old_primary_is_restarted() 
     cluster.stop_agent(1).await;
     cluster
         .wait_status(0, "the agent is missed", SOON, |status| {
-            status.members.iter().any(|member| {
-                member.reach == failover_agent::model::situation::Reach::Silent
-            })
+            status
+                .members
+                .iter()
+                .any(|member| member.reach == failover_agent::model::situation::Reach::Silent)
         })
         .await;
     let reason = refused(cluster.failover(0, "ams", false).await);
-    assert!(reason.contains("agent of site ams does not answer"), "{reason}");
+    assert!(
+        reason.contains("agent of site ams does not answer"),
+        "{reason}"
+    );
 }
 
 // --- the network ---
@@ -365,7 +366,10 @@ async fn cut_off_site_is_fenced(what: &str, cut: fn(&TestCluster)) {
     let (old, new) = (old.commits(), new.commits());
     assert_eq!(overlap(&old, &new), Duration::ZERO, "two writers");
     let last = old.last().unwrap().at.saturating_duration_since(began);
-    assert!(last < TTL, "the last commit came {last:?} after the cut (S2)");
+    assert!(
+        last < TTL,
+        "the last commit came {last:?} after the cut (S2)"
+    );
     assert_eq!(rows_up_to(&cluster, 1, 100).await, 100);
     cluster.wait_env_names("ams", 1, SOON).await;
     println!("timing {what}: last commit at fra +{last:?}, ams active +{taken:?}");
@@ -403,7 +407,10 @@ async fn s5_lost_site_is_taken_over_after_its_term() {
     let mut cluster = TestCluster::start(ClusterOptions::default()).await;
     keep_rows(&cluster, 100).await;
     let app = App::start([cluster.node(0), cluster.node(1)]);
-    wait_until("the app commits", SOON, || async { app.commits().len() > 20 }).await;
+    wait_until("the app commits", SOON, || async {
+        app.commits().len() > 20
+    })
+    .await;
     let (fault, began) = (timeline::now(), Instant::now());
     cluster.lose_site(0).await;
     wait_moved(&cluster).await;
@@ -434,7 +441,10 @@ async fn s3_frozen_database_is_failed_over_and_never_thaws() {
     cluster.node(0).signal("STOP", &frozen);
     let app = App::start([cluster.node(0), cluster.node(1)]);
     wait_moved(&cluster).await;
-    wait_until("the app goes on", SOON, || async { app.commits().len() > 20 }).await;
+    wait_until("the app goes on", SOON, || async {
+        app.commits().len() > 20
+    })
+    .await;
     // Whoever wakes them up now finds nobody.
     cluster.node(0).signal("CONT", &frozen);
     assert!(cluster.node(0).processes().is_empty());

@@ -221,8 +221,12 @@ pub fn against_take_over(
     }
     match facts.standing {
         Standing::Unknown => guards.push(Guard::CutOff),
-        Standing::Peer => guards.push(Guard::LeaseRuns { site: site.clone() }),
-        Standing::Free
+        // That of a pair never runs out: the reason above says it all.
+        Standing::Peer if policy.has_witness() => {
+            guards.push(Guard::LeaseRuns { site: site.clone() });
+        }
+        Standing::Peer
+        | Standing::Free
         | Standing::FreeForMe
         | Standing::Inherited
         | Standing::Active

@@ -9,7 +9,7 @@ use crate::decision::transitions::{Trigger, transition};
 use crate::model::journal::PlanEnd;
 use crate::model::peer::StepState;
 use crate::model::plan::StepKind;
-use crate::model::situation::{Facts, Identity, NodeState, PeerNode, RecordSays, Standing};
+use crate::model::situation::{Facts, Identity, NodeState, PeerNode, Reach, RecordSays, Standing};
 use crate::model::time::Now;
 
 /// The most urgent trigger that applies and has a row for the present phase.
@@ -221,6 +221,14 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
         }
         _ if facts.standing == Standing::FreeForMe => {
             guards::against_own_node(policy, state, facts)
+        }
+        // Nobody knows who holds the lease: that is the reason itself.
+        _ if facts.standing == Standing::Unknown
+            && facts.own == NodeState::Standby
+            && facts.peer_agent == Reach::Silent
+            && facts.peer_node == PeerNode::Down =>
+        {
+            guards::against_take_over(policy, state, facts, mover(state), now)
         }
         _ => Vec::new(),
     };

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::{self, Config, MemberRole};
+use failover_agent::model::event::{Answer, Wish};
 use failover_agent::model::journal::JournalEntry;
 use failover_agent::model::{SiteName, Timestamp};
-use failover_agent::model::event::{Answer, Wish};
 use failover_agent::runtime::agent::StartError;
 use failover_agent::runtime::handle::AgentHandle;
 use failover_agent::runtime::status::Snapshot;
@@ -47,7 +47,7 @@ pub struct ClusterOptions {
     pub standby: NodeOptions,
     /// Lays every path between the places through a relay, see [`TestCluster::network`].
     pub relayed: bool,
-    /// The member whose peer secret is another one.
+    /// The member whose peer secret is another one from its next start on.
     pub odd_secret: Option<&'static str>,
 }
 
@@ -84,7 +84,8 @@ pub struct TestCluster {
     witness: Option<(CancellationToken, JoinHandle<()>)>,
     dir: tempfile::TempDir,
     ports: [u16; 3],
-    options: ClusterOptions,
+    /// What its members are started with; a change counts from the next start of each.
+    pub options: ClusterOptions,
 }
 
 impl TestCluster {
