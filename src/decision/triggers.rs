@@ -55,6 +55,7 @@ fn applies(
             facts.own == NodeState::Dead
                 && facts.standing == Standing::Active
                 && due
+                && state.journal_broken.is_none()
                 && (restart_first(policy, state, facts)
                     || !guards::against_give_up(policy, state, facts, mover(state), now).is_empty())
         }
@@ -145,7 +146,7 @@ fn held_as(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<Tr
         let waited = now.moment.since(state.phase_since) > policy.ttl * 2;
         return (waited && facts.own == NodeState::Unknown).then_some(Trigger::HeldInVain);
     }
-    Some(match facts.record {
+    let trigger = match facts.record {
         RecordSays::Nothing if facts.own == NodeState::Primary => Trigger::HeldAsPrimary,
         RecordSays::Mine if alive => Trigger::HeldAsPrimary,
         RecordSays::Mine if facts.own == NodeState::Dead => Trigger::HeldWhileDown,
@@ -161,7 +162,13 @@ fn held_as(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<Tr
         | RecordSays::MinePromoting
         | RecordSays::Theirs
         | RecordSays::TheirsPromoting => Trigger::HeldInVain,
-    })
+    };
+    let needs_plan = matches!(trigger, Trigger::HeldAsStandby | Trigger::HeldWhileDown);
+    if needs_plan && state.journal_broken.is_some() {
+        // No plan can begin here (S11); the other site may do better, unless this node serves.
+        return (!alive).then_some(Trigger::HeldInVain);
+    }
+    Some(trigger)
 }
 
 fn give_up_wanted(state: &State, facts: &Facts) -> bool {
@@ -184,7 +191,8 @@ fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
     let handed_over = facts.standing == Standing::FreeForMe
         && facts.record == RecordSays::Theirs
         && guards::against_own_node(policy, state, facts).is_empty();
-    let left_over = facts.standing == Standing::Inherited
+    let left_over = state.journal_broken.is_none()
+        && facts.standing == Standing::Inherited
         && facts.own == NodeState::Standby
         && (facts.record == RecordSays::Theirs && state.was_taking_over);
     // Two primaries: nobody acts. With one at the other site, the record is out of date.
@@ -230,7 +238,8 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
         {
             guards::against_take_over(policy, state, facts, mover(state), now)
         }
-        _ => Vec::new(),
+        // Even while all is well: the next plan could not begin.
+        _ => guards::journal_broken(state).into_iter().collect(),
     };
     guards.iter().map(ToString::to_string).collect()
 }

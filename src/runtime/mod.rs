@@ -10,6 +10,7 @@ pub mod handle;
 pub mod http_server;
 pub mod inherited;
 pub mod journal;
+pub mod journal_writer;
 pub mod lease_keeper;
 pub mod members;
 pub mod outbox;
