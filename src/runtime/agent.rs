@@ -15,13 +15,12 @@ use crate::decision::resume::resume;
 use crate::decision::state::{Phase, State};
 use crate::effects::clock;
 use crate::effects::error::EffectError;
-use crate::effects::peer::wire::{CommandAnswer, PeerCommand};
-use crate::model::event::{Answer, Command, Event, Wish};
+use crate::model::Epoch;
+use crate::model::event::Event;
 use crate::model::journal::JournalEntry;
 use crate::model::lease::LeaseCommand;
 use crate::model::peer::PeerReport;
 use crate::model::time::Now;
-use crate::model::{Epoch, Member};
 use crate::runtime::executor::Executor;
 use crate::runtime::handle::{AgentHandle, Request};
 use crate::runtime::journal::{Journal, JournalError};
@@ -33,6 +32,7 @@ use crate::runtime::scheduler::{Pace, Scheduler};
 use crate::runtime::status::{self, Counter, Snapshot};
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
+use crate::runtime::wishes::Wishes;
 use crate::runtime::{alerts, inherited, reports, wiring};
 
 /// Events that wait for the loop at most; the loop takes microseconds for each.
@@ -128,10 +128,9 @@ pub async fn start(
         cluster: config.cluster.clone(),
         state: Some(state),
         journal: JournalWriter::new(journal),
-        parts,
         snapshot,
-        next_command: 0,
-        awaiting: Vec::new(),
+        wishes: Wishes::new(parts.members.clone()),
+        parts,
         policy,
     };
     let task = spawn_named("agent", agent.run(received, asked, stop));
@@ -169,8 +168,7 @@ struct Agent {
     journal: JournalWriter,
     parts: Parts,
     snapshot: watch::Sender<Arc<Snapshot>>,
-    next_command: u64,
-    awaiting: Vec<(u64, Wish, tokio::sync::oneshot::Sender<Answer>)>,
+    wishes: Wishes,
 }
 
 impl Agent {
@@ -187,7 +185,7 @@ impl Agent {
                 biased;
                 () = stop.cancelled() => break,
                 Some(event) = received.recv() => event,
-                Some(request) = asked.recv() => self.command(request),
+                Some(request) = asked.recv() => self.wishes.take(request),
                 () = tokio::time::sleep(wait) => Event::Tick,
             };
             let mended = self.journal.mend().then_some(Event::JournalMended);
@@ -201,17 +199,6 @@ impl Agent {
         }
         // Why it cannot be written was logged when it began to be so.
         drop(self.journal.write(&[JournalEntry::AgentStopped]));
-    }
-
-    fn command(&mut self, request: Request) -> Event {
-        self.next_command += 1;
-        let id = self.next_command;
-        self.awaiting
-            .push((id, request.wish.clone(), request.answer));
-        Event::Command(Command {
-            id,
-            wish: request.wish,
-        })
     }
 
     /// Decides, and makes durable what the verdict announces before any of it is done (S11).
@@ -273,27 +260,8 @@ impl Agent {
                 &telling,
                 clock::wall(),
             )),
-            Action::Answer { id, answer } => self.answer(id, answer),
+            Action::Answer { id, answer } => self.wishes.answer(id, answer),
         }
-    }
-
-    fn answer(&mut self, id: u64, answer: Answer) {
-        let Some(index) = self
-            .awaiting
-            .iter()
-            .position(|(waiting, ..)| *waiting == id)
-        else {
-            return;
-        };
-        let (_, wish, back) = self.awaiting.swap_remove(index);
-        let Answer::PassedOn { to } = answer else {
-            // Whoever asked may have gone away.
-            return drop(back.send(answer));
-        };
-        let members = self.parts.members.clone();
-        spawn_named("pass a command on", async move {
-            back.send(pass_on(&members, to, wish).await).ok();
-        });
     }
 
     fn publish(&mut self, state: State) {
@@ -374,27 +342,4 @@ fn says_something_new(known: &PeerReport, new: &PeerReport) -> bool {
         || known.site_tripped != new.site_tripped
         || node(known) != node(new)
         || steps(known) != steps(new)
-}
-
-async fn pass_on(members: &Members, to: crate::model::SiteName, wish: Wish) -> Answer {
-    let Wish::Failover {
-        to: target,
-        dry_run,
-    } = wish;
-    let command = PeerCommand::Failover {
-        to: target,
-        dry_run,
-    };
-    match members.command(&Member::Site(to.clone()), &command).await {
-        Ok(CommandAnswer::Accepted { .. }) => Answer::PassedOn { to },
-        Ok(CommandAnswer::WouldDo { plans }) => Answer::WouldDo { plans },
-        Ok(CommandAnswer::Refused { text }) => Answer::Refused {
-            reasons: vec![text],
-        },
-        Err(error) => Answer::Refused {
-            reasons: vec![format!(
-                "site {to} is active and did not take the command: {error}"
-            )],
-        },
-    }
 }

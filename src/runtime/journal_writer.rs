@@ -10,6 +10,7 @@ use crate::effects::clock::boottime;
 use crate::model::Moment;
 use crate::model::journal::JournalEntry;
 use crate::runtime::journal::{Journal, JournalError};
+use crate::runtime::journal_log;
 
 /// Between two attempts to write to a journal that refused.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ impl JournalWriter {
             });
         }
         if written.is_ok() {
-            entries.iter().for_each(log);
+            entries.iter().for_each(journal_log::log);
         }
         written
     }
@@ -78,7 +79,7 @@ impl JournalWriter {
     /// Takes entries of what happened although the journal is broken; they are written first when
     /// it is mended.
     pub fn write_late(&mut self, entries: Vec<JournalEntry>) {
-        entries.iter().for_each(log);
+        entries.iter().for_each(journal_log::log);
         let Some(broken) = &mut self.broken else {
             return;
         };
@@ -131,44 +132,4 @@ fn words(error: &JournalError) -> String {
         cause = source.source();
     }
     words
-}
-
-/// Tells the log what the journal is told: a steady system says nothing.
-fn log(entry: &JournalEntry) {
-    match entry {
-        JournalEntry::AgentStarted { version } => tracing::info!(version, "agent started"),
-        JournalEntry::AgentStopped => tracing::info!("agent stopped; the node goes on"),
-        JournalEntry::Planned { plan, .. } => {
-            tracing::warn!(plan_id = %plan.id, epoch = %plan.epoch, reason = %plan.cause, kind = %plan.kind, "planned");
-        }
-        JournalEntry::StepStarted {
-            plan,
-            step,
-            attempt,
-            undo,
-        } => {
-            tracing::info!(plan_id = %plan, step, attempt, undo, "step started");
-        }
-        JournalEntry::StepDone {
-            plan,
-            step,
-            undo,
-            took,
-            note,
-        } => {
-            tracing::info!(plan_id = %plan, step, undo, elapsed_ms = took.as_millis(), note, "step done");
-        }
-        JournalEntry::StepFailed {
-            plan,
-            step,
-            undo,
-            failure,
-        } => {
-            tracing::warn!(plan_id = %plan, step, undo, error = %failure, "step failed");
-        }
-        JournalEntry::PlanEnded { plan, end } => {
-            tracing::warn!(plan_id = %plan, reason = %end, "plan ended");
-        }
-        JournalEntry::Remark { text } => tracing::info!(reason = text, "remark"),
-    }
 }

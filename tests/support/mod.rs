@@ -25,6 +25,8 @@ pub mod database;
 pub mod endpoint;
 pub mod log;
 pub mod postgres;
+pub mod processes;
+pub mod programs;
 pub mod relay;
 pub mod timeline;
 pub mod writer;
@@ -40,6 +42,7 @@ where
     let deadline = Instant::now() + within;
     while !condition().await {
         assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        // bounded: the assertion above fails after `within`
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -49,6 +52,7 @@ pub fn wait_until_blocking(what: &str, within: Duration, mut condition: impl FnM
     let deadline = Instant::now() + within;
     while !condition() {
         assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        // bounded: the assertion above fails after `within`
         std::thread::sleep(LOOK_EVERY);
     }
 }
