@@ -11,6 +11,7 @@ pub mod http_server;
 pub mod inherited;
 pub mod journal;
 mod journal_log;
+pub mod journal_writer;
 pub mod lease_keeper;
 pub mod members;
 pub mod outbox;
