@@ -21,15 +21,13 @@
 
 use std::collections::BTreeMap;
 
-use super::rules::{BrokenRule, LeaseRules, Mode};
+use super::rules::{BrokenRule, LeaseRules};
+use super::vote::{Heard, Memory, STORED_VOTE_VERSION, Term, Vote, grant_end, runs};
 use crate::model::lease::{
     ClusterIdentity, ClusterRecord, GrantView, LeaseReply, LeaseRequest, StoredVote, Verdict,
     VoterView,
 };
 use crate::model::{Epoch, Member, Moment, SiteName};
-
-/// The format of [`StoredVote`] that this voter writes.
-pub const STORED_VOTE_VERSION: u32 = 1;
 
 /// One voter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -50,62 +48,16 @@ pub struct VoterAnswer {
     pub store: Option<StoredVote>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Vote {
-    memory: Memory,
-    promised: Epoch,
-    term: Term,
-    record: Option<ClusterRecord>,
-}
-
-/// Whether this voter can be sure that it has forgotten nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Memory {
-    Whole,
-    /// Nothing was stored: the first start, or a lost disk. Those cannot be told apart alone.
-    Gone {
-        /// Nothing that is heard before counts: see [`LeaseRules::silence_span`].
-        listens_from: Moment,
-        heard: BTreeMap<Member, Heard>,
-    },
-}
-
-/// What another voter knew when it was listened to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Heard {
-    /// False when its own memory is gone as well.
-    remembers: bool,
-    promised: Epoch,
-    running_for: Option<SiteName>,
-    released: bool,
-    record: Option<ClusterRecord>,
-}
-
-/// What became of the promised epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Term {
-    /// Nothing was granted here under it.
-    Open,
-    Granted {
-        holder: SiteName,
-        /// `None`: it does not run out (`pair`).
-        until: Option<Moment>,
-    },
-    Released {
-        /// `None`: not known, because it was learnt from others.
-        by: Option<SiteName>,
-        to: Option<SiteName>,
-        /// Until then only `to` may have the next epoch.
-        reserved_until: Moment,
-    },
-}
-
 impl Voter {
     /// Starts a voter with what it had stored. With nothing stored, or with the promises of
-    /// another cluster, it abstains until it has learnt enough ([`Voter::learn`]).
+    /// another cluster or of another format, it abstains until it has learnt enough ([`Voter::learn`]).
     #[must_use]
     pub fn boot(rules: LeaseRules, stored: Option<StoredVote>, now: Moment) -> Self {
-        let stored = stored.filter(|stored| stored.identity.cluster == rules.identity.cluster);
+        // A format that this program does not know is as good as nothing: it must not be guessed.
+        let stored = stored.filter(|stored| {
+            stored.version == STORED_VOTE_VERSION
+                && stored.identity.cluster == rules.identity.cluster
+        });
         let vote = match stored {
             Some(_) if rules.breaks(BrokenRule::PromiseForgotten) => Vote::empty(Memory::Whole),
             Some(stored) => Vote::remembered(&rules, stored, now),
@@ -180,7 +132,6 @@ impl Voter {
         if !is_other || now < *listens_from || reply.verdict == Verdict::WrongCluster {
             return None;
         }
-        let before = self.vote.clone();
         let enough = (self.rules.voters.len().saturating_sub(1)) / 2 + 1;
         let Memory::Gone { heard, .. } = &mut self.vote.memory else {
             return None;
@@ -194,9 +145,9 @@ impl Voter {
         if counted < enough {
             return None;
         }
-        self.vote = Vote::learnt(&self.rules, heard, now);
-        self.undo = Some(Box::new(before));
-        Some(self.stored())
+        let learnt = Vote::learnt(&self.rules, heard, now);
+        self.undo = Some(Box::new(std::mem::replace(&mut self.vote, learnt)));
+        Some(self.vote.stored(&self.rules))
     }
 
     /// True while the memory is gone: somebody has to send reads to the other voters and hand
@@ -385,146 +336,6 @@ impl Voter {
             return None;
         }
         self.undo = Some(Box::new(before));
-        Some(self.stored())
+        Some(self.vote.stored(&self.rules))
     }
-
-    fn stored(&self) -> StoredVote {
-        let (granted_to, released, released_to) = match &self.vote.term {
-            Term::Open => (None, false, None),
-            Term::Granted { holder, .. } => (Some(holder.clone()), false, None),
-            Term::Released { by, to, .. } => (by.clone(), true, to.clone()),
-        };
-        StoredVote {
-            version: STORED_VOTE_VERSION,
-            identity: self.rules.identity.clone(),
-            promised: self.vote.promised,
-            granted_to,
-            released,
-            released_to,
-            record: self.vote.record.clone(),
-        }
-    }
-}
-
-/// What of a vote survives a restart, for comparison: epoch, whose it is or was, whether it was
-/// released and to whom, and the record.
-type StoredPart<'a> = (
-    Epoch,
-    Option<&'a SiteName>,
-    bool,
-    Option<&'a SiteName>,
-    Option<&'a ClusterRecord>,
-);
-
-impl Vote {
-    fn empty(memory: Memory) -> Self {
-        Self {
-            memory,
-            promised: Epoch::NONE,
-            term: Term::Open,
-            record: None,
-        }
-    }
-
-    fn remembered(rules: &LeaseRules, stored: StoredVote, now: Moment) -> Self {
-        let term = match (stored.released, stored.granted_to) {
-            (true, by) => Term::Released {
-                by,
-                to: stored.released_to,
-                reserved_until: now + rules.grant_span(),
-            },
-            (false, Some(holder)) if rules.breaks(BrokenRule::BootTtlForgotten) => Term::Granted {
-                holder,
-                until: Some(now),
-            },
-            (false, Some(holder)) => Term::Granted {
-                holder,
-                until: grant_end(rules, now),
-            },
-            (false, None) => Term::Open,
-        };
-        Self {
-            memory: Memory::Whole,
-            promised: stored.promised,
-            term,
-            record: stored.record,
-        }
-    }
-
-    /// The highest epoch and the newest record of all that were heard. A grant that runs at
-    /// another voter is that voter's to keep: this one's own have run out by now. Only with two
-    /// agents alone it is taken over, because there it never runs out and each has a veto.
-    fn learnt(rules: &LeaseRules, heard: &BTreeMap<Member, Heard>, now: Moment) -> Self {
-        let promised = heard
-            .values()
-            .map(|heard| heard.promised)
-            .max()
-            .unwrap_or_default();
-        let newest = || heard.values().filter(|heard| heard.promised == promised);
-        let record = heard
-            .values()
-            .filter_map(|heard| heard.record.clone())
-            .max_by_key(ClusterRecord::version);
-        let term = match (
-            newest().find_map(|heard| heard.running_for.clone()),
-            rules.mode,
-        ) {
-            (Some(holder), Mode::Pair) => Term::Granted {
-                holder,
-                until: None,
-            },
-            (Some(_), Mode::Quorum) => Term::Open,
-            (None, _) if newest().any(|heard| heard.released) => Term::Released {
-                by: None,
-                to: None,
-                reserved_until: now,
-            },
-            (None, _) => Term::Open,
-        };
-        Self {
-            memory: Memory::Whole,
-            promised,
-            term,
-            record,
-        }
-    }
-
-    fn stored_part(&self) -> StoredPart<'_> {
-        let (granted_to, released, released_to) = match &self.term {
-            Term::Open => (None, false, None),
-            Term::Granted { holder, .. } => (Some(holder), false, None),
-            Term::Released { by, to, .. } => (by.as_ref(), true, to.as_ref()),
-        };
-        (
-            self.promised,
-            granted_to,
-            released,
-            released_to,
-            self.record.as_ref(),
-        )
-    }
-}
-
-impl Heard {
-    fn of(reply: &LeaseReply) -> Self {
-        Self {
-            remembers: reply.verdict != Verdict::Abstains,
-            promised: reply.knows.promised,
-            running_for: reply.knows.grant.as_ref().map(|grant| grant.holder.clone()),
-            released: reply.knows.released,
-            record: reply.knows.record.clone(),
-        }
-    }
-}
-
-/// When a grant that is given or renewed now runs out.
-fn grant_end(rules: &LeaseRules, now: Moment) -> Option<Moment> {
-    match rules.mode {
-        Mode::Quorum => Some(now + rules.grant_span()),
-        Mode::Pair => None,
-    }
-}
-
-fn runs(until: Option<Moment>, now: Moment) -> bool {
-    until.is_none_or(|until| now < until)
 }

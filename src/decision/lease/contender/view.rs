@@ -77,14 +77,19 @@ impl Contender {
     /// True when a voter says that the newest epoch was released to this site.
     pub(super) fn is_successor(&self) -> bool {
         self.seen.values().any(|seen| {
-            seen.view.promised == self.epoch_seen && seen.view.released_to.as_ref() == Some(&self.site)
+            seen.view.promised == self.epoch_seen
+                && seen.view.released_to.as_ref() == Some(&self.site)
         })
     }
 
     /// True while some voters know that the lease was released to this site and others, which
     /// answer, do not yet. It ends by itself: at the latest their grants run out.
     pub(super) fn release_is_spreading(&self) -> bool {
-        let free = self.seen.values().filter(|seen| grant(seen).is_none()).count();
+        let free = self
+            .seen
+            .values()
+            .filter(|seen| grant(seen).is_none())
+            .count();
         self.is_successor()
             && free < self.rules.majority()
             && self.seen.values().any(|seen| grant(seen).is_some())
