@@ -50,7 +50,8 @@ pub struct VoterAnswer {
 
 impl Voter {
     /// Starts a voter with what it had stored. With nothing stored, or with the promises of
-    /// another cluster or of another format, it abstains until it has learnt enough ([`Voter::learn`]).
+    /// another cluster or of another format, it abstains until it has learnt enough: see
+    /// [`Voter::learn`].
     #[must_use]
     pub fn boot(rules: LeaseRules, stored: Option<StoredVote>, now: Moment) -> Self {
         // A format that this program does not know is as good as nothing: it must not be guessed.

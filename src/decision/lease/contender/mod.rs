@@ -171,7 +171,7 @@ impl Contender {
     pub fn handle(&mut self, input: Input, now: Moment) -> Output {
         let mut out = Output::default();
         self.forget_old(now);
-        // First of all: after a freeze or a suspend anything else would act on a lease that is gone.
+        // First of all: after a freeze anything else would act on a lease that is gone.
         self.check_deadline(now, &mut out);
         match input {
             Input::Tick => {}

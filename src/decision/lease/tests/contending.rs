@@ -383,14 +383,14 @@ fn record_is_told_as_kept_once_a_majority_has_it() {
         .filter(|(_, change)| *change == kept(2))
         .count();
     assert_eq!(told, 1);
-    let seen = net
-        .changes
-        .iter()
-        .rev()
-        .find_map(|(who, change)| match change {
-            LeaseChange::View { record, .. } if *who == site("b") => record.clone(),
-            _ => None,
-        });
+    let mut seen = None;
+    for (who, change) in &net.changes {
+        if let LeaseChange::View { record, .. } = change
+            && *who == site("b")
+        {
+            seen.clone_from(record);
+        }
+    }
     assert_eq!(seen, Some(record(1, 2)));
 }
 
