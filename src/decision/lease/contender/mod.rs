@@ -173,6 +173,7 @@ impl Contender {
         self.forget_old(now);
         // First of all: after a freeze or a suspend anything else would act on a lease that is
         // gone.
+        // First of all: after a freeze anything else would act on a lease that is gone.
         self.check_deadline(now, &mut out);
         match input {
             Input::Tick => {}
@@ -372,7 +373,7 @@ impl Contender {
 
     /// A random span below `bound`. Source: splitmix64, S. Vigna, public domain; it only has to
     /// differ between two sites.
-    fn random_below(&mut self, bound: Duration) -> Duration {
+    pub(super) fn random_below(&mut self, bound: Duration) -> Duration {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
