@@ -58,7 +58,6 @@ fn allowed(policy: &Policy, state: &State, run: &PlanRun, now: Now) -> Allowed {
     };
     if state.journal_broken.is_some() {
         // Nothing begins that cannot be journalled first (S11); the fence alone does.
-        // The plan waits: what cannot be journalled does not begin (S11).
         return Allowed {
             epoch: false,
             reserve: false,

@@ -12,8 +12,6 @@ use crate::model::journal::PlanEnd;
 use crate::model::peer::StepState;
 use crate::model::plan::{PlanKind, StepKind};
 use crate::model::situation::{Facts, Identity, NodeState, PeerNode, RecordSays, Standing};
-use crate::model::plan::StepKind;
-use crate::model::situation::{Facts, Identity, NodeState, PeerNode, Reach, RecordSays, Standing};
 use crate::model::time::Now;
 
 /// The most urgent trigger that applies and has a row for the present phase.
@@ -61,8 +59,6 @@ fn applies(
                 && facts.standing == Standing::Active
                 && due
                 && (restart_first(policy, state)
-                && state.journal_broken.is_none()
-                && (restart_first(policy, state, facts)
                     || !guards::against_give_up(policy, state, facts, mover(state), now).is_empty())
         }
         Trigger::ClaimCalled => due && claim_called(policy, state, facts, now),
@@ -189,7 +185,7 @@ fn held_for(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<T
         let waited = now.moment.since(state.phase_since) > policy.ttl * 2;
         return (waited && facts.own == NodeState::Unknown).then_some(Trigger::HeldInVain);
     }
-    let trigger = match facts.record {
+    Some(match facts.record {
         RecordSays::Nothing if facts.own == NodeState::Primary => Trigger::HeldAsPrimary,
         RecordSays::Mine if alive => Trigger::HeldAsPrimary,
         RecordSays::Mine if facts.own == NodeState::Dead => Trigger::HeldWhileDown,
@@ -205,13 +201,7 @@ fn held_for(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<T
         | RecordSays::MinePromoting
         | RecordSays::Theirs
         | RecordSays::TheirsPromoting => Trigger::HeldInVain,
-    };
-    let needs_plan = matches!(trigger, Trigger::HeldAsStandby | Trigger::HeldWhileDown);
-    if needs_plan && state.journal_broken.is_some() {
-        // No plan can begin here (S11); the other site may do better, unless this node serves.
-        return (!alive).then_some(Trigger::HeldInVain);
-    }
-    Some(trigger)
+    })
 }
 
 fn give_up_wanted(state: &State, facts: &Facts) -> bool {
@@ -250,8 +240,7 @@ fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
     let handed_over = facts.standing == Standing::FreeForMe
         && facts.record == RecordSays::Theirs
         && guards::against_own_node(policy, state, facts).is_empty();
-    let left_over = state.journal_broken.is_none()
-        && facts.standing == Standing::Inherited
+    let left_over = facts.standing == Standing::Inherited
         && facts.own == NodeState::Standby
         && (facts.record == RecordSays::Theirs && state.was_taking_over);
     // Two primaries: nobody acts. With one at the other site, the record is out of date.
@@ -292,16 +281,7 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
         _ if facts.standing == Standing::FreeForMe && facts.record == RecordSays::Theirs => {
             guards::against_own_node(policy, state, facts)
         }
-        // Nobody knows who holds the lease: that is the reason itself.
-        _ if facts.standing == Standing::Unknown
-            && facts.own == NodeState::Standby
-            && facts.peer_agent == Reach::Silent
-            && facts.peer_node == PeerNode::Down =>
-        {
-            guards::against_take_over(policy, state, facts, mover(state), now)
-        }
-        // Even while all is well: the next plan could not begin.
-        _ => guards::journal_broken(state).into_iter().collect(),
+        _ => Vec::new(),
     };
     guards.iter().map(ToString::to_string).collect()
 }
