@@ -244,7 +244,10 @@ fn demo_runs_as_a_normal_user() {
     let (code, stdout, stderr) = demo.finish();
     assert_eq!(code, Some(0), "{stderr}");
     let report: Value = serde_json::from_str(&stdout).expect("exactly one JSON object");
-    assert_eq!((&report["lost"], &report["two_writers_ms"]), (&0.into(), &0.into()));
+    assert_eq!(
+        (&report["lost"], &report["two_writers_ms"]),
+        (&0.into(), &0.into())
+    );
     demo.assert_nothing_is_left();
 }
 

@@ -419,7 +419,15 @@ counted
     #[test]
     fn spans_have_the_unit_that_people_would_choose() {
         let shown = [0, 999, 1000, 59_999, 60_000, 3_599_999, 7_260_000].map(span);
-        let expected = ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 min 0 s", "59 min 59 s", "2 h 1 min"];
+        let expected = [
+            "0 ms",
+            "999 ms",
+            "1.0 s",
+            "59.9 s",
+            "1 min 0 s",
+            "59 min 59 s",
+            "2 h 1 min",
+        ];
         assert_eq!(shown, expected);
     }
 }
