@@ -31,12 +31,18 @@ const TTL_MS: u64 = 3000;
 struct Demo {
     child: Option<Child>,
     directory: tempfile::TempDir,
+    _program: tempfile::TempDir,
     /// One at a time, also across processes: they measure.
     _turn: File,
 }
 
 impl Demo {
     fn start(arguments: &[&str]) -> Self {
+        Self::start_as(None, arguments)
+    }
+
+    /// Runs it as another user, which needs root.
+    fn start_as(user: Option<&str>, arguments: &[&str]) -> Self {
         let turn = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.lock");
         let turn = File::create(turn).unwrap();
         turn.lock().unwrap();
@@ -44,12 +50,26 @@ impl Demo {
             .prefix("demo-test-")
             .tempdir_in("/tmp")
             .unwrap();
-        std::fs::set_permissions(
-            directory.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )
-        .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_agent"))
+        let mode = if user.is_some() { 0o777 } else { 0o755 };
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(directory.path(), mode).unwrap();
+        // Where the build lies, another user may not be allowed to look.
+        let elsewhere = tempfile::tempdir_in("/tmp").unwrap();
+        let mut command = match user {
+            None => Command::new(env!("CARGO_BIN_EXE_agent")),
+            Some(user) => {
+                let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+                std::fs::set_permissions(elsewhere.path(), open).unwrap();
+                let program = elsewhere.path().join("agent");
+                std::fs::copy(env!("CARGO_BIN_EXE_agent"), &program).unwrap();
+                let mut command = Command::new("setpriv");
+                command
+                    .args(["--reuid", user, "--regid", user, "--init-groups"])
+                    .arg(program);
+                command
+            }
+        };
+        let child = command
             .arg("demo")
             .args(arguments)
             .env("TMPDIR", directory.path())
@@ -60,6 +80,7 @@ impl Demo {
         Self {
             child: Some(child),
             directory,
+            _program: elsewhere,
             _turn: turn,
         }
     }
@@ -210,6 +231,24 @@ fn lost_site_is_taken_over_after_its_lease() {
     unavailable_within(&report, TTL_MS + 1500);
     // S5: not before the old term has run out at a majority, and nobody there to fence.
     assert_eq!(report["fenced_ms"], Value::Null);
+}
+
+/// As root, PostgreSQL runs as another user; this is the other way to run it.
+#[test]
+fn demo_runs_as_a_normal_user() {
+    if !rustix::process::geteuid().is_root() {
+        // Then all the others have shown it already.
+        return;
+    }
+    let mut demo = Demo::start_as(Some("postgres"), &["--json"]);
+    let (code, stdout, stderr) = demo.finish();
+    assert_eq!(code, Some(0), "{stderr}");
+    let report: Value = serde_json::from_str(&stdout).expect("exactly one JSON object");
+    assert_eq!(
+        (&report["lost"], &report["two_writers_ms"]),
+        (&0.into(), &0.into())
+    );
+    demo.assert_nothing_is_left();
 }
 
 #[test]

@@ -54,7 +54,10 @@ impl Desk {
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        let output = tokio::time::timeout(SOON * 2, running).await.unwrap().unwrap();
+        let output = tokio::time::timeout(SOON * 2, running)
+            .await
+            .unwrap()
+            .unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Ended {
             code: output.status.code(),
@@ -68,7 +71,10 @@ impl Desk {
         let mut state = Vec::new();
         for (index, site) in support::cluster::SITES.into_iter().enumerate() {
             let picture = self.cluster.status(index);
-            state.push(format!("{} {} {}", site, picture.phase, picture.lease.epoch));
+            state.push(format!(
+                "{} {} {}",
+                site, picture.phase, picture.lease.epoch
+            ));
             let journal = self.cluster.state_dir(site).join("journal");
             state.push(std::fs::read_to_string(journal).unwrap());
         }
@@ -184,7 +190,10 @@ async fn failover_to_an_unreachable_standby_is_refused_with_the_reason() {
     desk.cluster.node(1).stop("immediate");
     desk.cluster
         .wait_status(0, "the standby is seen to be down", SOON, |status| {
-            status.diagnoses.iter().any(|found| found.name.name() == "standby_unusable")
+            status
+                .diagnoses
+                .iter()
+                .any(|found| found.name.name() == "standby_unusable")
         })
         .await;
     for arguments in [&["failover", "--dry-run"][..], &["failover", "--yes"]] {
@@ -212,7 +221,10 @@ async fn failover_to_a_lagging_standby_is_refused_with_the_reason() {
         .unwrap();
     desk.cluster
         .wait_status(0, "the standby lags", SOON, |status| {
-            status.diagnoses.iter().any(|found| found.name.name() == "standby_lagging")
+            status
+                .diagnoses
+                .iter()
+                .any(|found| found.name.name() == "standby_lagging")
         })
         .await;
     let refused = desk.agent(0, &["failover", "--dry-run"]).await;

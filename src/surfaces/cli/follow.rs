@@ -275,7 +275,13 @@ mod tests {
         let promoted = plan("take_over", 1_000_100, "promote", "done", Some("completed"));
         let (_, outcome) = follow.observe(&picture(1_000_400, "ams", 2, &promoted, &files));
         assert_eq!(outcome, None, "the other site's files are not right yet");
-        let files = plan("converge", 900_300, "rewrite_app_config", "done", Some("completed"));
+        let files = plan(
+            "converge",
+            900_300,
+            "rewrite_app_config",
+            "done",
+            Some("completed"),
+        );
         let (_, outcome) = follow.observe(&picture(1_000_500, "ams", 2, &promoted, &files));
         assert_eq!(outcome, Some(Outcome::Converged));
     }
@@ -293,15 +299,30 @@ mod tests {
     #[test]
     fn plan_that_was_undone_before_the_lease_was_released_is_a_failure() {
         let mut follow = follow();
-        let undone = plan("give_up", 900_050, "fence_own", "undone", Some("undone: no"));
+        let undone = plan(
+            "give_up",
+            900_050,
+            "fence_own",
+            "undone",
+            Some("undone: no"),
+        );
         let (_, outcome) = follow.observe(&picture(1_000_100, "fra", 1, &Value::Null, &undone));
-        assert!(matches!(outcome, Some(Outcome::Failed { .. })), "{outcome:?}");
+        assert!(
+            matches!(outcome, Some(Outcome::Failed { .. })),
+            "{outcome:?}"
+        );
     }
 
     #[test]
     fn end_of_the_giving_plan_says_nothing_once_the_lease_is_released() {
         let mut follow = follow();
-        let released = plan("give_up", 900_050, "hand_over", "done", Some("superseded: late"));
+        let released = plan(
+            "give_up",
+            900_050,
+            "hand_over",
+            "done",
+            Some("superseded: late"),
+        );
         let (_, outcome) = follow.observe(&picture(1_000_100, "fra", 1, &Value::Null, &released));
         assert_eq!(outcome, None);
     }

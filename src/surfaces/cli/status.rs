@@ -304,3 +304,130 @@ fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     let written = text.write_fmt(arguments);
     debug_assert!(written.is_ok());
 }
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+    use serde_json::json;
+
+    use super::*;
+
+    fn picture() -> Snapshot {
+        let picture = json!({
+            "cluster": "main", "site": "fra", "version": "1.2.3", "at": 1_000_000,
+            "phase": "active", "active": true, "stopped": null,
+            "lease": {
+                "view": "held", "holder": "fra", "epoch": 7, "fence_in_ms": 2345,
+                "reached": [{"site": "fra"}, "witness"], "words": "active: this site holds it",
+            },
+            "record": {
+                "epoch": 7, "revision": 1, "primary": "fra", "promoting": false,
+                "system_id": 1, "timeline": 3, "last_lsn": "0/3000148", "last_failover": null,
+            },
+            "facts": {
+                "standing": "active", "record": "mine", "own": "dead", "peer_node": "down",
+                "peer_agent": "silent", "witness": "answers", "identity": "same",
+                "standby": "unusable", "tripped": false, "endpoint_down": false,
+            },
+            "diagnoses": [
+                {"name": "database_dead", "severity": "outage", "sentence": "it is gone"},
+                {"name": "standby_unusable", "severity": "degraded", "sentence": "so is that"},
+            ],
+            "would_do": "fence the own node and hand over to the other site",
+            "refusals": ["the other site does not answer", "its node is down"],
+            "members": [
+                {
+                    "member": {"site": "ams"}, "reach": "silent", "version": "1.2.2",
+                    "heard_ms_ago": 61_000, "clock_ahead_ms": -3_600_000, "active": false,
+                    "doing": null,
+                },
+                {
+                    "member": "witness", "reach": "answers", "version": null,
+                    "heard_ms_ago": 120, "clock_ahead_ms": 3, "active": false, "doing": null,
+                },
+            ],
+            "targets": [{
+                "target": "own postmaster process", "condition": "down", "seen": "gone",
+                "seen_ms_ago": 40,
+            }],
+            "run": {
+                "plan": "fra-2", "kind": "give_up", "ended": null, "epoch": 7,
+                "cause": "diagnosis database_dead", "begun": 998_500, "sequence_done": false,
+                "steps": [
+                    {
+                        "step": "fence own node", "kind": "fence_own", "state": "done",
+                        "took_ms": 31, "note": "nothing ran", "started": 998_501,
+                    },
+                    {
+                        "step": "release the lease to site ams", "kind": "hand_over",
+                        "state": "waiting", "took_ms": 0, "note": "", "started": null,
+                    },
+                ],
+            },
+            "last_run": null,
+            "counters": [{"name": "refused requests", "count": 12}],
+        });
+        serde_json::from_value(picture).unwrap()
+    }
+
+    #[test]
+    fn picture_says_what_is_seen_what_would_be_done_and_why_not() {
+        let expected = "\
+cluster main, site fra: active, epoch 7 (agent 1.2.3, 1970-01-01T00:16:40.000Z)
+lease      held: fra; the node is fenced in 2.3 s unless renewed; voters reached: fra, witness
+           active: this site holds it
+primary    fra, timeline 3, 0/3000148 (recorded under epoch 7)
+I see      database_dead: it is gone
+           standby_unusable: so is that
+I would    fence the own node and hand over to the other site
+I do not   the other site does not answer
+           its node is down
+
+members
+  ams      silent, heard 1 min 1 s ago, agent 1.2.2, its clock is 1 h 0 min ahead of ours
+  witness  answers, heard 120 ms ago
+
+targets
+  down    own postmaster process  gone (40 ms ago)
+
+running plan begun 1.5 s ago
+  fra-2 give up the active role, epoch 7, because diagnosis database_dead
+    done        31 ms  fence own node
+                       nothing ran
+    waiting            release the lease to site ams
+
+counted
+      12 refused requests
+";
+        assert_eq!(strip_str(&render(&picture())).to_string(), expected);
+        assert_eq!(verdict(&picture()), Exit::Degraded);
+    }
+
+    #[test]
+    fn verdict_is_fine_only_when_nothing_is_wrong_and_somebody_is_active() {
+        let mut fine = picture();
+        fine.diagnoses.clear();
+        assert_eq!(verdict(&fine), Exit::Fine);
+        fine.stopped = Some("look".to_owned());
+        assert_eq!(verdict(&fine), Exit::Degraded);
+        let mut nobody = picture();
+        nobody.diagnoses.clear();
+        nobody.facts = None;
+        assert_eq!(verdict(&nobody), Exit::Degraded);
+    }
+
+    #[test]
+    fn spans_have_the_unit_that_people_would_choose() {
+        let shown = [0, 999, 1000, 59_999, 60_000, 3_599_999, 7_260_000].map(span);
+        let expected = [
+            "0 ms",
+            "999 ms",
+            "1.0 s",
+            "59.9 s",
+            "1 min 0 s",
+            "59 min 59 s",
+            "2 h 1 min",
+        ];
+        assert_eq!(shown, expected);
+    }
+}
