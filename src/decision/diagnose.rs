@@ -1,6 +1,6 @@
 //! What is wrong, by name: one table, most severe row first. Among rows of one severity the one
-//! that says most comes first: only the first row's remedy is ever tried. Diagnosis is always on; whether
-//! anybody may act on it is decided elsewhere.
+//! that says most comes first: only the first row's remedy is ever tried. Diagnosis is always on;
+//! whether anybody may act on it is decided elsewhere.
 
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::situation::{
