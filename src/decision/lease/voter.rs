@@ -19,12 +19,8 @@
 //! - After a restart the last grant counts as running for one full span, because renewals are not
 //!   stored; unless it was released.
 
-mod vote;
-
 use std::collections::BTreeMap;
 
-use self::vote::{Heard, Memory, Term, Vote, grant_end, runs};
-use super::rules::{BrokenRule, LeaseRules};
 use super::rules::{BrokenRule, LeaseRules};
 use super::vote::{Heard, Memory, STORED_VOTE_VERSION, Term, Vote, grant_end, runs};
 use crate::model::lease::{
@@ -32,8 +28,6 @@ use crate::model::lease::{
     VoterView,
 };
 use crate::model::{Epoch, Member, Moment, SiteName};
-
-pub use self::vote::STORED_VOTE_VERSION;
 
 /// One voter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -152,9 +146,6 @@ impl Voter {
         if counted < enough {
             return None;
         }
-        self.vote = Vote::learnt(&self.rules, heard, now);
-        self.undo = Some(Box::new(before));
-        Some(self.vote.stored(&self.rules.identity))
         let learnt = Vote::learnt(&self.rules, heard, now);
         self.undo = Some(Box::new(std::mem::replace(&mut self.vote, learnt)));
         Some(self.vote.stored(&self.rules))
@@ -346,7 +337,6 @@ impl Voter {
             return None;
         }
         self.undo = Some(Box::new(before));
-        Some(self.vote.stored(&self.rules.identity))
         Some(self.vote.stored(&self.rules))
     }
 }
