@@ -151,14 +151,15 @@ pub const DIAGNOSES: &[Row] = &[
         diagnosis: Diagnosis::SiteSilent,
         severity: Severity::Outage,
         holds: |f| {
-            f.standing == Standing::Free
+            let pair = f.standing == Standing::Peer && f.witness == Reach::Absent;
+            (f.standing == Standing::Free || pair)
                 && f.record == RecordSays::Theirs
                 && f.own == NodeState::Standby
                 && f.peer_agent == Reach::Silent
                 && f.peer_node == PeerNode::Down
         },
         remedy: Remedy::TakeOver,
-        sentence: "the other site's lease ran out, its agent is silent, and nobody reaches its database",
+        sentence: "the other site is silent: its agent does not answer, nobody reaches its database, and its lease does not run any more or, without a witness, never runs out",
     },
     Row {
         diagnosis: Diagnosis::NoPrimary,
@@ -231,6 +232,26 @@ pub const DIAGNOSES: &[Row] = &[
         holds: |f| f.standby == StandbyState::NotReceiving,
         remedy: Remedy::Tell,
         sentence: "the standby does not receive WAL although the primary lives",
+    },
+    Row {
+        diagnosis: Diagnosis::SiteUnreachable,
+        severity: Severity::Degraded,
+        holds: |f| f.standing == Standing::Peer && f.peer_node == PeerNode::Down,
+        remedy: Remedy::Tell,
+        sentence: "nobody reaches the active site's database; its lease still runs: if it runs out while that site is silent, this one takes over",
+    },
+    Row {
+        diagnosis: Diagnosis::OwnNodeDown,
+        severity: Severity::Degraded,
+        holds: |f| {
+            let down = matches!(
+                f.own,
+                NodeState::Dead | NodeState::Hung | NodeState::CannotWrite
+            );
+            f.standing == Standing::Peer && down
+        },
+        remedy: Remedy::Tell,
+        sentence: "the own node does not serve, so this site could not take over: make it a standby of the other one and start it",
     },
     Row {
         diagnosis: Diagnosis::WitnessSilent,
