@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::decision::decide::{Action, Verdict, decide};
 use crate::decision::policy::Policy;
 use crate::decision::resume::resume;
-use crate::decision::state::{Phase, State};
+use crate::decision::state::State;
 use crate::effects::clock;
 use crate::effects::error::EffectError;
 use crate::model::Epoch;
@@ -28,12 +28,12 @@ use crate::runtime::journal_writer::JournalWriter;
 use crate::runtime::members::Members;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::peer_server::Admission;
-use crate::runtime::scheduler::{Pace, Scheduler};
+use crate::runtime::scheduler::Scheduler;
 use crate::runtime::status::{self, Counter, Snapshot};
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
 use crate::runtime::wishes::Wishes;
-use crate::runtime::{alerts, inherited, reports, wiring};
+use crate::runtime::{alerts, inherited, pace, reports, wiring};
 
 /// Events that wait for the loop at most; the loop takes microseconds for each.
 pub const EVENTS_MAX: usize = 1024;
@@ -278,34 +278,13 @@ impl Agent {
             *known = report;
             news
         });
-        for (target, health) in &state.health {
-            let suspect = health.suspect() || urgent(&state);
-            let pace = if suspect {
-                Pace::Suspect
-            } else {
-                Pace::Settled
-            };
-            self.parts.scheduler.set_pace(target, pace);
-        }
+        pace::set(&self.parts.scheduler, &self.policy, &state, now.moment);
         self.state = Some(state);
     }
 
     fn counters(&self) -> Vec<Counter> {
         wiring::counters(&self.parts)
     }
-}
-
-/// A plan is under way or the own node is in doubt: look often.
-fn urgent(state: &State) -> bool {
-    use crate::model::situation::NodeState;
-    let doubtful = state.health.iter().any(|(target, health)| {
-        matches!(target, crate::model::observation::Target::OwnDatabase(_)) && health.suspect()
-    });
-    doubtful
-        || !matches!(state.phase, Phase::Active | Phase::Watching)
-        || state
-            .facts
-            .is_none_or(|facts| facts.own == NodeState::Unknown)
 }
 
 /// What a verdict announces.

@@ -15,6 +15,7 @@ pub mod journal_writer;
 pub mod lease_keeper;
 pub mod members;
 pub mod outbox;
+pub mod pace;
 pub mod peer_server;
 pub mod peer_service;
 pub mod policy;
