@@ -120,6 +120,7 @@ impl Site {
                 kind: FailureKind::Retryable,
                 what: format!("the node is {:?} at {}", self.node.how, self.node.lsn),
                 hint: None,
+                retry_after: None,
             })
         };
         (result, dns)
