@@ -89,9 +89,10 @@ fn lease_lost(policy: &Policy, state: &State, news: News, now: Now) -> bool {
         // Once the release is under way the lease is meant to be gone. But a site that is cut off
         // in just that moment never hears that its release arrived: after one ttl the lease
         // machine stops telling the voters, and nothing is waited for any longer.
-        let overdue = state.lease_step.as_ref().is_some_and(|step| {
-            now.moment.since(step.begun) > policy.ttl + policy.request_timeout
-        });
+        let overdue = state
+            .lease_step
+            .as_ref()
+            .is_some_and(|step| now.moment.since(step.begun) > policy.ttl + policy.request_timeout);
         let releasing = state.run.as_ref().is_some_and(|run| {
             run.plan
                 .steps
