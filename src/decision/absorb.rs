@@ -8,7 +8,7 @@ use crate::decision::state::{Awaits, Contact, State};
 use crate::model::Member;
 use crate::model::event::{Event, Learned, StepFinished};
 use crate::model::journal::JournalEntry;
-use crate::model::lease::{LeaseChange, LeaseCommand, LeaseView};
+use crate::model::lease::{ClusterRecord, LeaseChange, LeaseCommand, LeaseView};
 use crate::model::observation::{Channel, DatabaseSeen, Observation, ProcessSeen, Seen, Target};
 use crate::model::peer::PeerReport;
 use crate::model::plan::StepKind;
@@ -119,28 +119,8 @@ fn lease_changed(
             record,
             reached,
         } => {
-            state.lease = view.clone();
+            view_changed(policy, state, view, record.as_ref(), now);
             state.reached.clone_from(reached);
-            let newer = record.as_ref().filter(|new| {
-                state
-                    .record
-                    .as_ref()
-                    .is_none_or(|known| known.version() < new.version())
-            });
-            if let Some(new) = newer {
-                state.record = Some(new.clone());
-            }
-            if let Some(at) = state
-                .record
-                .as_ref()
-                .and_then(|record| record.last_failover)
-                && state.failover_seen.is_none_or(|(known, _)| known != at)
-            {
-                state.failover_seen = Some((at, now.moment));
-            }
-            if matches!(view, LeaseView::Held { .. }) {
-                state.fence_by = None;
-            }
         }
         LeaseChange::NotAcquired { .. } => {
             news.lease_refused = true;
@@ -152,7 +132,14 @@ fn lease_changed(
             // The keeper has fenced already; should the node take writes again, it is fenced again.
             state.fence_by = Some(now.moment);
         }
-        LeaseChange::Released { epoch, .. } => {
+        LeaseChange::Released { epoch, to } => {
+            // From here on it is the successor's, whatever the next look at the voters says.
+            if state.held_epoch() == Some(*epoch) {
+                state.lease = LeaseView::Free {
+                    epoch: *epoch,
+                    released_to: to.clone(),
+                };
+            }
             finish_lease_step(
                 policy,
                 state,
@@ -172,6 +159,47 @@ fn lease_changed(
         }
     }
     news
+}
+
+/// The lease and the record as the voters show them now.
+fn view_changed(
+    policy: &Policy,
+    state: &mut State,
+    view: &LeaseView,
+    record: Option<&ClusterRecord>,
+    now: Now,
+) {
+    state.lease = match view {
+        LeaseView::Other { holder, epoch }
+            if *holder == policy.me && Some(*epoch) == state.released =>
+        {
+            LeaseView::Unknown
+        }
+        LeaseView::Unknown
+        | LeaseView::Held { .. }
+        | LeaseView::Other { .. }
+        | LeaseView::Free { .. } => view.clone(),
+    };
+    let newer = record.filter(|new| {
+        state
+            .record
+            .as_ref()
+            .is_none_or(|known| known.version() < new.version())
+    });
+    if let Some(new) = newer {
+        state.record = Some(new.clone());
+    }
+    if let Some(at) = state
+        .record
+        .as_ref()
+        .and_then(|record| record.last_failover)
+        && state.failover_seen.is_none_or(|(known, _)| known != at)
+    {
+        state.failover_seen = Some((at, now.moment));
+    }
+    if matches!(view, LeaseView::Held { .. }) {
+        state.fence_by = None;
+    }
 }
 
 fn finish_lease_step(

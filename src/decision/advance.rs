@@ -119,6 +119,7 @@ fn start(
         }
         Step::HandOver { to } => {
             state.lease_step = Some(lease_step(Awaits::Release(run.plan.epoch)));
+            state.released = Some(run.plan.epoch);
             actions.push(Action::Lease(LeaseCommand::Release {
                 to: Some(to.clone()),
             }));

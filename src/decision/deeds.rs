@@ -75,7 +75,8 @@ fn give_back(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Act
     state.not_before = Some(now.moment + policy.ttl + policy.renew_every);
     state.was_taking_over = false;
     state.wanted = None;
-    if state.held_epoch().is_some() {
+    if let Some(epoch) = state.held_epoch() {
+        state.released = Some(epoch);
         let peer_answers = state
             .facts
             .is_some_and(|facts| facts.peer_agent == Reach::Answers);

@@ -13,6 +13,7 @@ pub mod diagnose;
 pub mod guards;
 pub mod health;
 pub mod housekeeping;
+pub mod journal_rules;
 pub mod lease;
 pub mod own_view;
 pub mod patience;

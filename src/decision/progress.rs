@@ -304,6 +304,12 @@ impl PlanRun {
     }
 
     fn go_on(&mut self, allowed: Allowed, now: Moment) -> Vec<Todo> {
+        // Nothing is left to do: that is so with or without the lease, which the last step of a
+        // handover has just given away.
+        if self.steps.iter().all(|run| run.state == StepState::Done) {
+            self.course = Course::Ended(PlanEnd::Completed);
+            return vec![Todo::Ended(PlanEnd::Completed)];
+        }
         if !allowed.epoch {
             return Vec::new();
         }
@@ -319,10 +325,6 @@ impl PlanRun {
             } else {
                 Vec::new()
             };
-        }
-        if self.steps.iter().all(|run| run.state == StepState::Done) {
-            self.course = Course::Ended(PlanEnd::Completed);
-            return vec![Todo::Ended(PlanEnd::Completed)];
         }
         let ready: Vec<usize> = self
             .each()

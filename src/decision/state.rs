@@ -117,6 +117,8 @@ pub struct State {
     pub lease: LeaseView,
     /// Voters that answered lately.
     pub reached: Vec<Member>,
+    /// The newest epoch that this process gave up: voters that still count it have not heard yet.
+    pub released: Option<Epoch>,
     /// The newest cluster record seen.
     pub record: Option<ClusterRecord>,
     /// By when an own primary without a lease must be fenced; set at start and when it turns up.
@@ -185,6 +187,7 @@ impl State {
             witness: Contact::default(),
             lease: LeaseView::Unknown,
             reached: Vec::new(),
+            released: None,
             record: resumed.record.clone(),
             fence_by,
             run: None,

@@ -83,14 +83,14 @@ fn lease_lost(state: &State, news: News) -> bool {
         return true;
     }
     let Some(held) = state.held_epoch() else {
-        // While the release is under way the lease is meant to be gone.
+        // Once the release is under way the lease is meant to be gone.
         let releasing = state.run.as_ref().is_some_and(|run| {
             run.plan
                 .steps
                 .iter()
                 .zip(&run.steps)
                 .any(|(step, progress)| {
-                    step.kind() == StepKind::HandOver && progress.state == StepState::Running
+                    step.kind() == StepKind::HandOver && progress.state != StepState::Waiting
                 })
         });
         return state.phase != Phase::Asking && !releasing;

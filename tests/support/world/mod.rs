@@ -1,0 +1,94 @@
+//! What tests of the decision core share: a policy, nodes that say what they are, and an agent
+//! whose every verdict is checked against the rules that hold always.
+#![allow(
+    dead_code,
+    reason = "each test file uses another part of the support code"
+)]
+
+pub(crate) mod agent;
+pub(crate) mod nodes;
+pub(crate) mod rules;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use failover_agent::decision::policy::{
+    AppConfigTarget, DnsTarget, NodeAddress, Policy, Thresholds, TripRule,
+};
+use failover_agent::model::plan::{ConfigEdit, EditValue};
+use failover_agent::model::{LagBytes, Member, ProbeName, SiteName};
+
+/// The two sites of every test.
+pub(crate) const SITES: [&str; 2] = ["fra", "ams"];
+
+/// The other one.
+pub(crate) fn other(site: &str) -> &'static str {
+    if site == SITES[0] { SITES[1] } else { SITES[0] }
+}
+
+/// The policy of the agent of `site`, with the defaults of the configuration: one app config file
+/// at both sites, one DNS record, one endpoint that trips the site after 5 s.
+pub(crate) fn policy(site: &str) -> Policy {
+    let site_names = || SITES.map(SiteName::new);
+    let edit = |site: &SiteName| ConfigEdit {
+        key: "DB_HOST".to_owned(),
+        to: EditValue::Text(format!("db.{site}.example")),
+    };
+    let probe = ProbeName::new("web");
+    let thresholds = |fall| Thresholds {
+        fall,
+        rise: 2,
+        stale_after: Duration::from_secs(18),
+    };
+    let mut voters: Vec<Member> = site_names().map(Member::Site).into();
+    voters.push(Member::Witness);
+    Policy {
+        me: SiteName::new(site),
+        peer: SiteName::new(other(site)),
+        voters,
+        ttl: Duration::from_secs(10),
+        renew_every: Duration::from_secs(2),
+        request_timeout: Duration::from_millis(1400),
+        fence_budget: Duration::from_secs(2),
+        database: thresholds(2),
+        endpoints: BTreeMap::from([(probe.clone(), thresholds(3))]),
+        trips: vec![TripRule {
+            name: "shop".to_owned(),
+            probes: vec![probe],
+            at_least: 1,
+            down_for: Duration::from_secs(5),
+        }],
+        lag_max: LagBytes(16 << 20),
+        block: Duration::from_hours(1),
+        stop_grace: Duration::from_secs(5),
+        promote_timeout: Duration::from_mins(1),
+        start_timeout: Duration::from_mins(1),
+        restart_budget: Duration::ZERO,
+        can_fence: site_names().map(|site| (site, true)).into(),
+        nodes: site_names()
+            .map(|site| {
+                let host = format!("db.{site}.example");
+                (site, NodeAddress { host, port: 5432 })
+            })
+            .into(),
+        app_configs: vec![AppConfigTarget {
+            name: "shop".to_owned(),
+            site: None,
+            path: PathBuf::from("/srv/shop/.env"),
+            edits: site_names()
+                .map(|site| (site.clone(), vec![edit(&site)]))
+                .into(),
+        }],
+        dns: vec![DnsTarget {
+            name: "www".to_owned(),
+            provider: "cloudflare".to_owned(),
+            record: "www.example.org".to_owned(),
+            kind: "CNAME".to_owned(),
+            content: site_names()
+                .map(|site| (site.clone(), format!("{site}.example.org")))
+                .into(),
+        }],
+        notifies: true,
+    }
+}

@@ -1,0 +1,114 @@
+//! Made-up PostgreSQL nodes: what a probe would see of each.
+
+use std::time::Duration;
+
+use failover_agent::model::observation::{DatabaseSeen, NodeReport, ProcessSeen};
+use failover_agent::model::{Lsn, Role, SystemId, Timeline};
+
+/// The database cluster of every test.
+pub(crate) const SYSTEM: SystemId = SystemId(7_300_000_000_000_000_001);
+/// Where the primary of every test stands at first.
+pub(crate) const HEAD: Lsn = Lsn(0x3000_0000);
+
+/// How a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    Primary,
+    /// `true`: its WAL receiver streams.
+    Standby(bool),
+    Busy,
+    Starting,
+    RefusesUs,
+    CannotWrite,
+    Hung,
+    /// Nothing listens, and nobody watches its process.
+    NotListening,
+    Gone,
+    /// No probe ends.
+    Unseen,
+}
+
+/// A node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub how: How,
+    pub system: SystemId,
+    pub timeline: Timeline,
+    pub lsn: Lsn,
+}
+
+impl Node {
+    pub(crate) fn new(how: How) -> Self {
+        Self {
+            how,
+            system: SYSTEM,
+            timeline: Timeline(1),
+            lsn: HEAD,
+        }
+    }
+
+    pub(crate) fn report(&self) -> NodeReport {
+        let streaming = matches!(self.how, How::Standby(true) | How::Primary);
+        let standby = matches!(self.how, How::Standby(_));
+        NodeReport {
+            system_id: self.system,
+            role: if standby {
+                Role::Standby
+            } else {
+                Role::Primary
+            },
+            timeline: self.timeline,
+            lsn: self.lsn,
+            replayed: self.lsn,
+            streaming,
+            heard: (standby && streaming).then_some(Duration::from_millis(100)),
+            canary: (!standby).then_some(Duration::from_millis(1)),
+        }
+    }
+
+    /// What a database probe sees; nothing while no probe ends.
+    pub(crate) fn seen(&self) -> Option<DatabaseSeen> {
+        Some(match self.how {
+            How::Primary | How::Standby(_) => DatabaseSeen::Answered(self.report()),
+            How::Busy => DatabaseSeen::TooManyClients,
+            How::Starting => DatabaseSeen::StartingUp,
+            How::RefusesUs => DatabaseSeen::RefusesUs {
+                why: "28P01: password authentication failed".to_owned(),
+            },
+            How::CannotWrite => DatabaseSeen::CannotWrite {
+                report: self.report(),
+                why: "53100: could not extend file: No space left on device".to_owned(),
+            },
+            How::Hung => DatabaseSeen::TimedOut {
+                phase: "query".to_owned(),
+            },
+            How::NotListening | How::Gone => DatabaseSeen::NothingListens,
+            How::Unseen => return None,
+        })
+    }
+
+    /// What the process watch sees.
+    pub(crate) fn process(&self) -> ProcessSeen {
+        match self.how {
+            How::Gone => ProcessSeen::Gone,
+            How::NotListening | How::Unseen => ProcessSeen::Unknown {
+                why: "behind commands".to_owned(),
+            },
+            How::Hung => ProcessSeen::Stopped { pid: 100 },
+            How::Primary
+            | How::Standby(_)
+            | How::Busy
+            | How::Starting
+            | How::RefusesUs
+            | How::CannotWrite => ProcessSeen::Running { pid: 100 },
+        }
+    }
+
+    /// It may commit now, or as soon as it thaws.
+    pub(crate) fn may_write(&self) -> bool {
+        matches!(
+            self.how,
+            How::Primary | How::Busy | How::RefusesUs | How::CannotWrite | How::Hung
+        )
+    }
+}
