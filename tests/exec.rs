@@ -46,7 +46,7 @@ async fn pid_in(file: &Path) -> String {
 }
 
 fn alive(pid: &str) -> bool {
-    support::postgres::is_zombie(pid.parse().unwrap()) == Some(false)
+    support::processes::is_zombie(pid.parse().unwrap()) == Some(false)
 }
 
 #[tokio::test]

@@ -307,6 +307,7 @@ async fn slow_answer_breaks_the_latency_condition() {
     let router = Router::new().route(
         "/",
         get(async || {
+            // bounded: once, in the server: three times what the probe below allows
             tokio::time::sleep(Duration::from_millis(60)).await;
             "late"
         }),

@@ -25,6 +25,7 @@ mod voters;
 #[path = "support/world/mod.rs"]
 mod world;
 
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::Duration;
@@ -197,4 +198,26 @@ fn unknown_words_are_an_error_with_their_line() {
         "no header"
     );
     assert_eq!(played(&format!("{head}expect phase active\n")), Ok(()));
+}
+
+/// The rules that the decision core has a part in. The others are upheld elsewhere: S4 and S12 by
+/// the guard and the rejoin.
+const RULES: [&str; 14] = [
+    "S1", "S2", "S3", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S13", "S14", "S15", "S16",
+];
+
+/// The lines of the fault list in which a decision is made.
+const FAULTS: [u32; 22] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
+];
+
+#[test]
+fn every_rule_and_every_fault_has_a_scenario() {
+    let scripts = scripts();
+    assert!(scripts.len() >= 40, "{} scenarios", scripts.len());
+    let covered: BTreeSet<String> = scripts.into_iter().flat_map(|s| s.covers).collect();
+    let faults = FAULTS.map(|line| format!("ha.md.{line}"));
+    let wanted = RULES.iter().map(|rule| (*rule).to_owned()).chain(faults);
+    let missing: Vec<String> = wanted.filter(|rule| !covered.contains(rule)).collect();
+    assert!(missing.is_empty(), "no scenario covers {missing:?}");
 }

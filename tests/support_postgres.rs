@@ -4,7 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use support::postgres::{NodeOptions, Pair, SCRAM_ROLE, SUPERUSER, TestNode, processes_in};
+use support::postgres::{NodeOptions, Pair, SCRAM_ROLE, SUPERUSER, TestNode};
+use support::processes::processes_in;
 use support::wait_until;
 
 #[tokio::test]

@@ -169,6 +169,15 @@ fn view_changed(
     record: Option<&ClusterRecord>,
     now: Now,
 ) {
+    let held = state.held_epoch().is_some();
+    let for_me = |lease: &LeaseView| {
+        matches!(lease, LeaseView::Free { released_to, .. }
+            if released_to.as_ref() == Some(&policy.me))
+    };
+    if for_me(view) && !for_me(&state.lease) {
+        // Whatever this site waits for, the voters keep the lease for it for one ttl only.
+        state.not_before = None;
+    }
     state.lease = match view {
         LeaseView::Other { holder, epoch }
             if *holder == policy.me && Some(*epoch) == state.released =>
@@ -197,8 +206,10 @@ fn view_changed(
     {
         state.failover_seen = Some((at, now.moment));
     }
-    if matches!(view, LeaseView::Held { .. }) {
+    if state.held_epoch().is_some() {
         state.fence_by = None;
+    } else if held {
+        state.fence_by = Some(now.moment);
     }
 }
 
@@ -280,7 +291,20 @@ fn step_finished(
         state.record = Some(proved.clone());
         actions.push(Action::Lease(LeaseCommand::Keep(Box::new(proved))));
     }
-    // What a step saw of the node is newer than the last probe.
+    // What a step did to the node is newer than the last probe.
+    let fenced = matches!(
+        (kind, finished.undo),
+        (Some(StepKind::FenceOwn), false) | (Some(StepKind::Promote), true)
+    );
+    if fenced {
+        let gone = Observation {
+            target: Target::OwnProcess,
+            at: now.moment,
+            took: finished.took,
+            seen: Seen::Process(ProcessSeen::Gone),
+        };
+        observed(policy, state, &gone);
+    }
     if let Some(node) = &learned.node {
         let seen = Seen::Database(DatabaseSeen::Answered(node.clone()));
         for channel in [Channel::Persistent, Channel::Fresh] {

@@ -56,6 +56,13 @@ fn allowed(policy: &Policy, state: &State, run: &PlanRun, now: Now) -> Allowed {
         }
         PlanKind::Converge => false,
     };
+    if state.journal_broken.is_some() {
+        // Nothing begins that cannot be journalled first (S11); the fence alone does.
+        return Allowed {
+            epoch: false,
+            reserve: false,
+        };
+    }
     match state.lease {
         LeaseView::Held { epoch, fence_at } => Allowed {
             epoch: epoch == run.plan.epoch || (!needs_lease && epoch >= run.plan.epoch),

@@ -1,5 +1,6 @@
 //! Refuses a plan that breaks an invariant, whoever made it. Runs before the plan is journalled.
 
+use crate::decision::patience::wave;
 use crate::model::plan::{Plan, PlanKind, Step, StepKind};
 use crate::model::{Epoch, SiteName};
 
@@ -41,6 +42,23 @@ pub enum Unsafe {
         /// The plan's kind.
         kind: PlanKind,
     },
+    /// A plan of this kind is no use without this step.
+    #[error("a plan to {kind} needs the step '{step}' (S9)")]
+    Incomplete {
+        /// The plan's kind.
+        kind: PlanKind,
+        /// What is missing.
+        step: StepKind,
+    },
+    /// A step of the sequence stands twice.
+    #[error("step '{step}' stands twice")]
+    Twice {
+        /// The step.
+        step: StepKind,
+    },
+    /// The record would name another site than the one whose node is promoted.
+    #[error("the plan records another site than its own as primary (S10)")]
+    RecordsAnother,
     /// The lease would be handed to the site that already has it.
     #[error("the plan hands over to its own site")]
     HandOverToSelf,
@@ -72,34 +90,27 @@ fn allowed(kind: PlanKind) -> &'static [StepKind] {
     }
 }
 
-/// What must have come before a step, if it is in the same plan or not.
-const NEEDS: &[(PlanKind, StepKind, StepKind)] = &[
-    (PlanKind::GiveUp, StepKind::HandOver, StepKind::FenceOwn),
-    (
-        PlanKind::TakeOver,
-        StepKind::Promote,
-        StepKind::CheckCandidate,
-    ),
-    (
-        PlanKind::TakeOver,
-        StepKind::Promote,
-        StepKind::RecordPrimary,
-    ),
-    (
-        PlanKind::TakeOver,
-        StepKind::RewriteAppConfig,
-        StepKind::VerifyWrites,
-    ),
-    (
-        PlanKind::TakeOver,
-        StepKind::UpdateDns,
-        StepKind::VerifyWrites,
-    ),
-    (
-        PlanKind::Restart,
-        StepKind::VerifyWrites,
-        StepKind::StartOwn,
-    ),
+/// Steps without which a kind of plan must not be begun at all: what it would leave behind is
+/// worse than what it found.
+fn required(kind: PlanKind) -> &'static [StepKind] {
+    use StepKind as K;
+    match kind {
+        PlanKind::GiveUp => &[K::FenceOwn, K::HandOver],
+        // One that finds its promotion already done has no promotion to prepare.
+        PlanKind::TakeOver => &[K::VerifyWrites],
+        PlanKind::Restart => &[K::StartOwn, K::VerifyWrites],
+        PlanKind::Fence => &[K::FenceOwn],
+        PlanKind::Converge => &[],
+    }
+}
+
+/// (step, what must be in the same plan): a promotion is checked and recorded, or not done; and
+/// nobody checks or records for nothing.
+const NEEDS: &[(StepKind, StepKind)] = &[
+    (StepKind::Promote, StepKind::CheckCandidate),
+    (StepKind::Promote, StepKind::RecordPrimary),
+    (StepKind::CheckCandidate, StepKind::Promote),
+    (StepKind::RecordPrimary, StepKind::Promote),
 ];
 
 /// Checks a plan that is about to be made under the held epoch.
@@ -131,31 +142,53 @@ pub fn check_plan(plan: &Plan, held: Option<Epoch>, me: &SiteName) -> Result<(),
             kind: plan.kind,
         });
     }
+    in_order(&kinds)?;
+    for &(step, needs) in NEEDS {
+        if kinds.contains(&step) && !kinds.contains(&needs) {
+            return Err(Unsafe::Missing { step, needs });
+        }
+    }
+    let missing = required(plan.kind)
+        .iter()
+        .find(|step| !kinds.contains(step));
+    if let Some(&step) = missing {
+        let kind = plan.kind;
+        return Err(Unsafe::Incomplete { kind, step });
+    }
+    names_its_own_sites(plan, me)
+}
+
+/// The order of S9, which is that of [`StepKind::ALL`]; only what converges may stand twice.
+fn in_order(kinds: &[StepKind]) -> Result<(), Unsafe> {
     let rank = |kind: StepKind| StepKind::ALL.iter().position(|known| *known == kind);
     for pair in kinds.windows(2) {
-        if let [early, late] = *pair
-            && rank(early) > rank(late)
-        {
+        let [early, late] = *pair else { continue };
+        if rank(early) > rank(late) {
             return Err(Unsafe::Order { early, late });
         }
-    }
-    for &(kind, step, needs) in NEEDS {
-        if plan.kind == kind && kinds.contains(&step) {
-            let place = kinds.iter().position(|kind| *kind == step);
-            let need = kinds.iter().position(|kind| *kind == needs);
-            // A take-over that finds its promotion already done has none to prepare.
-            if need.is_none() || need > place {
-                return Err(Unsafe::Missing { step, needs });
-            }
+        if early == late && wave(early).is_none() {
+            return Err(Unsafe::Twice { step: early });
         }
     }
-    let to_self = plan
-        .steps
-        .iter()
-        .any(|step| matches!(step, Step::HandOver { to } if to == me));
-    if to_self {
-        Err(Unsafe::HandOverToSelf)
-    } else {
-        Ok(())
+    Ok(())
+}
+
+fn names_its_own_sites(plan: &Plan, me: &SiteName) -> Result<(), Unsafe> {
+    for step in &plan.steps {
+        match step {
+            Step::HandOver { to } if to == me => return Err(Unsafe::HandOverToSelf),
+            Step::RecordPrimary { site } if site != me => return Err(Unsafe::RecordsAnother),
+            Step::HandOver { .. }
+            | Step::RecordPrimary { .. }
+            | Step::FenceOwn { .. }
+            | Step::StartOwn { .. }
+            | Step::CheckCandidate { .. }
+            | Step::Promote { .. }
+            | Step::VerifyWrites { .. }
+            | Step::RewriteAppConfig { .. }
+            | Step::UpdateDns { .. }
+            | Step::Notify { .. } => {}
+        }
     }
+    Ok(())
 }

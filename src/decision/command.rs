@@ -106,6 +106,10 @@ fn failover(policy: &Policy, state: &State, to: &SiteName, now: Now) -> Result<W
     let words = |guards: Vec<Guard>| guards.iter().map(ToString::to_string).collect::<Vec<_>>();
     match (active, *to == policy.me) {
         (true, true) => one(format!("site {to} is already the active one")),
+        (true, false) if state.phase != Phase::Active => one(format!(
+            "site {} holds the lease but is not yet active ({}): try again in a moment",
+            policy.me, state.phase
+        )),
         (false, false) if facts.standing == Standing::Peer => {
             one(format!("site {to} is already the active one"))
         }

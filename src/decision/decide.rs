@@ -23,6 +23,7 @@ use crate::model::event::{Answer, Event};
 use crate::model::journal::JournalEntry;
 use crate::model::lease::LeaseCommand;
 use crate::model::plan::Step;
+use crate::model::situation::Standing;
 use crate::model::time::Now;
 use crate::model::{Epoch, Moment, PlanId};
 
@@ -100,7 +101,6 @@ pub fn decide(policy: &Policy, mut state: State, event: &Event, now: Now) -> Ver
     let mut actions = Vec::new();
     let mut news = absorb(policy, &mut state, event, now, &mut actions);
     look(policy, &mut state, now);
-    tell_changes(&mut state, &mut actions);
     if let Event::Command(command) = event {
         command::handle(policy, &mut state, command, now, &mut actions);
     }
@@ -116,6 +116,7 @@ pub fn decide(policy: &Policy, mut state: State, event: &Event, now: Now) -> Ver
         deeds::perform(policy, &mut state, row, now, &mut actions);
         look(policy, &mut state, now);
     }
+    tell_changes(policy, &mut state, now, &mut actions);
     housekeeping::keep_house(policy, &mut state, now, &mut actions);
     let wake_at = wake_at(policy, &state, now);
     Verdict {
@@ -136,16 +137,12 @@ fn look(policy: &Policy, state: &mut State, now: Now) {
 }
 
 /// Tells people of every diagnosis that is new, once, and of its end.
-fn tell_changes(state: &mut State, actions: &mut Vec<Action>) {
-    let worth_telling = |diagnosis: &Diagnosis| {
-        diagnose::row(*diagnosis)
-            .is_some_and(|row| row.remedy != Remedy::None && row.severity > Severity::Unclear)
-    };
+fn tell_changes(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Action>) {
     let current: Vec<Diagnosis> = state
         .diagnoses
         .iter()
         .copied()
-        .filter(|d| worth_telling(d))
+        .filter(|diagnosis| worth_telling(policy, state, *diagnosis, now))
         .collect();
     for &diagnosis in current.iter().filter(|d| !state.told.contains(d)) {
         let Some(row) = diagnose::row(diagnosis) else {
@@ -167,6 +164,29 @@ fn tell_changes(state: &mut State, actions: &mut Vec<Action>) {
         }));
     }
     state.told = current;
+}
+
+/// People are not told of what is about to pass by itself: a restart of this agent is no outage.
+fn worth_telling(policy: &Policy, state: &State, diagnosis: Diagnosis, now: Now) -> bool {
+    let Some(row) = diagnose::row(diagnosis) else {
+        return false;
+    };
+    let standing = state.facts.map(|facts| facts.standing);
+    let just_started = now.moment.since(state.started) <= policy.request_timeout * 2;
+    let due = state.not_before.is_none_or(|at| now.moment >= at);
+    let passes = match row.remedy {
+        Remedy::None => true,
+        // It is being asked for, or another site has one ttl to do so.
+        Remedy::Claim => standing == Some(Standing::Inherited) || !due,
+        // What comes next puts it right.
+        Remedy::Tell if diagnosis == Diagnosis::DatabaseDemoted => state.phase != Phase::Active,
+        Remedy::Tell if diagnosis == Diagnosis::CutOff => {
+            standing == Some(Standing::Unknown) && just_started
+        }
+        Remedy::Tell => false,
+        Remedy::GiveUp | Remedy::TakeOver | Remedy::Fence => false,
+    };
+    !passes && row.severity > Severity::Unclear
 }
 
 /// When the next look at the clock is due. While anything is unsettled: soon.

@@ -4,18 +4,19 @@ use std::time::Duration;
 
 use crate::decision::check_plan::check_plan;
 use crate::decision::decide::{Action, Telling};
-use crate::decision::diagnose;
+use crate::decision::diagnose::{self, Remedy};
 use crate::decision::plan;
 use crate::decision::policy::Policy;
 use crate::decision::progress::PlanRun;
 use crate::decision::records;
 use crate::decision::state::{Phase, State};
 use crate::decision::transitions::{Deed, Transition};
+use crate::decision::triggers;
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::journal::{JournalEntry, PlanEnd};
 use crate::model::lease::{ClusterRecord, LeaseCommand, LeaseView};
 use crate::model::plan::{Cause, Plan, PlanKind};
-use crate::model::situation::{NodeState, Reach, RecordSays};
+use crate::model::situation::{NodeState, Reach, RecordSays, Standing};
 use crate::model::time::Now;
 
 /// Follows one row of the transition table.
@@ -33,7 +34,10 @@ pub fn perform(
     }
     match row.deed {
         Deed::Nothing => leave_plan(policy, state, from, now),
-        Deed::AskForLease => actions.push(Action::Lease(LeaseCommand::Acquire)),
+        Deed::AskForLease => {
+            state.asked_because = Some(cause(policy, state));
+            actions.push(Action::Lease(LeaseCommand::Acquire));
+        }
         Deed::GiveBack => give_back(policy, state, now, actions),
         Deed::Settle => settle(policy, state, actions),
         Deed::DropPlan => drop_plan(state, row.sentence, actions),
@@ -43,26 +47,35 @@ pub fn perform(
         }
         Deed::CallHuman => call_human(state, actions),
     }
+    // A wish is for here and now: it does not outlive what it could be fulfilled by (S15).
+    if row.to == Phase::Watching
+        && let Some(wish) = state.wanted.take()
+    {
+        actions.push(Action::Tell(Telling {
+            severity: Severity::Degraded,
+            topic: "wish_dropped".to_owned(),
+            summary: format!("operator's {wish} was dropped: {}", row.sentence),
+            plan: None,
+        }));
+    }
 }
 
 /// A plan's sequence is over; what converges goes on, what has ended is put aside.
 fn leave_plan(policy: &Policy, state: &mut State, from: Phase, now: Now) {
-    if state.run.as_ref().is_some_and(|run| run.ended().is_some()) {
-        let undone = state
-            .run
-            .as_ref()
-            .is_some_and(|run| matches!(run.ended(), Some(PlanEnd::Undone { .. })));
+    let ended = state.run.as_ref().and_then(PlanRun::ended);
+    let undone = matches!(ended, Some(PlanEnd::Undone { .. }));
+    if ended.is_some() {
         state.last_run = state.run.take();
-        if undone {
-            // The same attempt right away would fail the same way.
-            state.not_before = Some(now.moment + policy.ttl);
-            state.wanted = None;
-        }
+    }
+    if undone {
+        // The same attempt right away would fail the same way.
+        state.not_before = Some(now.moment + policy.ttl);
     }
     if from == Phase::GivingUp && state.phase == Phase::Watching {
         // The successor goes first; should it not come, this site asks again.
         state.not_before = Some(now.moment + policy.ttl + policy.renew_every);
-        state.wanted = None;
+    } else if state.phase == Phase::Active && !undone {
+        state.not_before = None;
     }
     if from == Phase::Restarting {
         state.restart_tried = true;
@@ -74,13 +87,15 @@ fn give_back(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Act
     leave_plan(policy, state, state.phase, now);
     state.not_before = Some(now.moment + policy.ttl + policy.renew_every);
     state.was_taking_over = false;
-    state.wanted = None;
     if let Some(epoch) = state.held_epoch() {
         state.released = Some(epoch);
-        let peer_answers = state
-            .facts
-            .is_some_and(|facts| facts.peer_agent == Reach::Answers);
-        let to = peer_answers.then(|| policy.peer.clone());
+        // A named successor may start at once, so nothing here may be able to write (S3).
+        let successor_may_start = state.facts.is_some_and(|facts| {
+            facts.peer_agent == Reach::Answers
+                && matches!(facts.own, NodeState::Standby | NodeState::Dead)
+        });
+        let to = successor_may_start.then(|| policy.peer.clone());
+        state.fence_by = Some(now.moment);
         actions.push(Action::Lease(LeaseCommand::Release { to }));
         state.lease = LeaseView::Unknown;
     }
@@ -92,6 +107,9 @@ fn settle(policy: &Policy, state: &mut State, actions: &mut Vec<Action>) {
         return;
     };
     state.was_taking_over = false;
+    state.wanted = None;
+    state.asked_because = None;
+    state.not_before = None;
     let record = match &state.record {
         None => records::first(policy, state, epoch),
         Some(record) if record.epoch < epoch => Some(records::next(record, epoch)),
@@ -108,7 +126,8 @@ pub(super) fn keep(state: &mut State, record: ClusterRecord, actions: &mut Vec<A
     actions.push(Action::Lease(LeaseCommand::Keep(Box::new(record))));
 }
 
-fn drop_plan(state: &mut State, why: &str, actions: &mut Vec<Action>) {
+/// Ends the running plan, if there is one, as superseded.
+pub(super) fn drop_plan(state: &mut State, why: &str, actions: &mut Vec<Action>) {
     state.lease_step = None;
     let Some(mut run) = state.run.take() else {
         return;
@@ -144,7 +163,10 @@ fn call_human(state: &mut State, actions: &mut Vec<Action>) {
 fn begin_plan(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Action>) {
     let held = state.held_epoch();
     let epoch = held.unwrap_or_default();
-    let cause = cause(policy, state);
+    let asked = state.asked_because.take();
+    let cause = asked
+        .filter(|_| matches!(state.phase, Phase::TakingOver | Phase::Restarting))
+        .unwrap_or_else(|| cause(policy, state));
     let plan = match state.phase {
         Phase::GivingUp => {
             let living = state
@@ -168,11 +190,20 @@ fn begin_plan(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Ac
                 plan::take_over(policy, state, &policy.me, id, epoch, cause)
             }
         }
-        Phase::Restarting => plan::restart(policy, state, epoch, cause),
+        Phase::Restarting => {
+            // A first try before a handover that would be possible is worth its budget only.
+            let timeout = if triggers::restart_first(policy, state) {
+                policy.restart_budget.min(policy.start_timeout)
+            } else {
+                policy.start_timeout
+            };
+            plan::restart(policy, state, epoch, cause, timeout)
+        }
         Phase::Fencing | Phase::Stopped => plan::fence(policy, state, cause),
         Phase::Watching | Phase::Asking | Phase::Active => return,
     };
     state.was_taking_over = false;
+    state.wanted = None;
     begin(policy, state, plan, now, actions);
 }
 
@@ -225,28 +256,28 @@ fn cause(policy: &Policy, state: &State) -> Cause {
             request: request.clone(),
         };
     }
-    let diagnosis = state
+    let released_here = state.facts.is_some_and(|facts| {
+        facts.standing == Standing::FreeForMe && facts.record == RecordSays::Theirs
+    });
+    if released_here {
+        return Cause::HandedOver {
+            from: policy.peer.clone(),
+        };
+    }
+    let row = state
         .diagnoses
         .first()
-        .copied()
-        .unwrap_or(Diagnosis::Unknown);
-    let released_here = state.handed_over
-        && state.phase == Phase::TakingOver
-        && state
-            .record
-            .as_ref()
-            .is_some_and(|record| record.primary == policy.peer);
-    if released_here {
-        Cause::HandedOver {
-            from: policy.peer.clone(),
+        .and_then(|first| diagnose::row(*first));
+    let acts = row.is_some_and(|row| !matches!(row.remedy, Remedy::None | Remedy::Tell));
+    let diagnosis = match row {
+        // What was begun in a former life goes on; what led to it may no longer be seen.
+        Some(_) if !acts && matches!(state.phase, Phase::Asking | Phase::TakingOver) => {
+            Diagnosis::SiteSilent
         }
-    } else if state.phase == Phase::TakingOver && diagnosis == Diagnosis::Healthy {
-        Cause::Diagnosed {
-            diagnosis: Diagnosis::SiteSilent,
-        }
-    } else {
-        Cause::Diagnosed { diagnosis }
-    }
+        Some(row) => row.diagnosis,
+        None => Diagnosis::Unknown,
+    };
+    Cause::Diagnosed { diagnosis }
 }
 
 /// What was seen, in words, for the journal.

@@ -1,5 +1,6 @@
-//! What is wrong, by name: one table, most severe row first. Diagnosis is always on; whether
-//! anybody may act on it is decided elsewhere.
+//! What is wrong, by name: one table, most severe row first. Among rows of one severity the one
+//! that says most comes first: only the first row's remedy is ever tried. Diagnosis is always on;
+//! whether anybody may act on it is decided elsewhere.
 
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::situation::{
@@ -81,6 +82,18 @@ pub const DIAGNOSES: &[Row] = &[
         sentence: "both nodes say that they are primary: nobody acts; keep the one with the data you want, stop the other, and rebuild it as a standby",
     },
     Row {
+        diagnosis: Diagnosis::PromotionUnfinished,
+        severity: Severity::Danger,
+        holds: |f| {
+            (f.standing == Standing::Free
+                && f.record == RecordSays::TheirsPromoting
+                && f.peer_agent == Reach::Silent)
+                || (free(f) && f.record == RecordSays::MinePromoting && f.own == NodeState::Dead)
+        },
+        remedy: Remedy::Tell,
+        sentence: "a promotion was begun and nobody proved its end, and the node that was promoted is gone: it may have taken writes; a person must bring it back or decide which node is newest",
+    },
+    Row {
         diagnosis: Diagnosis::CutOff,
         severity: Severity::Outage,
         holds: |f| {
@@ -128,18 +141,6 @@ pub const DIAGNOSES: &[Row] = &[
         sentence: "the active site's database works, but its apps break a trip rule",
     },
     Row {
-        diagnosis: Diagnosis::FirstStart,
-        severity: Severity::Unclear,
-        holds: |f| {
-            free(f)
-                && f.record == RecordSays::Nothing
-                && f.own == NodeState::Primary
-                && matches!(f.peer_node, PeerNode::Standby | PeerNode::Down)
-        },
-        remedy: Remedy::Claim,
-        sentence: "nobody has ever held the lease and the own node is the only primary: this site claims it",
-    },
-    Row {
         diagnosis: Diagnosis::LeaseFree,
         severity: Severity::Outage,
         holds: |f| free(f) && mine(f),
@@ -160,15 +161,28 @@ pub const DIAGNOSES: &[Row] = &[
         sentence: "the other site's lease ran out, its agent is silent, and nobody reaches its database",
     },
     Row {
-        diagnosis: Diagnosis::PromotionUnfinished,
-        severity: Severity::Danger,
+        diagnosis: Diagnosis::NoPrimary,
+        severity: Severity::Outage,
         holds: |f| {
-            f.standing == Standing::Free
-                && f.record == RecordSays::TheirsPromoting
-                && f.peer_agent == Reach::Silent
+            matches!(f.standing, Standing::Free | Standing::FreeForMe)
+                && f.record == RecordSays::Nothing
+                && matches!(f.own, NodeState::Standby | NodeState::Dead)
+                && matches!(f.peer_node, PeerNode::Standby | PeerNode::Down)
         },
         remedy: Remedy::Tell,
-        sentence: "the other site began a promotion and went silent: it may have taken writes; a person must bring it back or decide which node is newest",
+        sentence: "nobody has ever held the lease and no node is a primary: start the right node as primary by hand once",
+    },
+    Row {
+        diagnosis: Diagnosis::FirstStart,
+        severity: Severity::Degraded,
+        holds: |f| {
+            free(f)
+                && f.record == RecordSays::Nothing
+                && f.own == NodeState::Primary
+                && matches!(f.peer_node, PeerNode::Standby | PeerNode::Down)
+        },
+        remedy: Remedy::Claim,
+        sentence: "nobody has ever held the lease and the own node is the only primary: this site claims it",
     },
     Row {
         diagnosis: Diagnosis::AgentSilent,
@@ -184,18 +198,6 @@ pub const DIAGNOSES: &[Row] = &[
         sentence: "the other agent is silent, but its database lives: restart that agent; nothing is failed over",
     },
     Row {
-        diagnosis: Diagnosis::NoPrimary,
-        severity: Severity::Outage,
-        holds: |f| {
-            matches!(f.standing, Standing::Free | Standing::FreeForMe)
-                && f.record == RecordSays::Nothing
-                && matches!(f.own, NodeState::Standby | NodeState::Dead)
-                && matches!(f.peer_node, PeerNode::Standby | PeerNode::Down)
-        },
-        remedy: Remedy::Tell,
-        sentence: "nobody has ever held the lease and no node is a primary: start the right node as primary by hand once",
-    },
-    Row {
         diagnosis: Diagnosis::DatabaseBusy,
         severity: Severity::Degraded,
         holds: |f| f.own == NodeState::Busy,
@@ -208,13 +210,6 @@ pub const DIAGNOSES: &[Row] = &[
         holds: |f| f.own == NodeState::RefusesUs,
         remedy: Remedy::Tell,
         sentence: "the own node refuses the agent's user: check the password, pg_hba.conf and `agent check --grants`; nothing can be judged until then",
-    },
-    Row {
-        diagnosis: Diagnosis::DatabaseStarting,
-        severity: Severity::Unclear,
-        holds: |f| f.own == NodeState::Starting,
-        remedy: Remedy::None,
-        sentence: "the own node is starting up, recovering or shutting down",
     },
     Row {
         diagnosis: Diagnosis::StandbyUnusable,
@@ -250,6 +245,13 @@ pub const DIAGNOSES: &[Row] = &[
         holds: |f| f.endpoint_down,
         remedy: Remedy::Tell,
         sentence: "an endpoint is down, without breaking a trip rule",
+    },
+    Row {
+        diagnosis: Diagnosis::DatabaseStarting,
+        severity: Severity::Unclear,
+        holds: |f| f.own == NodeState::Starting,
+        remedy: Remedy::None,
+        sentence: "the own node is starting up, recovering or shutting down",
     },
     Row {
         diagnosis: Diagnosis::Unknown,

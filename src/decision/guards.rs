@@ -10,7 +10,7 @@ use crate::decision::situate;
 use crate::decision::state::State;
 use crate::model::observation::DatabaseSeen;
 use crate::model::situation::{
-    Facts, Identity, NodeState, PeerNode, Reach, StandbyState, Standing,
+    Facts, Identity, NodeState, PeerNode, Reach, RecordSays, StandbyState, Standing,
 };
 use crate::model::time::Now;
 use crate::model::{LagBytes, SiteName};
@@ -89,6 +89,13 @@ pub enum Guard {
         /// Who.
         site: SiteName,
     },
+    /// Nobody has ever held the lease, so nobody knows which node has the data.
+    NoRecord,
+    /// The other site began a promotion that nobody knows the end of.
+    PromotionUnfinished {
+        /// Who.
+        site: SiteName,
+    },
     /// The own node is no standby.
     OwnNotStandby {
         /// What it is.
@@ -153,6 +160,15 @@ impl fmt::Display for Guard {
             Self::LeaseRuns { site } => write!(
                 f,
                 "site {site} still holds the lease: it runs out within one ttl if that site is dead"
+            ),
+            Self::NoRecord => f.write_str(
+                "nobody has ever held the lease, so it is not known which node has the data: \
+                 start the right one as primary",
+            ),
+            Self::PromotionUnfinished { site } => write!(
+                f,
+                "site {site} began a promotion and may have taken writes: bring it back, or \
+                 decide which node is newest"
             ),
             Self::OwnNotStandby { own } => write!(f, "the own node is not a standby: {own}"),
         }
@@ -233,6 +249,14 @@ pub fn against_take_over(
             guards.push(Guard::PrimaryLives { site });
         }
         PeerNode::Unknown | PeerNode::Down => {}
+    }
+    match facts.record {
+        RecordSays::Nothing => guards.push(Guard::NoRecord),
+        RecordSays::TheirsPromoting => {
+            let site = policy.peer.clone();
+            guards.push(Guard::PromotionUnfinished { site });
+        }
+        RecordSays::Mine | RecordSays::MinePromoting | RecordSays::Theirs => {}
     }
     guards.extend(against_own_node(policy, state, facts));
     guards

@@ -3,7 +3,7 @@
 
 use crate::decision::policy::Thresholds;
 use crate::model::Moment;
-use crate::model::observation::{DatabaseSeen, EndpointResult, ProcessSeen, Seen};
+use crate::model::observation::{DatabaseSeen, EndpointResult, NodeReport, ProcessSeen, Seen};
 
 /// What a single look says about its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +44,8 @@ pub struct Health {
     last: Option<(Moment, Seen)>,
     /// The last good look.
     last_good: Option<(Moment, Seen)>,
+    /// What a database last said of itself, also before it became busy.
+    last_report: Option<(Moment, NodeReport)>,
 }
 
 impl Health {
@@ -51,6 +53,12 @@ impl Health {
     pub fn observe(&mut self, thresholds: Thresholds, seen: Seen, at: Moment) {
         if self.last.as_ref().is_some_and(|(last, _)| *last > at) {
             return;
+        }
+        if let Seen::Database(
+            DatabaseSeen::Answered(report) | DatabaseSeen::CannotWrite { report, .. },
+        ) = &seen
+        {
+            self.last_report = Some((at, report.clone()));
         }
         match sign(&seen) {
             Sign::Good => {
@@ -79,9 +87,9 @@ impl Health {
     /// Starts the judgement anew, because the thing itself is a new one. The last good look stays
     /// known: it is the newest word on what was there.
     pub fn forget(&mut self) {
-        let last_good = self.last_good.take();
         *self = Self {
-            last_good,
+            last_good: self.last_good.take(),
+            last_report: self.last_report.take(),
             ..Self::default()
         };
     }
@@ -118,6 +126,12 @@ impl Health {
     #[must_use]
     pub fn last_good(&self) -> Option<&(Moment, Seen)> {
         self.last_good.as_ref()
+    }
+
+    /// What a database last said of itself, and when.
+    #[must_use]
+    pub fn last_report(&self) -> Option<&(Moment, NodeReport)> {
+        self.last_report.as_ref()
     }
 
     /// The last look and when it ended.

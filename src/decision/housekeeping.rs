@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use crate::decision::advance::go_on;
 use crate::decision::decide::Action;
-use crate::decision::deeds::{begin, keep};
+use crate::decision::deeds::{begin, drop_plan, keep};
 use crate::decision::own_view;
 use crate::decision::plan;
 use crate::decision::policy::Policy;
 use crate::decision::records;
 use crate::decision::state::{Phase, State};
+use crate::model::lease::ClusterRecord;
+use crate::model::plan::PlanKind;
 use crate::model::situation::{NodeState, Standing};
 use crate::model::time::Now;
 
@@ -19,18 +21,16 @@ const RECORD_REFRESH: Duration = Duration::from_secs(30);
 /// What is due when nothing happens: files and DNS in line with the record, a fresh record.
 pub fn keep_house(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Action>) {
     let Some(facts) = state.facts else { return };
-    if facts.standing == Standing::FreeForMe {
-        state.handed_over = true;
-    } else if facts.standing == Standing::Peer {
-        state.handed_over = false;
-    }
     refresh_record(state, facts.own, now, actions);
     let Some(record) = state.record.clone() else {
         return;
     };
+    replace_outdated(state, &record, actions);
     let mine = record.primary == policy.me;
     let settled = match state.phase {
-        Phase::Active => mine && state.held_epoch() == Some(record.epoch),
+        Phase::Active => {
+            mine && state.held_epoch() == Some(record.epoch) && facts.own == NodeState::Primary
+        }
         // The other agent may be anywhere, but the record of a majority names its site.
         Phase::Watching => !mine && facts.standing == Standing::Peer,
         Phase::Asking
@@ -57,12 +57,25 @@ pub fn keep_house(policy: &Policy, state: &mut State, now: Now, actions: &mut Ve
     }
 }
 
+/// Converging to a record that is no longer the newest could never end: it may not act any more
+/// (S8), and it would keep the next plan from beginning.
+fn replace_outdated(state: &mut State, record: &ClusterRecord, actions: &mut Vec<Action>) {
+    let outdated = state
+        .run
+        .as_ref()
+        .is_some_and(|run| run.plan.kind == PlanKind::Converge && run.plan.epoch < record.epoch);
+    if outdated {
+        drop_plan(state, "the cluster record moved on", actions);
+        state.converged = None;
+    }
+}
+
 fn refresh_record(state: &mut State, own: NodeState, now: Now, actions: &mut Vec<Action>) {
     let due = now.moment.since(state.record_refreshed) >= RECORD_REFRESH;
     let (Some(epoch), Some(record)) = (state.held_epoch(), &state.record) else {
         return;
     };
-    let steady = state.phase == Phase::Active && own == NodeState::Primary && state.run.is_none();
+    let steady = state.phase == Phase::Active && own == NodeState::Primary;
     if !due || !steady || record.promoting || record.epoch != epoch {
         return;
     }

@@ -112,11 +112,8 @@ pub fn own_report(state: &State) -> Option<&NodeReport> {
 pub fn newest_report<'a>(state: &'a State, targets: &[Target; 2]) -> Option<&'a NodeReport> {
     targets
         .iter()
-        .filter_map(|target| match state.health(target)?.last_good()? {
-            (at, Seen::Database(DatabaseSeen::Answered(report))) => Some((at, report)),
-            _ => None,
-        })
-        .max_by_key(|(at, _)| **at)
+        .filter_map(|target| state.health(target)?.last_report())
+        .max_by_key(|(at, _)| *at)
         .map(|(_, report)| report)
 }
 

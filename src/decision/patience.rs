@@ -26,7 +26,8 @@ pub fn patience(kind: StepKind) -> Patience {
     };
     match kind {
         StepKind::FenceOwn | StepKind::Promote => bounded(3, 50),
-        StepKind::StartOwn => bounded(2, 500),
+        // A start has a long time of its own, and the plan is made anew after a pause.
+        StepKind::StartOwn => bounded(1, 0),
         StepKind::CheckCandidate => bounded(5, 100),
         // The lease machine repeats these itself for as long as the lease lives.
         StepKind::HandOver | StepKind::RecordPrimary => bounded(1, 0),

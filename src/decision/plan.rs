@@ -111,17 +111,16 @@ pub fn finish_take_over(policy: &Policy, state: &State, epoch: Epoch, cause: Cau
     plan
 }
 
-/// The recorded primary is down at its own site, which holds the lease: start it.
+/// The recorded primary is down at its own site, which holds the lease: start it within `timeout`.
 #[must_use]
-pub fn restart(policy: &Policy, state: &State, epoch: Epoch, cause: Cause) -> Plan {
-    let mut steps = vec![
-        Step::StartOwn {
-            timeout: policy.start_timeout,
-        },
-        Step::VerifyWrites {
-            timeout: policy.start_timeout,
-        },
-    ];
+pub fn restart(
+    policy: &Policy,
+    state: &State,
+    epoch: Epoch,
+    cause: Cause,
+    timeout: Duration,
+) -> Plan {
+    let mut steps = vec![Step::StartOwn { timeout }, Step::VerifyWrites { timeout }];
     steps.extend(converging(policy, &policy.me, &policy.me, true));
     Plan {
         id: next_id(policy, state),

@@ -119,6 +119,10 @@ impl PlanRun {
             .map(|(i, (step, run))| (i, step, run))
     }
 
+    fn kind(&self, index: usize) -> Option<StepKind> {
+        self.plan.steps.get(index).map(Step::kind)
+    }
+
     /// The promotion was begun, so the own node may take writes.
     #[must_use]
     pub fn promotion_begun(&self) -> bool {
@@ -246,9 +250,14 @@ impl PlanRun {
             .map_or_else(String::new, |s| s.kind().to_string());
         let note = self.steps.get(failed).map_or("", |run| run.note.as_str());
         let why = format!("{step}: {note}");
-        let promoted = self
+        // A take-over without a promotion finishes one of a former life.
+        let promoted = match self
             .each()
-            .any(|(_, step, run)| step.kind() == StepKind::Promote && run.state == StepState::Done);
+            .find(|(_, step, _)| step.kind() == StepKind::Promote)
+        {
+            Some((_, _, run)) => run.state == StepState::Done,
+            None => self.plan.kind == PlanKind::TakeOver,
+        };
         if promoted || self.plan.kind == PlanKind::Fence {
             let end = PlanEnd::NeedsHuman { why };
             self.course = Course::Ended(end.clone());
@@ -293,7 +302,13 @@ impl PlanRun {
                 vec![Todo::Ended(end)]
             }
             StepState::Retrying if allowed.epoch && run.retry_at <= now => {
-                vec![self.begin(index, now)]
+                // The undo of a fence starts a primary: that needs a fresh lease (S2).
+                let starts = self.kind(index) == Some(StepKind::FenceOwn);
+                if starts && !allowed.reserve {
+                    Vec::new()
+                } else {
+                    vec![self.begin(index, now)]
+                }
             }
             StepState::Retrying
             | StepState::Waiting

@@ -67,6 +67,7 @@ pub fn restored(now: &ClusterRecord, before: &ClusterRecord, epoch: Epoch) -> Cl
         system_id: before.system_id,
         timeline: before.timeline,
         last_lsn: before.last_lsn,
+        last_failover: before.last_failover,
         ..next(now, epoch)
     }
 }

@@ -32,14 +32,13 @@ pub struct Resumed {
 #[must_use]
 pub fn resume(lines: &[JournalLine]) -> Resumed {
     let mut resumed = Resumed {
-        next_plan: 1,
         ..Resumed::default()
     };
     for line in lines {
         match &line.entry {
             JournalEntry::AgentStopped => resumed.stopped = None,
             JournalEntry::Planned { plan, .. } => {
-                resumed.next_plan = resumed.next_plan.saturating_add(1);
+                resumed.next_plan = resumed.next_plan.max(number(&plan.id)).saturating_add(1);
                 resumed.unfinished = Some(plan.id.clone());
                 resumed.was_taking_over = plan.kind == PlanKind::TakeOver;
             }
@@ -59,5 +58,14 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
             | JournalEntry::Remark { .. } => {}
         }
     }
+    resumed.next_plan = resumed.next_plan.max(1);
     resumed
+}
+
+/// The number in a plan's id. Counting plans would not do: old journal files are deleted.
+fn number(plan: &PlanId) -> u64 {
+    plan.as_str()
+        .rsplit_once('-')
+        .and_then(|(_, number)| number.parse().ok())
+        .unwrap_or(0)
 }

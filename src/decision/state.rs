@@ -10,6 +10,7 @@ use crate::model::diagnosis::Diagnosis;
 use crate::model::lease::{ClusterRecord, LeaseView};
 use crate::model::observation::Target;
 use crate::model::peer::PeerReport;
+use crate::model::plan::Cause;
 use crate::model::situation::Facts;
 use crate::model::{Epoch, Member, Moment, PlanId, SiteName, Timestamp};
 
@@ -153,8 +154,8 @@ pub struct State {
     pub refusals: Vec<String>,
     /// The diagnoses that people were told of, so that each is told once.
     pub told: Vec<Diagnosis>,
-    /// The lease came, or is to come, because the other site released it to this one.
-    pub handed_over: bool,
+    /// Why the lease was last asked for.
+    pub asked_because: Option<Cause>,
     /// The plan of a previous life that had not ended.
     pub unfinished: Option<PlanId>,
     /// That plan was to take the active role.
@@ -205,7 +206,7 @@ impl State {
             diagnoses: Vec::new(),
             refusals: Vec::new(),
             told: Vec::new(),
-            handed_over: false,
+            asked_because: None,
             unfinished: resumed.unfinished.clone(),
             was_taking_over: resumed.was_taking_over,
             record_refreshed: now,

@@ -3,12 +3,14 @@
 use crate::decision::absorb::News;
 use crate::decision::diagnose::{self, Remedy};
 use crate::decision::guards::{self, Mover};
+use crate::decision::own_view;
 use crate::decision::policy::Policy;
 use crate::decision::state::{Phase, State};
 use crate::decision::transitions::{Trigger, transition};
+use crate::model::Role;
 use crate::model::journal::PlanEnd;
 use crate::model::peer::StepState;
-use crate::model::plan::StepKind;
+use crate::model::plan::{PlanKind, StepKind};
 use crate::model::situation::{Facts, Identity, NodeState, PeerNode, RecordSays, Standing};
 use crate::model::time::Now;
 
@@ -40,22 +42,23 @@ fn applies(
         Trigger::PlanUndone => plan_ended(state, |end| matches!(end, PlanEnd::Undone { .. })),
         Trigger::LeaseLost => lease_lost(state, news),
         Trigger::LeaseRefused => news.lease_refused,
-        Trigger::FenceCalled => fence_called(state, facts, now, due),
+        Trigger::FenceCalled => fence_called(policy, state, facts, now),
         Trigger::HeldAsPrimary
         | Trigger::HeldAsStandby
         | Trigger::HeldWhileDown
         | Trigger::HeldInVain => held_as(policy, state, facts, now) == Some(trigger),
         Trigger::GiveUpCalled => {
             give_up_wanted(state, facts)
-                && due
-                && !restart_first(policy, state, facts)
+                && (due || restart_failed(state))
+                && !restart_first(policy, state)
                 && guards::against_give_up(policy, state, facts, mover(state), now).is_empty()
         }
         Trigger::RestartCalled => {
             facts.own == NodeState::Dead
+                && state.journal_broken.is_none()
                 && facts.standing == Standing::Active
                 && due
-                && (restart_first(policy, state, facts)
+                && (restart_first(policy, state)
                     || !guards::against_give_up(policy, state, facts, mover(state), now).is_empty())
         }
         Trigger::ClaimCalled => due && claim_called(policy, state, facts, now),
@@ -103,19 +106,44 @@ fn lease_lost(state: &State, news: News) -> bool {
 }
 
 /// S1, S8, S10: a node that may take writes without a lease is fenced; at once when the other
-/// site is known to be the primary, else when the time for getting the lease is over.
-fn fence_called(state: &State, facts: &Facts, now: Now, due: bool) -> bool {
-    let writes = matches!(
-        facts.own,
-        NodeState::Primary | NodeState::CannotWrite | NodeState::Busy | NodeState::RefusesUs
-    );
-    if !writes || state.held_epoch().is_some() || !due {
+/// site is known to be the primary, else when the time for getting the lease is over. Nothing but
+/// a fence that is under way, or that failed a moment ago, delays it.
+fn fence_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool {
+    if !may_write(state, facts) || state.held_epoch().is_some() || fence_tried(policy, state, now) {
         return false;
     }
     let called = first_remedy(state) == Some(Remedy::Fence);
     let overdue =
         state.fence_by.is_some_and(|at| now.moment >= at) && facts.identity != Identity::Differs;
     called || overdue
+}
+
+/// The own node takes writes, or will when it thaws. A node that last said it was a standby and
+/// now says nothing does not.
+fn may_write(state: &State, facts: &Facts) -> bool {
+    match facts.own {
+        NodeState::Primary | NodeState::CannotWrite => true,
+        NodeState::Busy | NodeState::RefusesUs | NodeState::Hung => {
+            own_view::own_report(state).is_none_or(|report| report.role == Role::Primary)
+        }
+        NodeState::Unknown | NodeState::Standby | NodeState::Starting | NodeState::Dead => false,
+    }
+}
+
+/// A fence is under way, or has just failed: the same again at once would fail the same way.
+fn fence_tried(policy: &Policy, state: &State, now: Now) -> bool {
+    let newest = state.run.as_ref().or(state.last_run.as_ref());
+    let Some(fence) = newest.filter(|run| run.plan.kind == PlanKind::Fence) else {
+        return false;
+    };
+    match fence.ended() {
+        None => true,
+        Some(PlanEnd::NeedsHuman { .. }) => {
+            let ended = fence.steps.iter().filter_map(|step| step.ended).max();
+            ended.is_some_and(|at| now.moment.since(at) < policy.ttl)
+        }
+        Some(PlanEnd::Completed | PlanEnd::Undone { .. } | PlanEnd::Superseded { .. }) => false,
+    }
 }
 
 /// What the most severe diagnosis calls for.
@@ -126,7 +154,19 @@ pub fn first_remedy(state: &State) -> Option<Remedy> {
 }
 
 /// What a lease that has come is good for.
+///
+/// Without a journal no plan may begin (S11), so what needs one is given back.
 fn held_as(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<Trigger> {
+    let held_as = held_for(policy, state, facts, now)?;
+    let plans = matches!(held_as, Trigger::HeldAsStandby | Trigger::HeldWhileDown);
+    Some(if plans && state.journal_broken.is_some() {
+        Trigger::HeldInVain
+    } else {
+        held_as
+    })
+}
+
+fn held_for(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<Trigger> {
     if !matches!(facts.standing, Standing::Active | Standing::ActiveCutOff) {
         return None;
     }
@@ -170,15 +210,31 @@ fn give_up_wanted(state: &State, facts: &Facts) -> bool {
 }
 
 /// A restart in place is allowed a first try before the site is given up.
-fn restart_first(policy: &Policy, state: &State, facts: &Facts) -> bool {
+#[must_use]
+pub fn restart_first(policy: &Policy, state: &State) -> bool {
     !policy.restart_budget.is_zero()
-        && facts.own == NodeState::Dead
+        && state
+            .facts
+            .is_some_and(|facts| facts.own == NodeState::Dead && facts.standing == Standing::Active)
+        // Only a site that was active: one that has just got the lease has nothing to hand over.
+        && state
+            .record
+            .as_ref()
+            .is_some_and(|record| state.held_epoch() == Some(record.epoch))
         && !state.restart_tried
         && state.wanted.is_none()
 }
 
+/// A restart in place was tried and came to nothing: the handover does not wait for its pause.
+fn restart_failed(state: &State) -> bool {
+    state.last_run.as_ref().is_some_and(|run| {
+        run.plan.kind == PlanKind::Restart && matches!(run.ended(), Some(PlanEnd::Undone { .. }))
+    })
+}
+
 fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool {
-    if facts.identity == Identity::Differs {
+    let needs_plan = matches!(facts.own, NodeState::Standby | NodeState::Dead);
+    if facts.identity == Identity::Differs || (needs_plan && state.journal_broken.is_some()) {
         return false;
     }
     let handed_over = facts.standing == Standing::FreeForMe
@@ -197,7 +253,10 @@ fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
         _ => false,
     };
     let wanted = state.wanted.is_some()
-        && facts.standing == Standing::Free
+        && matches!(
+            facts.standing,
+            Standing::Free | Standing::FreeForMe | Standing::Inherited
+        )
         && facts.record == RecordSays::Theirs
         && guards::against_take_over(policy, state, facts, Mover::Operator, now).is_empty();
     handed_over || left_over || called || wanted
@@ -213,13 +272,13 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
         )];
     }
     let guards = match first_remedy(state) {
-        Some(Remedy::GiveUp) if state.phase == Phase::Active => {
+        Some(Remedy::GiveUp) if matches!(state.phase, Phase::Active | Phase::Restarting) => {
             guards::against_give_up(policy, state, facts, mover(state), now)
         }
         Some(Remedy::TakeOver) => {
             guards::against_take_over(policy, state, facts, mover(state), now)
         }
-        _ if facts.standing == Standing::FreeForMe => {
+        _ if facts.standing == Standing::FreeForMe && facts.record == RecordSays::Theirs => {
             guards::against_own_node(policy, state, facts)
         }
         _ => Vec::new(),

@@ -15,7 +15,7 @@ pub mod notify;
 pub mod peer;
 pub mod postgres;
 pub mod probes;
-pub mod service_manager;
 pub mod steps;
+pub mod systemd;
 pub mod tls;
 pub(crate) mod whole_file;

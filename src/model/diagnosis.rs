@@ -12,7 +12,8 @@ pub enum Diagnosis {
     TwoPrimaries,
     /// The own node belongs to another database cluster than the record or the peer's node.
     WrongCluster,
-    /// A promotion was recorded but never proved: nobody knows which node is newest.
+    /// A promotion was recorded but never proved, and the promoted node is out of sight: nobody
+    /// knows which node is newest.
     PromotionUnfinished,
     /// The own node takes writes although another site holds the lease.
     PrimaryWithoutLease,
@@ -79,29 +80,29 @@ pub enum Severity {
 impl Diagnosis {
     /// Every diagnosis, most severe first.
     pub const ALL: [Self; 25] = [
-        Self::TwoPrimaries,
         Self::WrongCluster,
-        Self::PromotionUnfinished,
         Self::PrimaryWithoutLease,
+        Self::TwoPrimaries,
+        Self::PromotionUnfinished,
         Self::CutOff,
         Self::DatabaseDead,
         Self::DatabaseHung,
         Self::DatabaseCannotWrite,
         Self::DatabaseDemoted,
         Self::SiteTripped,
-        Self::SiteSilent,
-        Self::AgentSilent,
-        Self::FirstStart,
-        Self::NoPrimary,
         Self::LeaseFree,
+        Self::SiteSilent,
+        Self::NoPrimary,
+        Self::FirstStart,
+        Self::AgentSilent,
         Self::DatabaseBusy,
-        Self::DatabaseStarting,
         Self::DatabaseRefusesUs,
         Self::StandbyUnusable,
         Self::StandbyLagging,
         Self::ReplicationBroken,
         Self::WitnessSilent,
         Self::EndpointDown,
+        Self::DatabaseStarting,
         Self::Unknown,
         Self::Healthy,
     ];

@@ -1,4 +1,5 @@
-//! The journal: what was decided, begun and finished, in that order, durable before it happens (S11).
+//! The journal: what was decided, begun and finished, in that order, durable before it happens
+//! (S11).
 
 use std::fmt;
 use std::time::Duration;

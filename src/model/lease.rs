@@ -42,7 +42,8 @@ impl ClusterRecord {
     }
 }
 
-/// What every request to a voter says about the sender's idea of the cluster. A mismatch is refused.
+/// What every request to a voter says about the sender's idea of the cluster. A mismatch is
+/// refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClusterIdentity {
     /// The cluster's configured name.

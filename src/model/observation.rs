@@ -110,7 +110,8 @@ pub enum DatabaseSeen {
     StartingUp,
     /// It is being shut down on purpose (57P01, 57P02, or 57P03 with that text).
     ShuttingDown,
-    /// It answers reads but a write failed: disk full (53100), read-only (25006), I/O error (58030).
+    /// It answers reads but a write failed: disk full (53100), read-only (25006), I/O error
+    /// (58030).
     CannotWrite {
         /// The node as read before the write failed.
         report: NodeReport,
@@ -148,8 +149,8 @@ pub struct NodeReport {
     /// Primary: the timeline of the current WAL file. Standby: the last received one, else that of
     /// the last checkpoint.
     pub timeline: Timeline,
-    /// Primary: `pg_current_wal_flush_lsn()`. Standby: the newest WAL it has on disk, the greater of
-    /// received and replayed.
+    /// Primary: `pg_current_wal_flush_lsn()`. Standby: the newest WAL it has on disk, the greater
+    /// of received and replayed.
     pub lsn: Lsn,
     /// Standby: `pg_last_wal_replay_lsn()`. Primary: same as `lsn`.
     pub replayed: Lsn,

@@ -16,15 +16,14 @@ use crate::decision::resume::resume;
 use crate::decision::state::{Phase, State};
 use crate::effects::clock;
 use crate::effects::error::EffectError;
-use crate::effects::peer::wire::{CommandAnswer, PeerCommand};
-use crate::model::event::{Answer, Command, Event, StepFinished, Wish};
+use crate::model::Epoch;
+use crate::model::event::{Event, StepFinished};
 use crate::model::journal::JournalEntry;
 use crate::model::lease::LeaseCommand;
 use crate::model::outcome::{Failure, FailureKind};
 use crate::model::peer::PeerReport;
 use crate::model::plan::StepKind;
 use crate::model::time::Now;
-use crate::model::{Epoch, Member};
 use crate::runtime::executor::Executor;
 use crate::runtime::handle::{AgentHandle, Request};
 use crate::runtime::journal::{Journal, JournalError};
@@ -35,7 +34,8 @@ use crate::runtime::scheduler::{Pace, Scheduler};
 use crate::runtime::status::{self, Counter, Snapshot};
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
-use crate::runtime::{alerts, inherited, reports, wiring};
+use crate::runtime::wishes::Wishes;
+use crate::runtime::{alerts, inherited, journal_log, reports, wiring};
 
 /// Events that wait for the loop at most; the loop takes microseconds for each.
 pub const EVENTS_MAX: usize = 1024;
@@ -132,11 +132,10 @@ pub async fn start(
         cluster: config.cluster.clone(),
         state: Some(state),
         journal,
-        parts,
         events,
         snapshot,
-        next_command: 0,
-        awaiting: Vec::new(),
+        wishes: Wishes::new(parts.members.clone()),
+        parts,
         journal_broken_at: None,
         policy,
     };
@@ -176,8 +175,7 @@ struct Agent {
     parts: Parts,
     events: mpsc::Sender<Event>,
     snapshot: watch::Sender<Arc<Snapshot>>,
-    next_command: u64,
-    awaiting: Vec<(u64, Wish, tokio::sync::oneshot::Sender<Answer>)>,
+    wishes: Wishes,
     journal_broken_at: Option<crate::model::Moment>,
 }
 
@@ -195,7 +193,7 @@ impl Agent {
                 biased;
                 () = stop.cancelled() => break,
                 Some(event) = received.recv() => event,
-                Some(request) = asked.recv() => self.command(request),
+                Some(request) = asked.recv() => self.wishes.take(request),
                 () = tokio::time::sleep(wait) => Event::Tick,
             };
             self.mend_journal().await;
@@ -206,17 +204,6 @@ impl Agent {
             self.act(verdict).await;
         }
         self.write(&[JournalEntry::AgentStopped]);
-    }
-
-    fn command(&mut self, request: Request) -> Event {
-        self.next_command += 1;
-        let id = self.next_command;
-        self.awaiting
-            .push((id, request.wish.clone(), request.answer));
-        Event::Command(Command {
-            id,
-            wish: request.wish,
-        })
     }
 
     fn decide(&mut self, event: &Event) -> Option<Verdict> {
@@ -276,7 +263,7 @@ impl Agent {
                 &telling,
                 clock::wall(),
             )),
-            Action::Answer { id, answer } => self.answer(id, answer),
+            Action::Answer { id, answer } => self.wishes.answer(id, answer),
         }
     }
 
@@ -307,7 +294,7 @@ impl Agent {
             return true;
         }
         for entry in entries {
-            log(entry);
+            journal_log::log(entry);
         }
         let journal = &mut self.journal;
         // The flush may take long on a bad disk; other tasks must go on meanwhile.
@@ -338,25 +325,6 @@ impl Agent {
             self.journal_broken_at = None;
             self.events.send(Event::JournalMended).await.ok();
         }
-    }
-
-    fn answer(&mut self, id: u64, answer: Answer) {
-        let Some(index) = self
-            .awaiting
-            .iter()
-            .position(|(waiting, ..)| *waiting == id)
-        else {
-            return;
-        };
-        let (_, wish, back) = self.awaiting.swap_remove(index);
-        let Answer::PassedOn { to } = answer else {
-            // Whoever asked may have gone away.
-            return drop(back.send(answer));
-        };
-        let members = self.parts.members.clone();
-        spawn_named("pass a command on", async move {
-            back.send(pass_on(&members, to, wish).await).ok();
-        });
     }
 
     fn publish(&mut self, state: State) {
@@ -424,67 +392,4 @@ fn says_something_new(known: &PeerReport, new: &PeerReport) -> bool {
         || known.site_tripped != new.site_tripped
         || node(known) != node(new)
         || steps(known) != steps(new)
-}
-
-async fn pass_on(members: &Members, to: crate::model::SiteName, wish: Wish) -> Answer {
-    let Wish::Failover {
-        to: target,
-        dry_run,
-    } = wish;
-    let command = PeerCommand::Failover {
-        to: target,
-        dry_run,
-    };
-    match members.command(&Member::Site(to.clone()), &command).await {
-        Ok(CommandAnswer::Accepted { .. }) => Answer::PassedOn { to },
-        Ok(CommandAnswer::WouldDo { plans }) => Answer::WouldDo { plans },
-        Ok(CommandAnswer::Refused { text }) => Answer::Refused {
-            reasons: vec![text],
-        },
-        Err(error) => Answer::Refused {
-            reasons: vec![format!(
-                "site {to} is active and did not take the command: {error}"
-            )],
-        },
-    }
-}
-
-/// Tells the log what the journal is told: a steady system says nothing.
-fn log(entry: &JournalEntry) {
-    match entry {
-        JournalEntry::AgentStarted { version } => tracing::info!(version, "agent started"),
-        JournalEntry::AgentStopped => tracing::info!("agent stopped; the node goes on"),
-        JournalEntry::Planned { plan, .. } => {
-            tracing::warn!(plan_id = %plan.id, epoch = %plan.epoch, reason = %plan.cause, kind = %plan.kind, "planned");
-        }
-        JournalEntry::StepStarted {
-            plan,
-            step,
-            attempt,
-            undo,
-        } => {
-            tracing::info!(plan_id = %plan, step, attempt, undo, "step started");
-        }
-        JournalEntry::StepDone {
-            plan,
-            step,
-            undo,
-            took,
-            note,
-        } => {
-            tracing::info!(plan_id = %plan, step, undo, elapsed_ms = took.as_millis(), note, "step done");
-        }
-        JournalEntry::StepFailed {
-            plan,
-            step,
-            undo,
-            failure,
-        } => {
-            tracing::warn!(plan_id = %plan, step, undo, error = %failure, "step failed");
-        }
-        JournalEntry::PlanEnded { plan, end } => {
-            tracing::warn!(plan_id = %plan, reason = %end, "plan ended");
-        }
-        JournalEntry::Remark { text } => tracing::info!(reason = text, "remark"),
-    }
 }

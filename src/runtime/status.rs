@@ -55,7 +55,7 @@ pub struct Snapshot {
     pub run: Option<Progress>,
     /// The last plan that ended.
     pub last_run: Option<Progress>,
-    /// Things that happened to the agent itself: refused requests, dropped alerts, a broken journal.
+    /// Things that happened to the agent itself: refused requests, dropped alerts, late looks.
     pub counters: Vec<Counter>,
 }
 

@@ -1,4 +1,5 @@
-//! The own vote: one [`Voter`], its file, and the rule that a promise is on disk before it is given.
+//! The own vote: one [`Voter`], its file, and the rule that a promise is on disk before it is
+//! given.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -74,20 +74,18 @@ pub async fn start(
     };
     let admission = listen(config, own, Arc::new(service), stop).await?;
 
-    let lease = start_keeper(
-        LeaseKeeper {
-            rules,
-            site: own.name.clone(),
-            seed: rand::random(),
-            voter,
-            members: members.clone(),
-            node: node.clone(),
-            state_dir: config.state_dir.clone(),
-            armed: armed_seen,
-            events: events.clone(),
-        },
-        stop,
-    );
+    let keeper = LeaseKeeper {
+        rules,
+        site: own.name.clone(),
+        seed: rand::random(),
+        voter,
+        members: members.clone(),
+        node: node.clone(),
+        state_dir: config.state_dir.clone(),
+        armed: armed_seen,
+        events: events.clone(),
+    };
+    let lease = start_keeper(keeper, stop);
     Reporter {
         members: members.clone(),
         own: reported,
@@ -107,16 +105,7 @@ pub async fn start(
         drop(scheduler.watch_process(instance.clone(), &events, stop));
     }
 
-    let tools = Tools {
-        cluster: config.cluster.clone(),
-        site: own.name.clone(),
-        node,
-        login,
-        table,
-        app_configs: config.app_configs.clone(),
-        dns: dns_tools(config)?,
-        state_dir: config.state_dir.clone(),
-    };
+    let tools = tools(config, own, node, login, table)?;
     let executor = Executor::new(tools, outbox.clone(), events);
     Ok(Parts {
         executor,
@@ -128,6 +117,25 @@ pub async fn start(
         report,
         members,
         admission,
+    })
+}
+
+fn tools(
+    config: &Config,
+    own: &Site,
+    node: NodeControl,
+    login: Login,
+    table: HeartbeatTable,
+) -> Result<Tools, EffectError> {
+    Ok(Tools {
+        cluster: config.cluster.clone(),
+        site: own.name.clone(),
+        node,
+        login,
+        table,
+        app_configs: config.app_configs.clone(),
+        dns: dns_tools(config)?,
+        state_dir: config.state_dir.clone(),
     })
 }
 

@@ -83,7 +83,7 @@ impl PeerService for Answers {
     async fn command(&self, from: Member, command: PeerCommand) -> CommandAnswer {
         let PeerCommand::Failover { to, dry_run } = command;
         CommandAnswer::Accepted {
-            text: format!("{from} asks for {to}, dry_run {dry_run}"),
+            text: format!("{from} asks for {to}, dry run {dry_run}"),
         }
     }
 }
@@ -229,6 +229,7 @@ pub async fn send_command(
 pub async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let wait = async {
         while !holds() {
+            // bounded: the timeout around this ends it after SOON
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };

@@ -28,6 +28,7 @@ pub(crate) fn setting(policy: &mut Policy, words: &[&str]) -> Result<bool, Strin
             policy.can_fence.insert(policy.me.clone(), false);
         }
         ["restart_budget", span] => policy.restart_budget = time(span)?,
+        ["block", span] => policy.block = time(span)?,
         ["lag_max", size] => policy.lag_max = LagBytes(mebibytes(size)?),
         ["nobody", "to", "notify"] => policy.notifies = false,
         ["no", "trip", "rule"] => policy.trips.clear(),

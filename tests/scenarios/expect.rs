@@ -64,7 +64,7 @@ fn holds(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
         ["also", name] => state.diagnoses.contains(&diagnosis(name)?),
         ["healthy"] => diagnose::row(*state.diagnoses.first().unwrap_or(&Diagnosis::Unknown))
             .is_some_and(|row| row.severity < Severity::Degraded),
-        ["no", "plan"] => !planned(stage, mark).any(|_| true),
+        ["no", rest @ ..] => !holds(stage, mark, rest)?,
         ["plan"] => planned(stage, mark).any(|_| true),
         ["plan", kind] => planned(stage, mark).any(|plan| plan_kind(kind) == Ok(plan.kind)),
         ["plan", kind, "ended", end] => {
@@ -114,7 +114,9 @@ fn holds(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
             let why = state.stopped.as_deref().unwrap_or_default();
             state.phase == Phase::Stopped && plain(why).contains(&text.join(" "))
         }
-        ["node", how @ ..] => plain(&format!("{:?}", stage.own.how)) == how.join(" "),
+        ["node", how] => format!("{:?}", stage.own.how)
+            .to_lowercase()
+            .starts_with(how),
         _ => return Err(format!("unknown words: {}", words.join(" "))),
     })
 }

@@ -266,6 +266,7 @@ impl TestCluster {
         let deadline = Duration::from_secs(20);
         let waited = tokio::time::timeout(deadline, async {
             while !settled().await {
+                // bounded: the timeout around this ends it after 20 s
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -289,6 +290,7 @@ impl TestCluster {
     ) {
         let waited = tokio::time::timeout(within, async {
             while !holds(&self.status(index)) {
+                // bounded: the timeout around this ends it after `within`
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });

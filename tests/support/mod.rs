@@ -22,6 +22,8 @@ pub mod cluster;
 pub mod database;
 pub mod endpoint;
 pub mod postgres;
+pub mod processes;
+pub mod programs;
 
 /// Between two looks of [`wait_until`].
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -34,6 +36,7 @@ where
     let deadline = Instant::now() + within;
     while !condition().await {
         assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        // bounded: the assertion above fails after `within`
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
@@ -43,6 +46,7 @@ pub fn wait_until_blocking(what: &str, within: Duration, mut condition: impl FnM
     let deadline = Instant::now() + within;
     while !condition() {
         assert!(Instant::now() < deadline, "waited {within:?} for: {what}");
+        // bounded: the assertion above fails after `within`
         std::thread::sleep(LOOK_EVERY);
     }
 }

@@ -8,15 +8,16 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
+use super::processes::{is_zombie, kill_all, processes_in, watch};
+use super::programs::{bin_dir, give_to_server_user, run, server_command};
 use super::{wait_until, wait_until_blocking};
 
 /// The superuser of every test node.
@@ -416,70 +417,6 @@ impl Pair {
     }
 }
 
-/// Every living process whose working directory is `data_dir`.
-pub fn processes_in(data_dir: &Path) -> Vec<u32> {
-    let entries = fs::read_dir("/proc").expect("/proc can be listed");
-    let pids = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| {
-        fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data_dir)
-            && is_zombie(*pid) == Some(false)
-    })
-    .collect()
-}
-
-/// Whether this process is dead but not reaped; `None` if there is no such process.
-pub fn is_zombie(pid: u32) -> Option<bool> {
-    state_of(pid).map(|state| matches!(state, 'Z' | 'X'))
-}
-
-/// The state letter of a process, as in proc(5).
-pub fn state_of(pid: u32) -> Option<char> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
-}
-
-/// Kills every process of the instance in `data_dir`, until none is left.
-fn kill_all(data_dir: &Path) {
-    for _ in 0..2_000 {
-        let pids = processes_in(data_dir);
-        if pids.is_empty() {
-            return;
-        }
-        let pids = pids.iter().map(ToString::to_string);
-        drop(
-            Command::new("kill")
-                .args(["-s", "KILL"])
-                .args(pids)
-                .stderr(Stdio::null())
-                .status(),
-        );
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    eprintln!("processes of {} are still there", data_dir.display());
-}
-
-/// A shell that cleans up once its standard input ends, which is at the latest when the test
-/// process is gone, however it went.
-fn watch(data_dir: &Path, root: &Path) -> Child {
-    let script = r#"cat >/dev/null
-        for p in /proc/[0-9]*; do
-            [ "$(readlink "$p/cwd")" = "$1" ] && kill -9 "${p#/proc/}"
-        done 2>/dev/null
-        rm -rf "$2""#;
-    Command::new("/bin/sh")
-        .args(["-c", script, "watch"])
-        .args([data_dir, root])
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .expect("shell can be started")
-}
-
 /// A port on which nothing listens now.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback can be bound");
@@ -487,85 +424,4 @@ pub fn free_port() -> u16 {
         .local_addr()
         .expect("a bound socket has an address")
         .port()
-}
-
-/// The newest PostgreSQL's programs: `AGENT_TEST_PG_BIN`, else Debian's place, else `pg_config`'s.
-pub fn bin_dir() -> PathBuf {
-    if let Ok(dir) = std::env::var("AGENT_TEST_PG_BIN") {
-        return dir.into();
-    }
-    let versions = fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let newest = versions
-        .filter_map(|entry| {
-            Some((
-                entry.file_name().to_str()?.parse::<u32>().ok()?,
-                entry.path(),
-            ))
-        })
-        .map(|(version, path)| (version, path.join("bin")))
-        .filter(|(_, bin)| bin.join("pg_ctl").exists())
-        .max();
-    if let Some((_, bin)) = newest {
-        return bin;
-    }
-    let output = Command::new("pg_config").arg("--bindir").output();
-    let output = output.expect("PostgreSQL is installed, or AGENT_TEST_PG_BIN names its programs");
-    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim())
-}
-
-/// The operating-system user that servers run as; `None` when this process can run them itself.
-fn server_user() -> Option<(u32, u32)> {
-    let own = fs::metadata("/proc/self")
-        .expect("/proc/self can be read")
-        .uid();
-    if own != 0 {
-        return None;
-    }
-    let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd can be read");
-    let line = users.lines().find(|line| line.starts_with("postgres:"));
-    let fields: Vec<_> = line.expect("user postgres exists").split(':').collect();
-    let number = |index: usize| -> u32 {
-        let field = fields.get(index).expect("passwd line is complete");
-        field.parse().expect("passwd ids are numbers")
-    };
-    Some((number(2), number(3)))
-}
-
-fn give_to_server_user(path: &Path) {
-    if let Some((uid, gid)) = server_user() {
-        chown(path, Some(uid), Some(gid)).expect("file can be given to the server's user");
-    }
-}
-
-/// `program -D data_dir`, as the server's user.
-fn server_command(program: &Path, data_dir: &Path) -> Command {
-    let mut command = Command::new(program);
-    command
-        .arg("-D")
-        .arg(data_dir)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    command
-        .env_remove("PGDATA")
-        .env_remove("PGPORT")
-        .env("LC_ALL", "C");
-    if let Some((uid, gid)) = server_user() {
-        command.uid(uid).gid(gid);
-    }
-    command
-}
-
-/// Runs to its end; fails the test with its error output when it fails.
-fn run(command: &mut Command) -> Output {
-    let output = command
-        .stderr(Stdio::piped())
-        .output()
-        .expect("program can be run");
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?} failed: {complaint}");
-    output
 }

@@ -308,7 +308,7 @@ impl NodeControl {
             .transpose()
     }
 
-    /// Fills in the placeholders of a configured command.
+    /// Fills `{site}`, `{epoch}` and their like into a configured command.
     fn command(
         &self,
         words: &[String],

@@ -1,5 +1,5 @@
-//! Starts a local server as primary, by `pg_ctl` or by a service manager, and waits until it
-//! accepts connections.
+//! Starts a local server as primary, by `pg_ctl` or by systemd, and waits until it accepts
+//! connections.
 //!
 //! Must not: decide that the node may be primary. Whoever calls this holds the lease (S10).
 //! Start reading at [`LocalServer::start_as_primary`].

@@ -19,8 +19,8 @@ const RETRY_EVERY: Duration = Duration::from_millis(10);
 ///
 /// # Errors
 ///
-/// `Retryable` when none commits by `deadline`: a canary too many harms nobody. `Permanent` when the
-/// node refuses the agent's role, or holds a higher epoch than `epoch` (S8).
+/// `Retryable` when none commits by `deadline`: a canary too many harms nobody. `Permanent` when
+/// the node refuses the agent's role, or holds a higher epoch than `epoch` (S8).
 pub async fn verify_writes(
     login: &Login,
     table: &HeartbeatTable,

@@ -196,8 +196,9 @@ fn out_of_descriptors(error: &io::Error) -> bool {
 
 /// Makes the coming close a reset, which leaves no `TIME_WAIT` behind on either host.
 ///
-/// A fresh connection for every probe would otherwise pile them up for 60 s each; Kubernetes' probes
-/// ran hosts out of ports that way. Source: tcp(7) and socket(7), `SO_LINGER`; kubernetes pull 115143.
+/// A fresh connection for every probe would otherwise pile them up for 60 s each; Kubernetes'
+/// probes ran hosts out of ports that way. Source: tcp(7) and socket(7), `SO_LINGER`; kubernetes
+/// pull 115143.
 pub(crate) fn reset_on_close(stream: &TcpStream) {
     // Failing to set it only means a `TIME_WAIT` more.
     stream.set_zero_linger().ok();

@@ -1,6 +1,6 @@
 //! The outbox: alerts wait here for their receivers, and nothing ever waits for the outbox (S16).
 //!
-//! Owns: the bounded queue ([`queue`]: pure), the spool file that lets undelivered alerts survive
+//! Owns: the bounded queue (`queue`: pure), the spool file that lets undelivered alerts survive
 //! a restart, and the retries. [`Outbox::push`] only takes a lock that is never held over I/O. One
 //! task, [`Courier::run`], does everything that can be slow; if it dies, alerts pile up to a bound
 //! and failovers go on.

@@ -1,4 +1,5 @@
 //! One agent's mind and journal, with every verdict checked.
+#![expect(clippy::panic, reason = "a verdict that breaks a rule fails the test")]
 
 use failover_agent::decision::decide::{Action, Verdict, decide};
 use failover_agent::decision::journal_rules::Follower;
@@ -20,6 +21,7 @@ pub(crate) struct Agent {
     pub lines: Vec<JournalLine>,
     entries: Vec<JournalEntry>,
     follower: Follower,
+    events: u64,
 }
 
 impl Agent {
@@ -37,6 +39,7 @@ impl Agent {
             lines: Vec::new(),
             entries: Vec::new(),
             follower: Follower::default(),
+            events: 0,
         };
         let started = JournalEntry::AgentStarted {
             version: "1".to_owned(),
@@ -70,18 +73,20 @@ impl Agent {
     /// Decides on an event, and journals what is to be journalled.
     pub(crate) fn feed(&mut self, event: &Event, now: Now, crash: Crash) -> Fed {
         let before = self.state.phase;
-        let twin = decide(&self.policy, self.state.clone(), event, now);
+        let given = self.state.clone();
         let Verdict {
             state,
             actions,
             wake_at,
         } = decide(&self.policy, self.state.clone(), event, now);
-        assert_eq!(actions, twin.actions, "the same input gives other actions");
-        assert_eq!(
-            format!("{state:?}"),
-            format!("{:?}", twin.state),
-            "the same input gives another state"
-        );
+        // Comparing whole memories takes longer than deciding: most quiet events are left out.
+        self.events += 1;
+        if !actions.is_empty() || self.events.is_multiple_of(64) {
+            let twin = decide(&self.policy, given, event, now);
+            assert_eq!(actions, twin.actions, "the same input gives other actions");
+            let told = (format!("{state:?}"), format!("{:?}", twin.state));
+            assert_eq!(told.0, told.1, "the same input gives another state");
+        }
         assert!(wake_at > now.moment, "wakes in the past");
         self.state = state;
         let mut carried_out = Vec::new();

@@ -46,10 +46,14 @@ fn announced_as(order: &Order, announced: &[Action]) -> bool {
 }
 
 fn plan_of<'a>(order: &Order, lines: &'a [JournalEntry]) -> Option<&'a Plan> {
-    lines.iter().rev().find_map(|entry| match entry {
-        JournalEntry::Planned { plan, .. } if plan.id == order.plan => Some(plan),
-        _ => None,
-    })
+    let mut plans = lines.iter().rev().filter_map(|entry| {
+        if let JournalEntry::Planned { plan, .. } = entry {
+            Some(plan)
+        } else {
+            None
+        }
+    });
+    plans.find(|plan| plan.id == order.plan)
 }
 
 fn run(

@@ -2,7 +2,7 @@
 //!
 //! Outside systemd (no `NOTIFY_SOCKET`) every call does nothing. A failed notification is logged
 //! once and never stops anything: systemd's own timeouts are the consequence. Whoever calls
-//! [`ServiceManager::alive`] should be the loop whose hanging is to be noticed.
+//! [`Systemd::alive`] should be the loop whose hanging is to be noticed.
 //!
 //! Source: sd_notify(3), sd_watchdog_enabled(3).
 
@@ -13,13 +13,13 @@ use sd_notify::NotifyState;
 
 /// The link to systemd, if there is one.
 #[derive(Debug)]
-pub struct ServiceManager {
+pub struct Systemd {
     /// How long systemd waits between two signs of life before it kills.
     watchdog: Option<Duration>,
     failed_before: AtomicBool,
 }
 
-impl ServiceManager {
+impl Systemd {
     /// Looks whether systemd started this process and wants signs of life.
     #[must_use]
     pub fn detect() -> Self {
@@ -29,7 +29,7 @@ impl ServiceManager {
         }
     }
 
-    /// How often [`ServiceManager::alive`] must be called: half of what systemd allows, as
+    /// How often [`Systemd::alive`] must be called: half of what systemd allows, as
     /// sd_watchdog_enabled(3) recommends. `None`: no watchdog.
     #[must_use]
     pub fn watchdog_interval(&self) -> Option<Duration> {
@@ -65,7 +65,7 @@ impl ServiceManager {
         if let Err(error) = sd_notify::notify(states)
             && !self.failed_before.swap(true, Ordering::Relaxed)
         {
-            tracing::warn!(%error, "cannot notify the service manager");
+            tracing::warn!(%error, "cannot notify systemd");
         }
     }
 }

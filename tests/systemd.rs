@@ -13,27 +13,24 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
-use failover_agent::effects::service_manager::ServiceManager;
+use failover_agent::effects::systemd::Systemd;
 
 /// Says everything once. Run by itself it shows that outside systemd nothing is needed.
 #[test]
-fn everything_can_be_said_without_a_service_manager() {
-    let manager = ServiceManager::detect();
+fn everything_can_be_said_without_systemd() {
+    let systemd = Systemd::detect();
     let under_systemd = std::env::var("NOTIFY_SOCKET").is_ok();
     let expected = under_systemd.then(|| Duration::from_millis(1500));
-    assert_eq!(manager.watchdog_interval(), expected);
-    manager.ready("standby, lease\nheld by paris");
-    manager.alive();
-    manager.status("active");
-    manager.stopping("told to stop");
+    assert_eq!(systemd.watchdog_interval(), expected);
+    systemd.ready("standby, lease\nheld by paris");
+    systemd.alive();
+    systemd.status("active");
+    systemd.stopping("told to stop");
 }
 
 fn run(with_socket: &std::path::Path) -> String {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "everything_can_be_said_without_a_service_manager",
-        ])
+        .args(["--exact", "everything_can_be_said_without_systemd"])
         .env("NOTIFY_SOCKET", with_socket)
         .env("WATCHDOG_USEC", "3000000")
         .env_remove("WATCHDOG_PID")
@@ -76,7 +73,7 @@ fn systemd_receives_every_state_in_order() {
 }
 
 #[test]
-fn service_manager_that_is_gone_stops_nothing() {
+fn systemd_that_is_gone_stops_nothing() {
     let dir = tempfile::tempdir().unwrap();
     run(&dir.path().join("nobody"));
 }
