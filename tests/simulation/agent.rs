@@ -13,7 +13,7 @@ use failover_agent::decision::resume::resume;
 use failover_agent::decision::state::{Inherited, Phase, State};
 use failover_agent::model::event::{Answer, Event, StepFinished};
 use failover_agent::model::journal::{JournalEntry, JournalLine};
-use failover_agent::model::lease::{LeaseCommand, LeaseReply};
+use failover_agent::model::lease::{LeaseChange, LeaseCommand, LeaseReply};
 use failover_agent::model::observation::{DatabaseSeen, ProcessSeen};
 use failover_agent::model::outcome::{Failure, FailureKind};
 use failover_agent::model::peer::PeerReport;
@@ -25,7 +25,7 @@ use crate::keeper::Call;
 use crate::links::{Link, Signature};
 use crate::net::Packet;
 use crate::probes::ProbeRhythm;
-use crate::setup::{Mutation, member, site_name};
+use crate::setup::{Mutation, site_name};
 use crate::steps::{Fence, Running};
 use crate::world::{Ev, World, name};
 
@@ -48,7 +48,8 @@ pub(crate) enum Task {
     Step(u64),
     StepDeadline(u64),
     Fence(u64),
-    Tell(Box<Event>),
+    /// The loop hears what the keeper has for it.
+    News,
 }
 
 /// A timer whose event is queued at most once per due time.
@@ -93,6 +94,8 @@ pub(crate) struct Agent {
     pub(crate) contender: Contender,
     pub(crate) voter: Voter,
     pub(crate) armed: bool,
+    /// What the keeper has for the loop, in order.
+    pub(crate) news: VecDeque<LeaseChange>,
     pub(crate) calls: BTreeMap<u64, Call>,
     pub(crate) probes: Vec<ProbeRhythm>,
     pub(crate) process_told: Option<ProcessSeen>,
@@ -102,6 +105,8 @@ pub(crate) struct Agent {
     pub(crate) steps: BTreeMap<u64, Running>,
     pub(crate) fences: BTreeMap<u64, Fence>,
     pub(crate) journal_broken_at: Option<Moment>,
+    /// What the disk has refused so far, in order.
+    unwritten: Vec<JournalEntry>,
     pub(crate) trap: Option<(u32, Trap)>,
     pub(crate) phase: Phase,
 }
@@ -181,6 +186,7 @@ impl World {
             contender: Contender::new(rules.clone(), site_name(site), seed, moment),
             voter: Voter::boot(rules, here.disk.vote.clone(), moment),
             armed: true,
+            news: VecDeque::new(),
             calls: BTreeMap::new(),
             probes: Vec::new(),
             process_told: None,
@@ -190,6 +196,7 @@ impl World {
             steps: BTreeMap::new(),
             fences: BTreeMap::new(),
             journal_broken_at: None,
+            unwritten: Vec::new(),
             trap: None,
             phase: Phase::Watching,
         };
@@ -250,7 +257,7 @@ impl World {
             Task::Step(token) => self.step_on(site, token),
             Task::StepDeadline(token) => self.step_overdue(site, token),
             Task::Fence(fence) => self.fence_on(site, fence),
-            Task::Tell(event) => self.tell(site, *event),
+            Task::News => self.tell_news(site),
         }
     }
 
@@ -418,28 +425,41 @@ impl World {
         if trap == Some(Trap::CrashBefore) {
             self.note(|| format!("agent {}: killed before a flush", name(site)));
             self.crash_agent(site);
+            self.start_again(site);
             return false;
         }
         if full {
             let Some(agent) = self.sites[site].agent.as_mut() else {
                 return false;
             };
+            agent.unwritten.extend(entries);
             if agent.journal_broken_at.replace(moment).is_none() {
                 let why = "no space left on device".to_owned();
                 agent.inbox.push_back(Event::JournalBroken { why });
             }
             return false;
         }
-        self.append(site, entries);
+        let all = self.sites[site].agent.as_mut().map(|agent| {
+            agent.unwritten.extend(entries);
+            std::mem::take(&mut agent.unwritten)
+        });
+        self.append(site, all.unwrap_or_default());
         match trap {
             Some(Trap::CrashAfter) => {
                 self.note(|| format!("agent {}: killed after a flush", name(site)));
                 self.crash_agent(site);
+                self.start_again(site);
             }
             Some(Trap::FreezeAfter(span)) => self.freeze_agent(site, span),
             Some(Trap::CrashBefore) | None => {}
         }
         true
+    }
+
+    /// systemd starts a killed agent again.
+    fn start_again(&mut self, site: usize) {
+        let span = self.rng.pick(&[100 * MS, SEC, 5 * SEC]);
+        self.after(span, Ev::StartAgent(site));
     }
 
     fn sprung(&mut self, site: usize) -> Option<Trap> {
@@ -479,7 +499,9 @@ impl World {
             agent.journal_broken_at = None;
             agent.inbox.push_back(Event::JournalMended);
             let text = "the journal can be written again".to_owned();
-            self.append(site, vec![JournalEntry::Remark { text }]);
+            let mut waiting = std::mem::take(&mut agent.unwritten);
+            waiting.push(JournalEntry::Remark { text });
+            self.append(site, waiting);
         }
     }
 
@@ -597,8 +619,4 @@ fn brief(entry: &JournalEntry) -> String {
         }
         other => format!("{other:?}"),
     }
-}
-
-pub(crate) fn voice(host: usize) -> failover_agent::model::Member {
-    member(host)
 }

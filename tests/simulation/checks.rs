@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use failover_agent::decision::decide::Order;
-use failover_agent::decision::state::Phase;
 use failover_agent::model::journal::{JournalEntry, PlanEnd};
 use failover_agent::model::lease::{LeaseCommand, LeaseReply, LeaseRequest, Verdict};
 use failover_agent::model::plan::{Cause, PlanKind, Step, StepKind};
@@ -264,6 +263,8 @@ impl World {
         }
         self.truth.held[site] = Some(epoch);
         self.note(|| format!("keeper {}: holds epoch {epoch}", name(site)));
+        // Whoever started the node: from here on it is the lease's.
+        self.sites[site].node.self_started = None;
         let first = *self.truth.holders.entry(epoch).or_insert(site);
         if first != site {
             let what = format!("epoch {epoch} was held by both sites");
@@ -481,11 +482,5 @@ impl World {
             let what = format!("{what} went back from epoch {} to {}", before.epoch, after.epoch);
             self.violated(Rule::S8Epoch, what);
         }
-    }
-
-    /// The phase of a site's agent, if it runs.
-    pub(crate) fn phase(&self, site: usize) -> Option<Phase> {
-        let agent = self.sites[site].agent.as_ref()?;
-        Some(agent.state.as_ref()?.phase)
     }
 }

@@ -187,7 +187,6 @@ impl World {
                 if let Some(agent) = self.sites[site].agent.as_mut() {
                     agent.trap = Some((countdown, trap));
                 }
-                self.after(2 * SEC, Ev::StartAgent(site));
             }
             Fault::PowerLoss(site, span) => self.power_loss(site, span),
             Fault::Boot(site, autostart) => self.boot(site, autostart),
@@ -339,6 +338,9 @@ impl World {
         for site in [0, 1] {
             self.write(site);
             self.thaw_agent(site);
+            if let Some(agent) = self.sites[site].agent.as_mut() {
+                agent.trap = None;
+            }
             self.boot(site, false);
             let here = &mut self.sites[site];
             here.node.disk_full = false;

@@ -1,11 +1,13 @@
 //! The lease keeper, the voters and the calls between members: the mirror of
 //! `runtime::lease_keeper`, `runtime::voter_host` and `runtime::peer_service`.
 
+use std::collections::VecDeque;
+
 use failover_agent::decision::lease::contender::Send;
 use failover_agent::decision::lease::{Input, Voter};
 use failover_agent::model::event::{Command, Event, Wish};
 use failover_agent::model::lease::{LeaseChange, LeaseReply, LeaseRequest, LeaseView};
-use failover_agent::model::{Epoch, Moment};
+use failover_agent::model::Moment;
 
 use crate::agent::Task;
 use crate::clock::{MS, Real, US, nanos};
@@ -54,14 +56,16 @@ impl World {
         }
         for change in output.changes {
             self.lease_changed(site, &change);
-            // The keeper and the loop are two tasks: now and then the loop hears a little later.
-            if self.rng.chance(30) {
-                let event = Box::new(Event::Lease(change));
-                let span = self.rng.below(3 * MS);
-                self.task(site, span, Task::Tell(event));
-            } else {
-                self.tell(site, Event::Lease(change));
+            if let Some(agent) = self.sites[site].agent.as_mut() {
+                queue(&mut agent.news, change);
             }
+        }
+        // The keeper and the loop are two tasks: now and then the loop hears a little later.
+        if self.rng.chance(30) {
+            let span = self.rng.below(3 * MS);
+            self.task(site, span, Task::News);
+        } else {
+            self.tell_news(site);
         }
         let wake_at = output.wake_at.unwrap_or(moment + renew_every);
         let at = self.clock(site).real(wake_at);
@@ -70,6 +74,16 @@ impl World {
             .as_mut()
             .and_then(|agent| agent.keeper_timer.set(at));
         self.queue_timer(site, queue, Task::Keeper);
+    }
+
+    pub(crate) fn tell_news(&mut self, site: usize) {
+        while let Some(change) = self.sites[site]
+            .agent
+            .as_mut()
+            .and_then(|agent| agent.news.pop_front())
+        {
+            self.tell(site, Event::Lease(change));
+        }
     }
 
     /// Leaves word of the deadline, and keeps the truth about who holds what.
@@ -304,15 +318,14 @@ impl World {
         let task = crate::world::WitnessTask::Learn;
         self.after(every, Ev::Witness(life, task));
     }
+}
 
-    /// The highest epoch that any vote on disk promises.
-    pub(crate) fn epoch_on_disks(&self) -> Epoch {
-        let votes = self.sites.iter().map(|site| &site.disk.vote);
-        votes
-            .chain([&self.witness.vote])
-            .flatten()
-            .map(|vote| vote.promised)
-            .max()
-            .unwrap_or_default()
+/// A view that the loop has not taken is replaced by a newer one, as in the keeper.
+fn queue(news: &mut VecDeque<LeaseChange>, change: LeaseChange) {
+    let replaces = matches!(change, LeaseChange::View { .. })
+        && matches!(news.back(), Some(LeaseChange::View { .. }));
+    if replaces {
+        news.pop_back();
     }
+    news.push_back(change);
 }

@@ -1,7 +1,6 @@
 //! Reports between members: the mirror of `runtime::reports`, and the witness's sightings.
 
 use failover_agent::model::diagnosis::Diagnosis;
-use failover_agent::model::event::Event;
 use failover_agent::model::observation::{Channel, DatabaseSeen, Target};
 use failover_agent::model::peer::{PeerReport, Sighting, StepState};
 use failover_agent::model::situation::NodeState;
@@ -214,12 +213,6 @@ impl World {
             site_tripped: false,
             doing: None,
         }
-    }
-
-    /// Gives the loop an event as a task of its own would, a little later.
-    pub(crate) fn tell_soon(&mut self, site: usize, event: Event) {
-        let span = self.rng.below(MS);
-        self.task(site, span, Task::Tell(Box::new(event)));
     }
 }
 

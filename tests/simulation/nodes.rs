@@ -2,7 +2,7 @@
 
 use failover_agent::model::Role;
 
-use crate::clock::{MS, SEC};
+use crate::clock::MS;
 use crate::net::{Packet, Wal};
 use crate::node::Process;
 use crate::setup::Mutation;
@@ -176,16 +176,6 @@ impl World {
     pub(crate) fn sender_gone(&mut self, site: usize) {
         let node = &mut self.sites[site].node;
         if node.role == Role::Standby {
-            node.streaming = false;
-            node.heard = None;
-        }
-    }
-
-    /// A connection to a host that has vanished looks like streaming until the receiver gives up.
-    pub(crate) fn receiver_gives_up(&mut self, site: usize) {
-        let now = self.now;
-        let node = &mut self.sites[site].node;
-        if node.heard.is_some_and(|at| now - at > 60 * SEC) {
             node.streaming = false;
             node.heard = None;
         }

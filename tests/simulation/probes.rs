@@ -280,9 +280,6 @@ impl World {
             }
         }
     }
-
-    /// When a repeat of the process watch is due.
-    pub(crate) const PROCESS_REPEAT: Real = SEC;
 }
 
 fn timed_out(phase: &str) -> DatabaseSeen {

@@ -18,10 +18,6 @@ impl Timeline {
         }
     }
 
-    pub(crate) fn is_wanted(&self) -> bool {
-        self.lines.is_some()
-    }
-
     pub(crate) fn note(&mut self, now: Real, text: impl FnOnce() -> String) {
         if let Some(lines) = &mut self.lines {
             let (seconds, micros) = (now / 1000 / MS, now / 1000 % MS);

@@ -229,10 +229,6 @@ impl World {
         }
     }
 
-    pub(crate) fn host_up(&self, host: usize) -> bool {
-        host == WITNESS || self.sites[host].host_up
-    }
-
     pub(crate) fn moment(&self, host: usize) -> Moment {
         self.clock(host).moment(self.now)
     }
