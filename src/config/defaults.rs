@@ -30,7 +30,7 @@ pub const LEASE_STEP: Duration = Duration::from_millis(50);
 
 /// PostgreSQL's own.
 pub const DATABASE_PORT: u16 = 5432;
-/// Own role, own grants (`agent grants` prints them).
+/// Own role, own grants (`agent check --grants` prints them).
 pub const DATABASE_USER: &str = "agent";
 /// Exists everywhere.
 pub const DATABASE_NAME: &str = "postgres";

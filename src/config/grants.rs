@@ -25,7 +25,7 @@ pub fn sql(config: &Config) -> String {
     format!(
         r#"-- What the agents of cluster {cluster} need in PostgreSQL. May be run again at any time.
 -- Run it once, as a superuser, on the primary; the standby gets it by replication:
---     agent grants | psql --dbname {dbname}
+--     agent check --grants | psql --dbname {dbname}
 -- Then give the role its password, in psql, where it is neither shown nor kept:
 --     \password "{user}"
 -- and let it in on both nodes, in pg_hba.conf, from both agents and the witness:

@@ -151,14 +151,15 @@ pub const DIAGNOSES: &[Row] = &[
         diagnosis: Diagnosis::SiteSilent,
         severity: Severity::Outage,
         holds: |f| {
-            f.standing == Standing::Free
+            let pair = f.standing == Standing::Peer && f.witness == Reach::Absent;
+            (f.standing == Standing::Free || pair)
                 && f.record == RecordSays::Theirs
                 && f.own == NodeState::Standby
                 && f.peer_agent == Reach::Silent
                 && f.peer_node == PeerNode::Down
         },
         remedy: Remedy::TakeOver,
-        sentence: "the other site's lease ran out, its agent is silent, and nobody reaches its database",
+        sentence: "the other site is silent: its agent does not answer, nobody reaches its database, and its lease does not run any more or, without a witness, never runs out",
     },
     Row {
         diagnosis: Diagnosis::NoPrimary,

@@ -185,6 +185,7 @@ pub fn against_give_up(
     now: Now,
 ) -> Vec<Guard> {
     let mut guards = common(policy, state, facts, mover, now);
+    guards.extend(journal_broken(state));
     let site = policy.peer.clone();
     if facts.standing == Standing::ActiveCutOff {
         guards.push(Guard::CutOff);
@@ -237,8 +238,12 @@ pub fn against_take_over(
     }
     match facts.standing {
         Standing::Unknown => guards.push(Guard::CutOff),
-        Standing::Peer => guards.push(Guard::LeaseRuns { site: site.clone() }),
-        Standing::Free
+        // That of a pair never runs out: the reason above says it all.
+        Standing::Peer if policy.has_witness() => {
+            guards.push(Guard::LeaseRuns { site: site.clone() });
+        }
+        Standing::Peer
+        | Standing::Free
         | Standing::FreeForMe
         | Standing::Inherited
         | Standing::Active
@@ -265,7 +270,7 @@ pub fn against_take_over(
 /// What speaks against promoting the own node, whoever gave it the lease.
 #[must_use]
 pub fn against_own_node(policy: &Policy, state: &State, facts: &Facts) -> Vec<Guard> {
-    let mut guards = Vec::new();
+    let mut guards: Vec<_> = journal_broken(state).into_iter().collect();
     if facts.own != NodeState::Standby {
         guards.push(Guard::OwnNotStandby { own: facts.own });
     }
@@ -283,11 +288,15 @@ pub fn against_own_node(policy: &Policy, state: &State, facts: &Facts) -> Vec<Gu
     guards
 }
 
+/// The journal, as a reason not to begin any plan.
+#[must_use]
+pub fn journal_broken(state: &State) -> Option<Guard> {
+    let why = state.journal_broken.clone()?;
+    Some(Guard::JournalBroken { why })
+}
+
 fn common(policy: &Policy, state: &State, facts: &Facts, mover: Mover, now: Now) -> Vec<Guard> {
     let mut guards = Vec::new();
-    if let Some(why) = &state.journal_broken {
-        guards.push(Guard::JournalBroken { why: why.clone() });
-    }
     if facts.identity == Identity::Differs {
         guards.push(Guard::WrongCluster);
     }

@@ -170,9 +170,12 @@ impl State {
     pub fn new(policy: &Policy, resumed: &Resumed, inherited: Inherited, now: Moment) -> Self {
         let fence_by = match inherited {
             Inherited::NeverActive => None,
-            Inherited::FenceAt(deadline) => Some(deadline),
-            // Long enough for one round of asking, short enough to matter (S10).
-            Inherited::NoDeadline => Some(now + policy.request_timeout * 2),
+            Inherited::FenceAt(deadline) if deadline > now => Some(deadline),
+            // Long enough for one round of asking, short enough to matter (S10). A node that has
+            // outlived its deadline without an agent gets that round too: if another site holds
+            // the lease it is fenced as soon as that is known, and if none does, fencing a primary
+            // that serves would be an outage for nothing.
+            Inherited::FenceAt(_) | Inherited::NoDeadline => Some(now + policy.request_timeout * 2),
         };
         Self {
             started: now,

@@ -29,7 +29,8 @@ pub enum Diagnosis {
     DatabaseDemoted,
     /// The active site's apps break a trip rule while its database works.
     SiteTripped,
-    /// The other site is silent: its lease ran out and nobody reaches its database.
+    /// The other site is silent: its agent does not answer and nobody reaches its database; its
+    /// lease ran out, or is that of a pair, which never does.
     SiteSilent,
     /// The other agent is silent, but its database lives.
     AgentSilent,

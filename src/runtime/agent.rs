@@ -3,7 +3,6 @@
 //! One task owns the state. Everybody else sends events or reads the snapshot.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -13,36 +12,33 @@ use crate::config::Config;
 use crate::decision::decide::{Action, Verdict, decide};
 use crate::decision::policy::Policy;
 use crate::decision::resume::resume;
-use crate::decision::state::{Phase, State};
+use crate::decision::state::State;
 use crate::effects::clock;
 use crate::effects::error::EffectError;
 use crate::model::Epoch;
-use crate::model::event::{Event, StepFinished};
+use crate::model::event::Event;
 use crate::model::journal::JournalEntry;
 use crate::model::lease::LeaseCommand;
-use crate::model::outcome::{Failure, FailureKind};
 use crate::model::peer::PeerReport;
-use crate::model::plan::StepKind;
 use crate::model::time::Now;
 use crate::runtime::executor::Executor;
 use crate::runtime::handle::{AgentHandle, Request};
 use crate::runtime::journal::{Journal, JournalError};
+use crate::runtime::journal_writer::JournalWriter;
 use crate::runtime::members::Members;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::peer_server::Admission;
-use crate::runtime::scheduler::{Pace, Scheduler};
+use crate::runtime::scheduler::Scheduler;
 use crate::runtime::status::{self, Counter, Snapshot};
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
 use crate::runtime::wishes::Wishes;
-use crate::runtime::{alerts, inherited, journal_log, reports, wiring};
+use crate::runtime::{alerts, inherited, pace, reports, wiring};
 
 /// Events that wait for the loop at most; the loop takes microseconds for each.
 pub const EVENTS_MAX: usize = 1024;
 /// Wishes of people that wait at most.
 const REQUESTS_MAX: usize = 16;
-/// Between two attempts to write to a journal that refused.
-const JOURNAL_RETRY: Duration = Duration::from_secs(1);
 
 /// Why an agent cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -131,12 +127,10 @@ pub async fn start(
     let agent = Agent {
         cluster: config.cluster.clone(),
         state: Some(state),
-        journal,
-        events,
+        journal: JournalWriter::new(journal),
         snapshot,
         wishes: Wishes::new(parts.members.clone()),
         parts,
-        journal_broken_at: None,
         policy,
     };
     let task = spawn_named("agent", agent.run(received, asked, stop));
@@ -171,12 +165,10 @@ struct Agent {
     policy: Policy,
     /// Always there between two events; taken out while `decide` has it.
     state: Option<State>,
-    journal: Journal,
+    journal: JournalWriter,
     parts: Parts,
-    events: mpsc::Sender<Event>,
     snapshot: watch::Sender<Arc<Snapshot>>,
     wishes: Wishes,
-    journal_broken_at: Option<crate::model::Moment>,
 }
 
 impl Agent {
@@ -196,26 +188,45 @@ impl Agent {
                 Some(request) = asked.recv() => self.wishes.take(request),
                 () = tokio::time::sleep(wait) => Event::Tick,
             };
-            self.mend_journal().await;
-            let Some(verdict) = self.decide(&event) else {
-                break;
-            };
-            wake_at = verdict.wake_at;
-            self.act(verdict).await;
+            let mended = self.journal.mend().then_some(Event::JournalMended);
+            for event in mended.into_iter().chain([event]) {
+                let Some(verdict) = self.decide(&event) else {
+                    return;
+                };
+                wake_at = verdict.wake_at;
+                self.act(verdict).await;
+            }
         }
-        self.write(&[JournalEntry::AgentStopped]);
+        // Why it cannot be written was logged when it began to be so.
+        drop(self.journal.write(&[JournalEntry::AgentStopped]));
     }
 
+    /// Decides, and makes durable what the verdict announces before any of it is done (S11).
     fn decide(&mut self, event: &Event) -> Option<Verdict> {
         let now = Now {
             moment: clock::boottime(),
             wall: clock::wall(),
         };
         let state = self.state.take()?;
-        Some(decide(&self.policy, state, event, now))
+        if self.journal.is_broken() {
+            let verdict = decide(&self.policy, state, event, now);
+            self.journal.write_late(entries(&verdict));
+            return Some(verdict);
+        }
+        let before = state.clone();
+        let verdict = decide(&self.policy, state, event, now);
+        let Err(why) = self.journal.write(&entries(&verdict)) else {
+            return Some(verdict);
+        };
+        // Nothing of that verdict has happened. Decided anew, knowing why it must not.
+        let broken = decide(&self.policy, before, &Event::JournalBroken { why }, now);
+        let mut verdict = decide(&self.policy, broken.state, event, now);
+        verdict.actions.splice(0..0, broken.actions);
+        self.journal.write_late(entries(&verdict));
+        Some(verdict)
     }
 
-    /// Carries out a verdict in its order: what is journalled is durable before what follows.
+    /// Carries out a verdict in its order. What it announces is durable already.
     async fn act(&mut self, verdict: Verdict) {
         // First of all: from here on a lost lease must fence (S2).
         self.parts
@@ -229,32 +240,18 @@ impl Agent {
         if before != verdict.state.phase.to_string() {
             tracing::info!(from = %before, phase = %verdict.state.phase, %epoch, "phase changed");
         }
-        let mut durable = true;
-        let mut entries = Vec::new();
         for action in verdict.actions {
-            if let Action::Journal(entry) = action {
-                entries.push(entry);
-                continue;
-            }
-            // One flush for all that was said since the last act.
-            durable &= self.write(&std::mem::take(&mut entries));
-            self.perform(action, durable, epoch).await;
+            self.perform(action, epoch).await;
         }
-        self.write(&entries);
         self.publish(verdict.state);
     }
 
-    async fn perform(&mut self, action: Action, durable: bool, epoch: Epoch) {
+    async fn perform(&mut self, action: Action, epoch: Epoch) {
         match action {
-            Action::Journal(entry) => {
-                self.write(&[entry]);
-            }
+            Action::Journal(_) => {}
             // The keeper takes commands as long as this agent lives.
             Action::Lease(command) => drop(self.parts.lease.send(command).await),
-            Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
-                self.parts.executor.run(*order);
-            }
-            Action::Run(order) => self.refuse_step(*order),
+            Action::Run(order) => self.parts.executor.run(*order),
             Action::Abandon(plan) => self.parts.executor.abandon(&plan),
             Action::Tell(telling) => self.parts.outbox.push(alerts::from_telling(
                 &self.cluster,
@@ -264,66 +261,6 @@ impl Agent {
                 clock::wall(),
             )),
             Action::Answer { id, answer } => self.wishes.answer(id, answer),
-        }
-    }
-
-    /// S11: what could not be journalled does not happen.
-    fn refuse_step(&self, order: crate::decision::decide::Order) {
-        let failure = Failure {
-            kind: FailureKind::Retryable,
-            what: "the journal cannot be written, so the step was not begun".to_owned(),
-            hint: Some("free or repair the disk of state_dir".to_owned()),
-        };
-        let finished = StepFinished {
-            plan: order.plan,
-            step: order.step,
-            attempt: order.attempt,
-            undo: order.undo,
-            took: Duration::ZERO,
-            result: Err(failure),
-        };
-        let events = self.events.clone();
-        spawn_named("refused step", async move {
-            events.send(Event::StepFinished(finished)).await.ok();
-        });
-    }
-
-    /// Appends to the journal; says whether it is durable.
-    fn write(&mut self, entries: &[JournalEntry]) -> bool {
-        if entries.is_empty() {
-            return true;
-        }
-        for entry in entries {
-            journal_log::log(entry);
-        }
-        let journal = &mut self.journal;
-        // The flush may take long on a bad disk; other tasks must go on meanwhile.
-        match tokio::task::block_in_place(|| journal.append(entries)) {
-            Ok(_) => true,
-            Err(error) => {
-                let first = self.journal_broken_at.is_none();
-                self.journal_broken_at = Some(clock::boottime());
-                if first {
-                    tracing::error!(%error, "cannot write the journal");
-                    self.events
-                        .try_send(Event::JournalBroken {
-                            why: error.to_string(),
-                        })
-                        .unwrap_or_else(|_| tracing::error!("too many events wait"));
-                }
-                false
-            }
-        }
-    }
-
-    async fn mend_journal(&mut self) {
-        let due = self
-            .journal_broken_at
-            .is_some_and(|at| clock::boottime().since(at) >= JOURNAL_RETRY);
-        let text = "the journal can be written again".to_owned();
-        if due && self.write(&[JournalEntry::Remark { text }]) {
-            self.journal_broken_at = None;
-            self.events.send(Event::JournalMended).await.ok();
         }
     }
 
@@ -341,15 +278,7 @@ impl Agent {
             *known = report;
             news
         });
-        for (target, health) in &state.health {
-            let suspect = health.suspect() || urgent(&state);
-            let pace = if suspect {
-                Pace::Suspect
-            } else {
-                Pace::Settled
-            };
-            self.parts.scheduler.set_pace(target, pace);
-        }
+        pace::set(&self.parts.scheduler, &self.policy, &state, now.moment);
         self.state = Some(state);
     }
 
@@ -358,17 +287,17 @@ impl Agent {
     }
 }
 
-/// A plan is under way or the own node is in doubt: look often.
-fn urgent(state: &State) -> bool {
-    use crate::model::situation::NodeState;
-    let doubtful = state.health.iter().any(|(target, health)| {
-        matches!(target, crate::model::observation::Target::OwnDatabase(_)) && health.suspect()
+/// What a verdict announces.
+fn entries(verdict: &Verdict) -> Vec<JournalEntry> {
+    let entries = verdict.actions.iter().filter_map(|action| match action {
+        Action::Journal(entry) => Some(entry.clone()),
+        Action::Lease(_)
+        | Action::Run(_)
+        | Action::Abandon(_)
+        | Action::Tell(_)
+        | Action::Answer { .. } => None,
     });
-    doubtful
-        || !matches!(state.phase, Phase::Active | Phase::Watching)
-        || state
-            .facts
-            .is_none_or(|facts| facts.own == NodeState::Unknown)
+    entries.collect()
 }
 
 fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {

@@ -9,13 +9,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
+use crate::decision::health::{Sign, sign};
 use crate::effects::clock;
 use crate::effects::peer::wire::{CommandAnswer, PeerCommand};
 use crate::effects::postgres::client::Login;
 use crate::effects::probes::resolve::Resolver;
 use crate::model::event::Event;
 use crate::model::lease::{ClusterIdentity, LeaseReply, LeaseRequest};
-use crate::model::observation::{Observation, Seen, Target};
+use crate::model::observation::{Channel, Observation, Seen, Target};
 use crate::model::peer::{PeerReport, Sighting};
 use crate::model::{Epoch, Member, Moment, SiteName};
 use crate::runtime::agent::{EVENTS_MAX, StartError};
@@ -89,6 +90,10 @@ fn watch_nodes(
         spawn_named(format!("sightings of {name}"), async move {
             while let Some(event) = seen.recv().await {
                 if let Event::Observed(observation) = event {
+                    // The slow look must not count as a sign of life after the quick one failed.
+                    if fails(&observation) {
+                        scheduler.look_now(&Target::PeerDatabase(Channel::Fresh));
+                    }
                     note(&sightings, &name, observation);
                 }
             }
@@ -96,6 +101,11 @@ fn watch_nodes(
         });
     }
     Ok(())
+}
+
+fn fails(observation: &Observation) -> bool {
+    observation.target == Target::PeerDatabase(Channel::Persistent)
+        && sign(&observation.seen) == Sign::Bad
 }
 
 fn note(sightings: &Sightings, site: &SiteName, observation: Observation) {

@@ -1,5 +1,5 @@
-//! WHAT PEOPLE TOUCH. Translates only; decides nothing, and never imports `effects` but for the
-//! demo, which plays the whole world.
+//! WHAT PEOPLE TOUCH: the command line, the operator's socket, the demo. They translate; what
+//! happens is decided elsewhere.
 
 pub mod api;
 pub mod cli;

@@ -6,22 +6,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::{self, Config, MemberRole};
-use failover_agent::model::SiteName;
 use failover_agent::model::event::{Answer, Wish};
+use failover_agent::model::journal::JournalEntry;
+use failover_agent::model::{SiteName, Timestamp};
+use failover_agent::runtime::agent::StartError;
 use failover_agent::runtime::handle::AgentHandle;
 use failover_agent::runtime::status::Snapshot;
-use failover_agent::runtime::{agent, witness};
+use failover_agent::runtime::{agent, journal, witness};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::postgres::{NodeOptions, Pair, TestNode, free_port};
-use super::wait_until;
+use super::relay::Network;
+use super::{timeline, wait_until};
 
 /// Secret of every test cluster.
 pub const SECRET: &str = "a test secret of enough length";
 
+/// The secret of a member that does not belong.
+pub const ODD_SECRET: &str = "some other secret of enough length";
+
 /// The two sites, in the order of [`TestCluster::agents`].
 pub const SITES: [&str; 2] = ["fra", "ams"];
+
+/// Bound on what a stopped member needs to let go of its port.
+const RESTART_MAX: Duration = Duration::from_secs(5);
 
 /// What differs between test clusters.
 #[derive(Debug, Clone)]
@@ -34,6 +43,12 @@ pub struct ClusterOptions {
     pub extra: String,
     /// Extra keys of `[failover]`.
     pub failover: String,
+    /// Settings of ams's node, the standby.
+    pub standby: NodeOptions,
+    /// Lays every path between the places through a relay, see [`TestCluster::network`].
+    pub relayed: bool,
+    /// The member whose peer secret is another one from its next start on.
+    pub odd_secret: Option<&'static str>,
 }
 
 impl Default for ClusterOptions {
@@ -43,6 +58,9 @@ impl Default for ClusterOptions {
             ttl: "3s",
             extra: String::new(),
             failover: String::new(),
+            standby: NodeOptions::default(),
+            relayed: false,
+            odd_secret: None,
         }
     }
 }
@@ -61,10 +79,13 @@ pub struct TestCluster {
     pub pair: Pair,
     /// The agents, by index of [`SITES`]; `None` while stopped.
     pub agents: [Option<RunningAgent>; 2],
+    /// What lies between the places: cut and heal it.
+    pub network: Network,
     witness: Option<(CancellationToken, JoinHandle<()>)>,
     dir: tempfile::TempDir,
     ports: [u16; 3],
-    options: ClusterOptions,
+    /// What its members are started with; a change counts from the next start of each.
+    pub options: ClusterOptions,
 }
 
 impl TestCluster {
@@ -81,17 +102,21 @@ impl TestCluster {
     /// Prepares nodes and files, starts no member.
     pub async fn prepare(options: ClusterOptions) -> Self {
         install_tls_provider();
-        let pair = Pair::start_with(NodeOptions::default(), NodeOptions::default());
+        let pair = Pair::start_with(NodeOptions::default(), options.standby.clone());
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports = [free_port(), free_port(), free_port()];
-        let cluster = Self {
+        let mut cluster = Self {
             pair,
             agents: [None, None],
+            network: Network::default(),
             witness: None,
             dir,
             ports,
             options,
         };
+        if cluster.options.relayed {
+            cluster.lay_paths().await;
+        }
         let node = &cluster.pair.primary;
         for site in SITES {
             let env = cluster.env_file(site);
@@ -112,6 +137,36 @@ impl TestCluster {
             .expect("table");
         cluster.pair.wait_caught_up().await;
         cluster
+    }
+
+    async fn lay_paths(&mut self) {
+        let [fra, ams, witness] = self.ports;
+        let (primary, standby) = (self.pair.primary.port, self.pair.standby.port);
+        let (to_fra, to_ams) = ([fra, primary], [ams, standby]);
+        let paths: [(&str, &str, &[u16]); 6] = [
+            ("fra", "ams", &to_ams),
+            ("fra", "witness", &[witness]),
+            ("ams", "fra", &to_fra),
+            ("ams", "witness", &[witness]),
+            ("witness", "fra", &to_fra),
+            ("witness", "ams", &to_ams),
+        ];
+        for (from, to, targets) in paths {
+            for target in targets {
+                self.network.lay(from, to, *target).await;
+            }
+        }
+        // Replication goes the same way as everything else from ams to fra.
+        let sql = format!(
+            "ALTER SYSTEM SET primary_conninfo = 'host=127.0.0.1 port={} user=postgres \
+             application_name={}'",
+            self.network.port("ams", primary),
+            self.pair.standby.name
+        );
+        let client = self.pair.standby.connect("postgres").await;
+        client.batch_execute(&sql).await.expect("primary_conninfo");
+        let reload = client.batch_execute("SELECT pg_reload_conf()").await;
+        reload.expect("the standby reads its settings again");
     }
 
     /// An app's settings file of a site.
@@ -147,20 +202,21 @@ impl TestCluster {
                  [sites.{name}.database]\nhost = \"127.0.0.1\"\nport = {port}\n\
                  data_dir = \"{data}\"\nbin_dir = \"{bin}\"\n",
                 name = SITES[index],
-                agent = self.ports[index],
-                port = node.port,
+                agent = self.network.port(member, self.ports[index]),
+                port = self.network.port(member, node.port),
                 data = node.data_dir.display(),
                 bin = node.bin_dir().display(),
             )
         };
         let witness = if self.options.witness {
-            format!("[witness]\naddress = \"127.0.0.1:{}\"\n", self.ports[2])
+            let port = self.network.port(member, self.ports[2]);
+            format!("[witness]\naddress = \"127.0.0.1:{port}\"\n")
         } else {
             String::new()
         };
         format!(
             "cluster = \"test\"\nstate_dir = \"{state}\"\nsocket = \"{dir}/{member}/agent.sock\"\n\
-             [peer]\nsecret = \"{SECRET}\"\n[lease]\nttl = \"{ttl}\"\n{fra}{ams}{witness}\
+             [peer]\nsecret = \"{secret}\"\n[lease]\nttl = \"{ttl}\"\n{fra}{ams}{witness}\
              [database]\nuser = \"agent\"\ntls = \"off\"\ninterval = \"500ms\"\ntimeout = \"1s\"\n\
              fast_interval = \"100ms\"\nfall = 2\nfresh_interval = \"2s\"\n[failover]\n{failover}\n\
              [[app_config]]\nname = \"shop\"\npath = \"{dir}/{env}/.env\"\n\
@@ -168,6 +224,11 @@ impl TestCluster {
              {{ key = \"DATABASE_PORT\", value = \"{{port}}\" }}, \
              {{ key = \"DATABASE_URL\", url = true }}]\n{extra}\n",
             state = self.state_dir(member).display(),
+            secret = if self.options.odd_secret == Some(member) {
+                ODD_SECRET
+            } else {
+                SECRET
+            },
             dir = self.dir.path().display(),
             ttl = self.options.ttl,
             fra = site(0),
@@ -199,11 +260,22 @@ impl TestCluster {
 
     /// Starts the agent of a site.
     pub async fn start_agent(&mut self, index: usize) {
-        let stop = CancellationToken::new();
-        let (handle, task) = agent::start(self.config(index), stop.clone())
-            .await
-            .expect("the agent starts");
-        self.agents[index] = Some(RunningAgent { handle, stop, task });
+        let began = tokio::time::Instant::now();
+        loop {
+            let stop = CancellationToken::new();
+            match agent::start(self.config(index), stop.clone()).await {
+                Ok((handle, task)) => {
+                    self.agents[index] = Some(RunningAgent { handle, stop, task });
+                    return;
+                }
+                // What is left of a stopped agent ends in its own time; a process would be gone.
+                Err(StartError::Listen { .. }) if began.elapsed() < RESTART_MAX => {
+                    stop.cancel();
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Err(error) => panic!("the agent of {} does not start: {error:?}", SITES[index]),
+            }
+        }
     }
 
     /// Stops the agent of a site in order.
@@ -217,12 +289,19 @@ impl TestCluster {
     /// Starts the witness, if the cluster has one.
     pub async fn start_witness(&mut self) {
         if self.options.witness {
-            let stop = CancellationToken::new();
-            let config = self.parse("witness", MemberRole::Witness);
-            let task = witness::start(config, stop.clone())
-                .await
-                .expect("the witness starts");
-            self.witness = Some((stop, task));
+            let began = tokio::time::Instant::now();
+            while self.witness.is_none() {
+                let stop = CancellationToken::new();
+                let config = self.parse("witness", MemberRole::Witness);
+                match witness::start(config, stop.clone()).await {
+                    Ok(task) => self.witness = Some((stop, task)),
+                    Err(StartError::Listen { .. }) if began.elapsed() < RESTART_MAX => {
+                        stop.cancel();
+                        tokio::time::sleep(Duration::from_millis(10)).await;
+                    }
+                    Err(error) => panic!("the witness does not start: {error:?}"),
+                }
+            }
         }
     }
 
@@ -299,9 +378,30 @@ impl TestCluster {
         }
     }
 
+    /// Prints how long each part of a failover took.
+    pub fn print_timeline(&self, what: &str, fault: Timestamp) {
+        let dirs = SITES.map(|site| self.state_dir(site));
+        timeline::print(what, fault, [&dirs[0], &dirs[1]]);
+    }
+
+    /// What a site's agent has in its journal, oldest first.
+    pub fn journal(&self, index: usize) -> Vec<JournalEntry> {
+        let lines = journal::read_all(&self.state_dir(SITES[index]));
+        let lines = lines.expect("the journal can be read").into_iter();
+        lines.map(|line| line.entry).collect()
+    }
+
+    /// Kills every process of a site's node and everything of its agent, as a lost site would.
+    pub async fn lose_site(&mut self, index: usize) {
+        // In this order, or the agent would see the death and hand over.
+        self.stop_agent(index).await;
+        self.node(index).kill_all();
+    }
+
     /// Waits until a site's app settings name a node.
     pub async fn wait_env_names(&self, site: &str, node: usize, within: Duration) {
-        let wanted = format!("DATABASE_PORT={}\n", self.node(node).port);
+        let port = self.network.port(site, self.node(node).port);
+        let wanted = format!("DATABASE_PORT={port}\n");
         let path = self.env_file(site);
         wait_until(&format!("{site}'s .env names node {node}"), within, || {
             let text = fs::read_to_string(&path).unwrap_or_default();

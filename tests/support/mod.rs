@@ -12,6 +12,8 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
     reason = "test support runs servers itself, and fails the test when it cannot"
 )]
 
@@ -21,9 +23,13 @@ pub mod agent_role;
 pub mod cluster;
 pub mod database;
 pub mod endpoint;
+pub mod log;
 pub mod postgres;
 pub mod processes;
 pub mod programs;
+pub mod relay;
+pub mod timeline;
+pub mod writer;
 
 /// Between two looks of [`wait_until`].
 const LOOK_EVERY: Duration = Duration::from_millis(10);

@@ -205,6 +205,11 @@ impl TestNode {
         );
     }
 
+    /// Kills every process of this node at once, its postmaster too.
+    pub fn kill_all(&self) {
+        kill_all(&self.data_dir);
+    }
+
     /// Writes the signal file that makes the next start a standby.
     pub fn become_standby_at_next_start(&self) {
         let path = self.data_dir.join("standby.signal");

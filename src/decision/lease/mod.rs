@@ -10,8 +10,12 @@
 
 pub mod contender;
 pub mod rules;
+mod vote;
 pub mod voter;
 
 pub use contender::{Contender, Input, Output, Send};
 pub use rules::{BrokenRule, LeaseRules, Mode, voters_hash};
 pub use voter::{Voter, VoterAnswer};
+
+#[cfg(test)]
+mod tests;

@@ -158,15 +158,23 @@ pub async fn apply(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<Applie
         .await?;
     let now = provider.record(&patch.id).await?;
     compare(&now, wanted)?;
-    Ok(Applied {
-        changed: true,
-        note: format!(
-            "{} moved from {} to {}; {}",
-            describe(wanted),
+    let what = describe(wanted);
+    let note = if patch.from == wanted.content {
+        format!(
+            "{what} was {} already; it now says epoch {}",
+            wanted.content, wanted.epoch
+        )
+    } else {
+        format!(
+            "{what} moved from {} to {}; {}",
             patch.from,
             wanted.content,
             visible(&now)
-        ),
+        )
+    };
+    Ok(Applied {
+        changed: true,
+        note,
     })
 }
 

@@ -1,4 +1,8 @@
-//! The agent's own API for people and their tools. Members talk to `runtime::peer_server`.
+//! What the agent answers to people and their tools on its own host, and through which door.
+//! Members talk to `runtime::peer_server`.
+//!
+//! Start reading at [`operator`] (what is answered), then [`local`] (the socket).
 
 pub mod json_lines;
 pub mod local;
+pub mod operator;

@@ -29,7 +29,7 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 pub enum SocketError {
     /// There is no socket.
     #[error(
-        "there is no agent socket at {}: is the agent running? (systemctl status failover-agent; \
+        "there is no agent socket at {}: is the agent running? (systemctl status agent; \
          or name the right agent.toml with --config)",
         path.display()
     )]
@@ -39,7 +39,7 @@ pub enum SocketError {
     },
     /// There is a socket, but nobody behind it.
     #[error(
-        "nobody listens on {}: the agent has stopped or died (journalctl -u failover-agent)",
+        "nobody listens on {}: the agent has stopped or died (journalctl -u agent)",
         path.display()
     )]
     NobodyListens {

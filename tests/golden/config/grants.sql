@@ -1,6 +1,6 @@
 -- What the agents of cluster main need in PostgreSQL. May be run again at any time.
 -- Run it once, as a superuser, on the primary; the standby gets it by replication:
---     agent grants | psql --dbname postgres
+--     agent check --grants | psql --dbname postgres
 -- Then give the role its password, in psql, where it is neither shown nor kept:
 --     \password "agent"
 -- and let it in on both nodes, in pg_hba.conf, from both agents and the witness:

@@ -205,7 +205,7 @@ impl Contender {
         let Some(ballot) = ballot.filter(|ballot| ballot.round == round) else {
             return;
         };
-        if ballot.is_ok(from) {
+        if ballot.is_ok(from) || !self.rules.voters.contains(from) {
             return;
         }
         ballot.said.insert(from.clone(), said);

@@ -2,8 +2,8 @@
 //!
 //! Owns: what this agent believes about the lease, and every request it sends to the voters.
 //! Must not: decide *when* to ask or to give up; [`LeaseCommand`]s say so. Start reading at
-//! [`Contender::handle`], then `attempt` (asking), `hold` (renewing, and losing in time),
-//! `give_back` (releasing) and `view` (what is told).
+//! [`Contender::handle`], then [`attempt`] (asking), [`hold`] (renewing, and losing in time),
+//! [`give_back`] (releasing) and [`view`] (what is told).
 //!
 //! Each request belongs to a numbered round. The runtime hands back the round's number with the
 //! reply; replies to rounds older than one request timeout are not counted. The clock reading
@@ -171,8 +171,7 @@ impl Contender {
     pub fn handle(&mut self, input: Input, now: Moment) -> Output {
         let mut out = Output::default();
         self.forget_old(now);
-        // First of all: after a freeze or a suspend anything else would act on a lease that is
-        // gone.
+        // First of all: after a freeze anything else would act on a lease that is gone.
         self.check_deadline(now, &mut out);
         match input {
             Input::Tick => {}
@@ -372,7 +371,7 @@ impl Contender {
 
     /// A random span below `bound`. Source: splitmix64, S. Vigna, public domain; it only has to
     /// differ between two sites.
-    fn random_below(&mut self, bound: Duration) -> Duration {
+    pub(super) fn random_below(&mut self, bound: Duration) -> Duration {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,18 +1,17 @@
-//! What a voter holds in its head: what it promised, to whom, and whether it can be sure of it.
+//! What a voter remembers: in memory, on disk, and how the one becomes the other.
 //!
-//! Owns: the vote and the ways it comes to be: empty, from what was stored, or learnt from others.
-//! Must not: judge a request; that is the voter's.
+//! Owns: the states of a promise. Must not: judge requests; [`super::voter`] does.
 
 use std::collections::BTreeMap;
 
-use crate::decision::lease::rules::{BrokenRule, LeaseRules, Mode};
-use crate::model::lease::{ClusterIdentity, ClusterRecord, LeaseReply, StoredVote, Verdict};
+use super::rules::{BrokenRule, LeaseRules, Mode};
+use crate::model::lease::{ClusterRecord, LeaseReply, StoredVote, Verdict};
 use crate::model::{Epoch, Member, Moment, SiteName};
 
-/// The format of [`StoredVote`] that this voter writes.
-pub const STORED_VOTE_VERSION: u32 = 1;
+/// The format of [`StoredVote`] that is written.
+pub(super) const STORED_VOTE_VERSION: u32 = 1;
 
-/// What is known about the newest epoch.
+/// All that a voter remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Vote {
     pub(super) memory: Memory,
@@ -39,8 +38,8 @@ pub(super) struct Heard {
     /// False when its own memory is gone as well.
     pub(super) remembers: bool,
     pub(super) promised: Epoch,
-    pub(super) running_for: Option<SiteName>,
-    pub(super) released: bool,
+    running_for: Option<SiteName>,
+    released: bool,
     pub(super) record: Option<ClusterRecord>,
 }
 
@@ -146,12 +145,12 @@ impl Vote {
         }
     }
 
-    /// What has to survive a restart.
-    pub(super) fn stored(&self, identity: &ClusterIdentity) -> StoredVote {
+    /// What to write.
+    pub(super) fn stored(&self, rules: &LeaseRules) -> StoredVote {
         let (promised, granted_to, released, released_to, record) = self.stored_part();
         StoredVote {
             version: STORED_VOTE_VERSION,
-            identity: identity.clone(),
+            identity: rules.identity.clone(),
             promised,
             granted_to: granted_to.cloned(),
             released,

@@ -19,19 +19,15 @@
 //! - After a restart the last grant counts as running for one full span, because renewals are not
 //!   stored; unless it was released.
 
-mod vote;
-
 use std::collections::BTreeMap;
 
-use self::vote::{Heard, Memory, Term, Vote, grant_end, runs};
 use super::rules::{BrokenRule, LeaseRules};
+use super::vote::{Heard, Memory, STORED_VOTE_VERSION, Term, Vote, grant_end, runs};
 use crate::model::lease::{
     ClusterIdentity, ClusterRecord, GrantView, LeaseReply, LeaseRequest, StoredVote, Verdict,
     VoterView,
 };
 use crate::model::{Epoch, Member, Moment, SiteName};
-
-pub use self::vote::STORED_VOTE_VERSION;
 
 /// One voter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -54,10 +50,15 @@ pub struct VoterAnswer {
 
 impl Voter {
     /// Starts a voter with what it had stored. With nothing stored, or with the promises of
-    /// another cluster, it abstains until it has learnt enough ([`Voter::learn`]).
+    /// another cluster or of another format, it abstains until it has learnt enough: see
+    /// [`Voter::learn`].
     #[must_use]
     pub fn boot(rules: LeaseRules, stored: Option<StoredVote>, now: Moment) -> Self {
-        let stored = stored.filter(|stored| stored.identity.cluster == rules.identity.cluster);
+        // A format that this program does not know is as good as nothing: it must not be guessed.
+        let stored = stored.filter(|stored| {
+            stored.version == STORED_VOTE_VERSION
+                && stored.identity.cluster == rules.identity.cluster
+        });
         let vote = match stored {
             Some(_) if rules.breaks(BrokenRule::PromiseForgotten) => Vote::empty(Memory::Whole),
             Some(stored) => Vote::remembered(&rules, stored, now),
@@ -132,7 +133,6 @@ impl Voter {
         if !is_other || now < *listens_from || reply.verdict == Verdict::WrongCluster {
             return None;
         }
-        let before = self.vote.clone();
         let enough = (self.rules.voters.len().saturating_sub(1)) / 2 + 1;
         let Memory::Gone { heard, .. } = &mut self.vote.memory else {
             return None;
@@ -146,9 +146,9 @@ impl Voter {
         if counted < enough {
             return None;
         }
-        self.vote = Vote::learnt(&self.rules, heard, now);
-        self.undo = Some(Box::new(before));
-        Some(self.vote.stored(&self.rules.identity))
+        let learnt = Vote::learnt(&self.rules, heard, now);
+        self.undo = Some(Box::new(std::mem::replace(&mut self.vote, learnt)));
+        Some(self.vote.stored(&self.rules))
     }
 
     /// True while the memory is gone: somebody has to send reads to the other voters and hand
@@ -337,6 +337,6 @@ impl Voter {
             return None;
         }
         self.undo = Some(Box::new(before));
-        Some(self.vote.stored(&self.rules.identity))
+        Some(self.vote.stored(&self.rules))
     }
 }

@@ -1,0 +1,149 @@
+//! The operator's API: what `agent status` and `agent failover` say over the unix socket.
+//!
+//! Owns the paths and the shape of questions and answers. Must not: act by itself; whoever may
+//! open the socket may ask, and the decision loop answers (S15). Start reading at [`router`].
+
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use crate::model::event::{Answer, Wish};
+use crate::model::plan::Plan;
+use crate::model::{PlanId, SiteName};
+use crate::runtime::handle::{AgentHandle, Stopping};
+
+/// Where the newest picture is.
+pub const STATUS: &str = "/v1/status";
+/// Where a failover is asked for.
+pub const FAILOVER: &str = "/v1/failover";
+
+/// How long `newer_than` waits for a newer picture before it answers with the old one.
+pub const NEWER_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Longest question, in bytes.
+const QUESTION_BYTES_MAX: usize = 16 * 1024;
+
+/// How [`STATUS`] may be asked.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusQuestion {
+    /// Wait until the picture is newer than this one (its `at`), at most [`NEWER_WAIT_MAX`].
+    pub newer_than: Option<i64>,
+}
+
+/// A wish for a failover.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailoverQuestion {
+    /// Where the primary should be.
+    pub to: SiteName,
+    /// Only say what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What became of a wish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum FailoverAnswer {
+    /// A plan was begun.
+    Started {
+        /// Which.
+        plan: PlanId,
+    },
+    /// The lease was asked for; a plan follows when it is won.
+    AskingForLease,
+    /// The other site's agent does it.
+    PassedOn {
+        /// Whose.
+        to: SiteName,
+    },
+    /// A dry run: what would be done, in order.
+    WouldDo {
+        /// Each with the site whose agent runs it.
+        plans: Vec<SitePlan>,
+    },
+    /// Refused.
+    Refused {
+        /// Each a sentence.
+        reasons: Vec<String>,
+    },
+}
+
+/// A plan and who would run it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SitePlan {
+    /// The site whose agent runs it.
+    pub site: SiteName,
+    /// The plan.
+    pub plan: Plan,
+}
+
+impl From<Answer> for FailoverAnswer {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Started { plan } => Self::Started { plan },
+            Answer::AskingForLease => Self::AskingForLease,
+            Answer::PassedOn { to } => Self::PassedOn { to },
+            Answer::WouldDo { plans } => Self::WouldDo {
+                plans: plans
+                    .into_iter()
+                    .map(|(site, plan)| SitePlan { site, plan })
+                    .collect(),
+            },
+            Answer::Refused { reasons } => Self::Refused { reasons },
+        }
+    }
+}
+
+/// The whole API of one agent.
+pub fn router(agent: AgentHandle) -> Router {
+    Router::new()
+        .route(STATUS, get(status))
+        .route(FAILOVER, post(failover))
+        .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
+        .with_state(agent)
+}
+
+async fn status(
+    State(mut agent): State<AgentHandle>,
+    Query(question): Query<StatusQuestion>,
+) -> Response {
+    if let Some(known) = question.newer_than {
+        let newer = agent.status.wait_for(|picture| picture.at.0 > known);
+        // Too late or stopping: the newest there is answers, too.
+        drop(tokio::time::timeout(NEWER_WAIT_MAX, newer).await);
+    }
+    let picture = agent.status.borrow().clone();
+    Json(picture.as_ref()).into_response()
+}
+
+async fn failover(
+    State(agent): State<AgentHandle>,
+    Json(question): Json<FailoverQuestion>,
+) -> Response {
+    let wish = Wish::Failover {
+        to: question.to,
+        dry_run: question.dry_run,
+    };
+    match agent.ask(wish).await {
+        Ok(answer) => one_line(&FailoverAnswer::from(answer)),
+        Err(stopping @ Stopping) => {
+            (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()).into_response()
+        }
+    }
+}
+
+/// The client reads lines, so that an answer may become several one day.
+fn one_line(answer: &impl Serialize) -> Response {
+    match serde_json::to_string(answer) {
+        Ok(text) => ([(CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,108 @@
+//! `agent check`: every mistake of the settings file, or what the agents will do.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::exit::{Exit, Failure};
+use super::output::{self, BAD, GOOD, WARN, styled};
+use super::{Context, settings};
+use crate::config::{self, MemberRole, Problem, Severity, describe, grants};
+
+/// Check the settings file: print every mistake, or what will be watched and done.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Print the SQL that gives the agent's database user what it needs, and nothing else.
+    #[arg(long)]
+    grants: bool,
+    /// Check as the witness, which needs no site and fewer secrets.
+    #[arg(long, conflicts_with = "grants")]
+    witness: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    ok: bool,
+    problems: Vec<ProblemShown>,
+    describes: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ProblemShown {
+    severity: &'static str,
+    file: String,
+    line: Option<usize>,
+    key: String,
+    what: String,
+    hint: Option<String>,
+}
+
+pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
+    let role = match arguments.witness {
+        true => MemberRole::Witness,
+        false => MemberRole::Agent,
+    };
+    let global = context.global;
+    if arguments.grants {
+        let config = settings::load(context, role)?;
+        return output::print(grants::sql(&config)).map(|()| Exit::Fine);
+    }
+    let loaded = config::load(&global.config, global.site.as_deref(), role, context.env);
+    let (problems, text) = match loaded {
+        Ok(loaded) => (loaded.warnings, Some(describe::describe(&loaded.config))),
+        Err(problems) => (problems.0, None),
+    };
+    if global.json {
+        output::json_pretty(&Report {
+            ok: text.is_some(),
+            problems: problems.into_iter().map(shown).collect(),
+            describes: text
+                .iter()
+                .flat_map(|text| text.lines().map(str::to_owned))
+                .collect(),
+        })?;
+    } else {
+        tell(&problems, text.as_deref())?;
+    }
+    Ok(match text {
+        Some(_) => Exit::Fine,
+        None => Exit::Usage,
+    })
+}
+
+fn tell(problems: &[Problem], text: Option<&str>) -> Result<(), Failure> {
+    for problem in problems {
+        output::note(match problem.severity {
+            Severity::Error => styled(BAD, problem),
+            Severity::Warning => styled(WARN, problem),
+        });
+    }
+    match text {
+        Some(text) => {
+            output::line(styled(GOOD, "The settings are right."))?;
+            output::print(text)
+        }
+        None => {
+            let errors = problems
+                .iter()
+                .filter(|problem| problem.severity == Severity::Error)
+                .count();
+            let mistakes = if errors == 1 { "mistake" } else { "mistakes" };
+            output::note(format_args!("{errors} {mistakes} to put right"));
+            Ok(())
+        }
+    }
+}
+
+fn shown(problem: Problem) -> ProblemShown {
+    ProblemShown {
+        severity: match problem.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        },
+        file: problem.file,
+        line: problem.line,
+        key: problem.key,
+        what: problem.what,
+        hint: problem.hint,
+    }
+}

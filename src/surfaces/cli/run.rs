@@ -1,0 +1,37 @@
+//! `agent run`: the agent of one site.
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::exit::{Exit, Failure};
+use super::{Context, service, settings};
+use crate::config::MemberRole;
+use crate::runtime::tasks::spawn_named;
+use crate::runtime::{agent, service as service_link};
+use crate::surfaces::api::local::LocalSocket;
+use crate::surfaces::api::operator;
+
+/// Run the agent of one site until it is told to stop. The database goes on without it.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {}
+
+pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Failure> {
+    let config = settings::load(context, MemberRole::Agent)?;
+    let socket = config.socket.clone();
+    let rhythm = config.lease.renew_every;
+    let stop = CancellationToken::new();
+    service::stop_at_signal(&stop)?;
+    let started = agent::start(config, stop.clone()).await;
+    let (handle, running) = started.map_err(|error| Failure::new(Exit::Failed, error))?;
+    let status = handle.status.clone();
+    // Nobody can ask an agent without a socket, but it fails over all the same (S16).
+    match LocalSocket::bind(&socket) {
+        Ok(socket) => {
+            let serving = socket.serve(operator::router(handle), stop.clone());
+            spawn_named("operator socket", serving);
+        }
+        Err(error) => tracing::error!(%error, "no operator socket: going on without"),
+    }
+    service_link::accompany_agent(status, rhythm, stop.clone());
+    service::wait("agent", running, &stop).await
+}

@@ -1,0 +1,433 @@
+//! `agent status`: what the agent sees, what it would do, and why it does not.
+
+use std::fmt::Write as _;
+
+use anstyle::Style;
+use clap::Args;
+
+use super::Context;
+use super::ask::{LocalAgent, SocketArgument};
+use super::exit::{Exit, Failure};
+use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
+use crate::model::diagnosis::Severity;
+use crate::model::peer::{Progress, StepState};
+use crate::model::situation::Reach;
+use crate::runtime::status::{self, MemberStatus, Snapshot};
+
+/// Show what the agent sees, what it would do, and why it does not.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    socket: SocketArgument,
+}
+
+pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
+    let agent = LocalAgent::of(context, &arguments.socket)?;
+    let picture = agent.status().await?;
+    if context.global.json {
+        output::json_pretty(&picture)?;
+    } else {
+        output::print(render(&picture))?;
+    }
+    Ok(verdict(&picture))
+}
+
+/// Degraded when anything is wrong by name, or this site neither is active nor knows who is.
+fn verdict(picture: &Snapshot) -> Exit {
+    let wrong = picture
+        .diagnoses
+        .iter()
+        .any(|diagnosis| diagnosis.severity >= Severity::Degraded);
+    match wrong || !status::is_serving(picture) {
+        true => Exit::Degraded,
+        false => Exit::Fine,
+    }
+}
+
+/// The whole picture for people.
+fn render(picture: &Snapshot) -> String {
+    let mut text = String::new();
+    head(&mut text, picture);
+    mind(&mut text, picture);
+    members(&mut text, picture);
+    targets(&mut text, picture);
+    for (title, run) in [
+        ("running plan", &picture.run),
+        ("last plan", &picture.last_run),
+    ] {
+        if let Some(run) = run {
+            let age = span(millis_between(run.begun.0, picture.at.0));
+            push(&mut text, format_args!("\n{}", styled(BOLD, title)));
+            push(&mut text, format_args!(" begun {age} ago\n{}", plan(run)));
+        }
+    }
+    if !picture.counters.is_empty() {
+        push(&mut text, format_args!("\n{}\n", styled(BOLD, "counted")));
+    }
+    for counter in &picture.counters {
+        let (count, name) = (counter.count, &counter.name);
+        push(&mut text, format_args!("  {count:>6} {name}\n"));
+    }
+    text
+}
+
+fn head(text: &mut String, picture: &Snapshot) {
+    let (style, role) = match (picture.active, &picture.stopped) {
+        (_, Some(_)) => (BAD, "stopped".to_owned()),
+        (true, None) => (GOOD, "active".to_owned()),
+        (false, None) => (BOLD, picture.phase.clone()),
+    };
+    push(
+        text,
+        format_args!(
+            "cluster {}, site {}: {}, epoch {} (agent {}, {})\n",
+            styled(BOLD, &picture.cluster),
+            styled(BOLD, &picture.site),
+            styled(style, role),
+            picture.lease.epoch,
+            picture.version,
+            picture.at,
+        ),
+    );
+    if let Some(why) = &picture.stopped {
+        push(text, format_args!("  {}\n", styled(BAD, why)));
+    }
+    let lease = &picture.lease;
+    let holder = match &lease.holder {
+        Some(holder) => format!("{}: {holder}", lease.view),
+        None => lease.view.clone(),
+    };
+    let countdown = lease.fence_in_ms.map_or_else(String::new, |left| {
+        format!("; the node is fenced in {} unless renewed", span(left))
+    });
+    let reached: Vec<_> = lease.reached.iter().map(ToString::to_string).collect();
+    push(
+        text,
+        format_args!(
+            "lease      {holder}{countdown}; voters reached: {}\n",
+            match reached.is_empty() {
+                true => "none".to_owned(),
+                false => reached.join(", "),
+            }
+        ),
+    );
+    push(
+        text,
+        format_args!("           {}\n", styled(DIM, &lease.words)),
+    );
+    let record = match &picture.record {
+        None => "not recorded yet".to_owned(),
+        Some(record) => format!(
+            "{}{}, timeline {}, {} (recorded under epoch {})",
+            record.primary,
+            if record.promoting {
+                ", being promoted"
+            } else {
+                ""
+            },
+            record.timeline,
+            record.last_lsn,
+            record.epoch,
+        ),
+    };
+    push(text, format_args!("primary    {record}\n"));
+}
+
+/// The three questions: what I see, what I would do, why I do not.
+fn mind(text: &mut String, picture: &Snapshot) {
+    for (number, diagnosis) in picture.diagnoses.iter().enumerate() {
+        let title = if number == 0 { "I see" } else { "" };
+        let name = styled(severity_style(diagnosis.severity), diagnosis.name);
+        push(
+            text,
+            format_args!("{title:<11}{name}: {}\n", diagnosis.sentence),
+        );
+    }
+    push(text, format_args!("I would    {}\n", picture.would_do));
+    for (number, refusal) in picture.refusals.iter().enumerate() {
+        let title = if number == 0 { "I do not" } else { "" };
+        push(text, format_args!("{title:<11}{}\n", styled(WARN, refusal)));
+    }
+}
+
+fn severity_style(severity: Severity) -> Style {
+    match severity {
+        Severity::Fine => GOOD,
+        Severity::Unclear => DIM,
+        Severity::Degraded => WARN,
+        Severity::Outage | Severity::Danger => BAD,
+    }
+}
+
+fn members(text: &mut String, picture: &Snapshot) {
+    push(text, format_args!("\n{}\n", styled(BOLD, "members")));
+    for member in &picture.members {
+        let (style, reach) = match member.reach {
+            Reach::Answers => (GOOD, "answers"),
+            Reach::Silent => (BAD, "silent"),
+            Reach::Unknown => (DIM, "not known yet"),
+            Reach::Absent => (DIM, "absent"),
+        };
+        let name = member.member.to_string();
+        push(
+            text,
+            format_args!("  {name:<9}{}{}\n", styled(style, reach), details(member)),
+        );
+        if let Some(doing) = member.doing.as_ref().filter(|doing| doing.ended.is_none()) {
+            push(text, format_args!("{}", plan(doing)));
+        }
+    }
+}
+
+/// Clocks that differ by less are not worth a word.
+const CLOCK_WORTH_TELLING_MS: u64 = 1000;
+
+fn details(member: &MemberStatus) -> String {
+    let mut details = String::new();
+    if member.active {
+        details.push_str(", active");
+    }
+    if let Some(heard) = member.heard_ms_ago {
+        push(&mut details, format_args!(", heard {} ago", span(heard)));
+    }
+    if let Some(version) = &member.version {
+        push(&mut details, format_args!(", agent {version}"));
+    }
+    let ahead = member.clock_ahead_ms.unwrap_or(0);
+    if ahead.unsigned_abs() >= CLOCK_WORTH_TELLING_MS {
+        let off = span(ahead.unsigned_abs());
+        let side = if ahead > 0 { "behind" } else { "ahead of" };
+        let words = format!(", its clock is {off} {side} ours");
+        details.push_str(&styled(WARN, words));
+    }
+    details
+}
+
+fn targets(text: &mut String, picture: &Snapshot) {
+    push(text, format_args!("\n{}\n", styled(BOLD, "targets")));
+    let name_width = picture
+        .targets
+        .iter()
+        .map(|target| target.target.chars().count())
+        .max()
+        .unwrap_or(0);
+    for target in &picture.targets {
+        let style = match target.condition.as_str() {
+            "up" => GOOD,
+            "down" => BAD,
+            _ => DIM,
+        };
+        let condition = format!("{:<8}", target.condition);
+        push(
+            text,
+            format_args!(
+                "  {}{:<name_width$}  {} ({} ago)\n",
+                styled(style, condition),
+                target.target,
+                target.seen,
+                span(target.seen_ms_ago),
+            ),
+        );
+    }
+}
+
+/// A plan with the state of each step.
+fn plan(run: &Progress) -> String {
+    let mut text = format!(
+        "  {} {}, epoch {}, because {}",
+        run.plan,
+        kind_words(run),
+        run.epoch,
+        run.cause
+    );
+    match &run.ended {
+        Some(end) => push(&mut text, format_args!(": {end}\n")),
+        None => text.push('\n'),
+    }
+    for step in &run.steps {
+        let (style, word) = state_words(step.state);
+        let took = match step.started {
+            Some(_) => span(step.took_ms),
+            None => String::new(),
+        };
+        let word = format!("{word:<9}");
+        push(
+            &mut text,
+            format_args!("    {}{took:>8}  {}\n", styled(style, word), step.step),
+        );
+        if !step.note.is_empty() {
+            push(
+                &mut text,
+                format_args!("    {:<19}{}\n", "", styled(DIM, &step.note)),
+            );
+        }
+    }
+    text
+}
+
+fn kind_words(run: &Progress) -> String {
+    run.kind.to_string()
+}
+
+/// A step's state in one word.
+pub(super) fn state_words(state: StepState) -> (Style, &'static str) {
+    match state {
+        StepState::Waiting => (DIM, "waiting"),
+        StepState::Running => (BOLD, "running"),
+        StepState::Done => (GOOD, "done"),
+        StepState::Retrying => (WARN, "retrying"),
+        StepState::Failed => (BAD, "failed"),
+        StepState::Undone => (WARN, "undone"),
+    }
+}
+
+/// A span in the unit that people would choose.
+pub(super) fn span(millis: u64) -> String {
+    match millis {
+        0..1000 => format!("{millis} ms"),
+        1000..60_000 => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        60_000..3_600_000 => format!("{} min {} s", millis / 60_000, millis % 60_000 / 1000),
+        _ => format!(
+            "{} h {} min",
+            millis / 3_600_000,
+            millis % 3_600_000 / 60_000
+        ),
+    }
+}
+
+fn millis_between(from: i64, to: i64) -> u64 {
+    u64::try_from(to.saturating_sub(from)).unwrap_or(0)
+}
+
+/// Writing to a `String` cannot fail.
+fn push(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    let written = text.write_fmt(arguments);
+    debug_assert!(written.is_ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use anstream::adapter::strip_str;
+    use serde_json::json;
+
+    use super::*;
+
+    fn picture() -> Snapshot {
+        let picture = json!({
+            "cluster": "main", "site": "fra", "version": "1.2.3", "at": 1_000_000,
+            "phase": "active", "active": true, "stopped": null,
+            "lease": {
+                "view": "held", "holder": "fra", "epoch": 7, "fence_in_ms": 2345,
+                "reached": [{"site": "fra"}, "witness"], "words": "active: this site holds it",
+            },
+            "record": {
+                "epoch": 7, "revision": 1, "primary": "fra", "promoting": false,
+                "system_id": 1, "timeline": 3, "last_lsn": "0/3000148", "last_failover": null,
+            },
+            "facts": {
+                "standing": "active", "record": "mine", "own": "dead", "peer_node": "down",
+                "peer_agent": "silent", "witness": "answers", "identity": "same",
+                "standby": "unusable", "tripped": false, "endpoint_down": false,
+            },
+            "diagnoses": [
+                {"name": "database_dead", "severity": "outage", "sentence": "it is gone"},
+                {"name": "standby_unusable", "severity": "degraded", "sentence": "so is that"},
+            ],
+            "would_do": "fence the own node and hand over to the other site",
+            "refusals": ["the other site does not answer", "its node is down"],
+            "members": [
+                {
+                    "member": {"site": "ams"}, "reach": "silent", "version": "1.2.2",
+                    "heard_ms_ago": 61_000, "clock_ahead_ms": -3_600_000, "active": false,
+                    "doing": null,
+                },
+                {
+                    "member": "witness", "reach": "answers", "version": null,
+                    "heard_ms_ago": 120, "clock_ahead_ms": 3, "active": false, "doing": null,
+                },
+            ],
+            "targets": [{
+                "target": "own postmaster process", "condition": "down", "seen": "gone",
+                "seen_ms_ago": 40,
+            }],
+            "run": {
+                "plan": "fra-2", "kind": "give_up", "ended": null, "epoch": 7,
+                "cause": "diagnosis database_dead", "begun": 998_500, "sequence_done": false,
+                "steps": [
+                    {
+                        "step": "fence own node", "kind": "fence_own", "state": "done",
+                        "took_ms": 31, "note": "nothing ran", "started": 998_501,
+                    },
+                    {
+                        "step": "release the lease to site ams", "kind": "hand_over",
+                        "state": "waiting", "took_ms": 0, "note": "", "started": null,
+                    },
+                ],
+            },
+            "last_run": null,
+            "counters": [{"name": "refused requests", "count": 12}],
+        });
+        serde_json::from_value(picture).unwrap()
+    }
+
+    #[test]
+    fn picture_says_what_is_seen_what_would_be_done_and_why_not() {
+        let expected = "\
+cluster main, site fra: active, epoch 7 (agent 1.2.3, 1970-01-01T00:16:40.000Z)
+lease      held: fra; the node is fenced in 2.3 s unless renewed; voters reached: fra, witness
+           active: this site holds it
+primary    fra, timeline 3, 0/3000148 (recorded under epoch 7)
+I see      database_dead: it is gone
+           standby_unusable: so is that
+I would    fence the own node and hand over to the other site
+I do not   the other site does not answer
+           its node is down
+
+members
+  ams      silent, heard 1 min 1 s ago, agent 1.2.2, its clock is 1 h 0 min ahead of ours
+  witness  answers, heard 120 ms ago
+
+targets
+  down    own postmaster process  gone (40 ms ago)
+
+running plan begun 1.5 s ago
+  fra-2 give up the active role, epoch 7, because diagnosis database_dead
+    done        31 ms  fence own node
+                       nothing ran
+    waiting            release the lease to site ams
+
+counted
+      12 refused requests
+";
+        assert_eq!(strip_str(&render(&picture())).to_string(), expected);
+        assert_eq!(verdict(&picture()), Exit::Degraded);
+    }
+
+    #[test]
+    fn verdict_is_fine_only_when_nothing_is_wrong_and_somebody_is_active() {
+        let mut fine = picture();
+        fine.diagnoses.clear();
+        assert_eq!(verdict(&fine), Exit::Fine);
+        fine.stopped = Some("look".to_owned());
+        assert_eq!(verdict(&fine), Exit::Degraded);
+        let mut nobody = picture();
+        nobody.diagnoses.clear();
+        nobody.facts = None;
+        assert_eq!(verdict(&nobody), Exit::Degraded);
+    }
+
+    #[test]
+    fn spans_have_the_unit_that_people_would_choose() {
+        let shown = [0, 999, 1000, 59_999, 60_000, 3_599_999, 7_260_000].map(span);
+        let expected = [
+            "0 ms",
+            "999 ms",
+            "1.0 s",
+            "59.9 s",
+            "1 min 0 s",
+            "59 min 59 s",
+            "2 h 1 min",
+        ];
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,244 @@
+//! `agent status` and `agent failover` as an operator runs them: the built program, the operator
+//! socket, and real agents over real PostgreSQL behind it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "runs the built program, as a shell would"
+)]
+
+mod support;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use failover_agent::surfaces::api::local::LocalSocket;
+use failover_agent::surfaces::api::operator;
+use serde_json::Value;
+use support::cluster::{ClusterOptions, TestCluster};
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// A cluster whose agents answer at operator sockets.
+struct Desk {
+    cluster: TestCluster,
+    stop: CancellationToken,
+}
+
+impl Desk {
+    async fn open(options: ClusterOptions) -> Self {
+        let cluster = TestCluster::start(options).await;
+        let stop = CancellationToken::new();
+        let desk = Self { cluster, stop };
+        for index in 0..2 {
+            let handle = desk.cluster.agents[index].as_ref().unwrap().handle.clone();
+            let socket = LocalSocket::bind(&desk.socket(index)).unwrap();
+            tokio::spawn(socket.serve(operator::router(handle), desk.stop.clone()));
+        }
+        desk
+    }
+
+    fn socket(&self, index: usize) -> PathBuf {
+        let site = support::cluster::SITES[index];
+        self.cluster.dir().join(site).join("agent.sock")
+    }
+
+    /// Runs a command against the agent of a site, without a terminal.
+    async fn agent(&self, index: usize, arguments: &[&str]) -> Ended {
+        let running = Command::new(env!("CARGO_BIN_EXE_agent"))
+            .args(arguments)
+            .arg("--socket")
+            .arg(self.socket(index))
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(SOON * 2, running)
+            .await
+            .unwrap()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// What must stay as it is when nothing changes: who holds what, and both journals.
+    fn state(&self) -> Vec<String> {
+        let mut state = Vec::new();
+        for (index, site) in support::cluster::SITES.into_iter().enumerate() {
+            let picture = self.cluster.status(index);
+            state.push(format!(
+                "{} {} {}",
+                site, picture.phase, picture.lease.epoch
+            ));
+            let journal = self.cluster.state_dir(site).join("journal");
+            state.push(std::fs::read_to_string(journal).unwrap());
+        }
+        state
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[derive(Debug)]
+struct Ended {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn failover_shows_its_plan_changes_nothing_until_told_and_then_every_step() {
+    let desk = Desk::open(ClusterOptions::default()).await;
+
+    let status = desk.agent(0, &["status"]).await;
+    assert_eq!(status.code, Some(0), "{status:?}");
+    for expected in [
+        "site fra: active",
+        "held: fra",
+        "I see      healthy",
+        "I would    nothing",
+        "own postmaster process",
+    ] {
+        assert!(status.stdout.contains(expected), "{expected}: {status:?}");
+    }
+    let status = desk.agent(1, &["status", "--json"]).await;
+    assert_eq!(status.code, Some(0), "{status:?}");
+    assert_eq!(status.json()["lease"]["holder"], "fra");
+
+    // The exact plan, and nothing of it happens.
+    let before = desk.state();
+    let dry_run = desk.agent(0, &["failover", "--dry-run"]).await;
+    assert_eq!(dry_run.code, Some(0), "{dry_run:?}");
+    for expected in [
+        "at fra: give up",
+        "fence own node",
+        "release the lease to site ams",
+        "at ams: take over",
+        "promote own standby",
+        "rewrite app config shop",
+    ] {
+        assert!(dry_run.stdout.contains(expected), "{expected}: {dry_run:?}");
+    }
+    let json = desk.agent(0, &["failover", "--dry-run", "--json"]).await;
+    assert_eq!(json.json()["answer"], "would_do", "{json:?}");
+    // Without a terminal nobody can be asked.
+    let unasked = desk.agent(0, &["failover"]).await;
+    assert_eq!(unasked.code, Some(2), "{unasked:?}");
+    assert!(unasked.stderr.contains("--yes"), "{unasked:?}");
+    // To where the primary is already, or to nowhere.
+    for to in ["fra", "atlantis"] {
+        let refused = desk.agent(0, &["failover", "--to", to, "--yes"]).await;
+        assert_eq!(refused.code, Some(3), "{refused:?}");
+    }
+    assert_eq!(desk.state()[0], before[0]);
+    assert_eq!(desk.state()[2], before[2]);
+    let plans = |journal: &str| journal.matches("\"planned\"").count();
+    assert_eq!(plans(&desk.state()[1]), plans(&before[1]));
+
+    // Asked for at the standby site: passed on, and followed all the same.
+    let moved = desk.agent(1, &["failover", "--yes", "--json"]).await;
+    assert_eq!(moved.code, Some(0), "{moved:?}");
+    let lines: Vec<Value> = moved
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for (site, kind) in [
+        ("fra", "fence_own"),
+        ("ams", "check_candidate"),
+        ("ams", "promote"),
+        ("ams", "verify_writes"),
+        ("ams", "rewrite_app_config"),
+    ] {
+        let done = lines
+            .iter()
+            .any(|line| line["site"] == site && line["kind"] == kind && line["state"] == "done");
+        assert!(done, "{kind} at {site}: {moved:?}");
+    }
+    assert_eq!(lines.last().unwrap()["result"], "moved");
+    desk.cluster
+        .wait_status(1, "ams is active", SOON, |status| status.active)
+        .await;
+
+    // The old primary is no standby yet: protection is gone, and the way back is refused.
+    let status = desk.agent(1, &["status"]).await;
+    assert_eq!(status.code, Some(5), "{status:?}");
+    assert!(status.stdout.contains("standby_unusable"), "{status:?}");
+    let back = desk.agent(1, &["failover", "--to", "fra", "--yes"]).await;
+    assert_eq!(back.code, Some(3), "{back:?}");
+    assert!(back.stderr.contains("refused"), "{back:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn failover_to_an_unreachable_standby_is_refused_with_the_reason() {
+    let desk = Desk::open(ClusterOptions::default()).await;
+    desk.cluster.node(1).stop("immediate");
+    desk.cluster
+        .wait_status(0, "the standby is seen to be down", SOON, |status| {
+            status
+                .diagnoses
+                .iter()
+                .any(|found| found.name.name() == "standby_unusable")
+        })
+        .await;
+    for arguments in [&["failover", "--dry-run"][..], &["failover", "--yes"]] {
+        let refused = desk.agent(0, arguments).await;
+        assert_eq!(refused.code, Some(3), "{refused:?}");
+        assert!(refused.stderr.contains("node is down"), "{refused:?}");
+    }
+    assert!(desk.cluster.status(0).active);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn failover_to_a_lagging_standby_is_refused_with_the_reason() {
+    let options = ClusterOptions {
+        failover: "lag_max = \"64KiB\"".to_owned(),
+        ..ClusterOptions::default()
+    };
+    let desk = Desk::open(options).await;
+    // A walreceiver that is frozen receives nothing, while its server still answers.
+    let receiver = walreceiver(&desk.cluster).await;
+    desk.cluster.node(1).signal("STOP", &[receiver]);
+    let client = desk.cluster.node(0).connect("postgres").await;
+    client
+        .batch_execute("INSERT INTO kept SELECT generate_series(1, 20000)")
+        .await
+        .unwrap();
+    desk.cluster
+        .wait_status(0, "the standby lags", SOON, |status| {
+            status
+                .diagnoses
+                .iter()
+                .any(|found| found.name.name() == "standby_lagging")
+        })
+        .await;
+    let refused = desk.agent(0, &["failover", "--dry-run"]).await;
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(refused.stderr.contains("lacks"), "{refused:?}");
+    desk.cluster.node(1).signal("CONT", &[receiver]);
+}
+
+/// The process that receives WAL at the standby.
+async fn walreceiver(cluster: &TestCluster) -> u32 {
+    let client = cluster.node(1).connect("postgres").await;
+    let row = client
+        .query_one("SELECT pid FROM pg_stat_wal_receiver", &[])
+        .await
+        .unwrap();
+    u32::try_from(row.get::<_, i32>(0)).unwrap()
+}
