@@ -24,6 +24,8 @@ mod faults;
 mod keeper;
 #[path = "simulation/links.rs"]
 mod links;
+#[path = "simulation/mind.rs"]
+mod mind;
 #[path = "simulation/net.rs"]
 mod net;
 #[path = "simulation/node.rs"]

@@ -1,28 +1,21 @@
-//! One life of an agent process, and its decision loop: the mirror of `runtime::agent`.
-//!
-//! The order matters and is the same as there: `armed` first; then the actions in their order,
-//! where a journal entry is durable before what follows it; then the report and the pace of the
-//! probes. While a flush takes long the loop takes no event, but the keeper goes on.
+//! One life of an agent process: what it consists of, how it begins, and how it ends.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::vec;
 
-use failover_agent::decision::decide::{Action, Order, decide};
 use failover_agent::decision::lease::{Contender, Voter};
 use failover_agent::decision::resume::resume;
 use failover_agent::decision::state::{Inherited, Phase, State};
-use failover_agent::model::event::{Answer, Event, StepFinished};
-use failover_agent::model::journal::{JournalEntry, JournalLine};
-use failover_agent::model::lease::{LeaseChange, LeaseCommand, LeaseReply};
+use failover_agent::model::Epoch;
+use failover_agent::model::event::Event;
+use failover_agent::model::journal::JournalEntry;
+use failover_agent::model::lease::{LeaseChange, LeaseReply};
 use failover_agent::model::observation::{DatabaseSeen, ProcessSeen};
-use failover_agent::model::outcome::{Failure, FailureKind};
 use failover_agent::model::peer::PeerReport;
-use failover_agent::model::plan::StepKind;
-use failover_agent::model::{Epoch, Moment};
 
 use crate::clock::{MS, Real, SEC};
 use crate::keeper::Call;
 use crate::links::{Link, Signature};
+use crate::mind::{Act, Broken};
 use crate::net::Packet;
 use crate::probes::ProbeRhythm;
 use crate::setup::{Mutation, site_name};
@@ -67,17 +60,6 @@ pub(crate) enum Trap {
     FreezeAfter(Real),
 }
 
-/// A verdict that is being carried out.
-pub(crate) struct Act {
-    state: State,
-    actions: vec::IntoIter<Action>,
-    next: Option<Option<Action>>,
-    entries: Vec<JournalEntry>,
-    waited: bool,
-    durable: bool,
-    epoch: Epoch,
-}
-
 pub(crate) struct Agent {
     pub(crate) life: u32,
     pub(crate) frozen: bool,
@@ -88,7 +70,8 @@ pub(crate) struct Agent {
     pub(crate) state: Option<State>,
     pub(crate) inbox: VecDeque<Event>,
     pub(crate) act: Option<Act>,
-    busy: bool,
+    /// The loop has taken an event and is not done with it.
+    pub(crate) busy: bool,
     pub(crate) timer: Timer,
     pub(crate) keeper_timer: Timer,
     pub(crate) contender: Contender,
@@ -104,9 +87,7 @@ pub(crate) struct Agent {
     pub(crate) cached: Option<Box<PeerReport>>,
     pub(crate) steps: BTreeMap<u64, Running>,
     pub(crate) fences: BTreeMap<u64, Fence>,
-    pub(crate) journal_broken_at: Option<Moment>,
-    /// What the disk has refused so far, in order.
-    unwritten: Vec<JournalEntry>,
+    pub(crate) broken: Option<Broken>,
     pub(crate) trap: Option<(u32, Trap)>,
     pub(crate) phase: Phase,
 }
@@ -195,8 +176,7 @@ impl World {
             cached: None,
             steps: BTreeMap::new(),
             fences: BTreeMap::new(),
-            journal_broken_at: None,
-            unwritten: Vec::new(),
+            broken: None,
             trap: None,
             phase: Phase::Watching,
         };
@@ -268,201 +248,14 @@ impl World {
         }
     }
 
-    /// Gives the loop an event.
-    pub(crate) fn tell(&mut self, site: usize, event: Event) {
-        if let Some(agent) = self.sites[site].agent.as_mut() {
-            agent.inbox.push_back(event);
-        }
-        self.pump(site);
-    }
-
-    fn pump(&mut self, site: usize) {
-        while let Some(agent) = self.sites[site].agent.as_mut() {
-            if agent.busy || agent.frozen {
-                return;
-            }
-            let Some(event) = agent.inbox.pop_front() else {
-                return;
-            };
-            agent.busy = true;
-            self.mend_journal(site);
-            self.decide(site, &event);
-        }
-    }
-
-    fn decide(&mut self, site: usize, event: &Event) {
-        let slow = self.sites[site].disk.flush > 0;
-        if slow {
-            // What the members' link says while the loop waits for its disk.
-            let report = self.own_report(site);
-            if let Some(agent) = self.sites[site].agent.as_mut() {
-                agent.cached = report;
-            }
-        }
-        let clock_now = self.clock(site).now(self.now);
-        let Some(agent) = self.sites[site].agent.as_mut() else {
-            return;
-        };
-        let Some(state) = agent.state.take() else {
-            return;
-        };
-        let verdict = decide(&self.setup.policies[site], state, event, clock_now);
-        self.counts.decisions += 1;
-        agent.armed = verdict.state.armed();
-        let epoch = verdict.state.epoch();
-        agent.act = Some(Act {
-            state: verdict.state,
-            actions: verdict.actions.into_iter(),
-            next: None,
-            entries: Vec::new(),
-            waited: false,
-            durable: true,
-            epoch,
-        });
-        let wake_at = self.sites[site].clock.real(verdict.wake_at);
-        let queue = self.sites[site]
-            .agent
-            .as_mut()
-            .and_then(|agent| agent.timer.set(wake_at));
-        self.queue_timer(site, queue, Task::Loop);
-        self.act_on(site);
-    }
-
-    /// Carries the verdict out as far as it goes now.
-    fn act_on(&mut self, site: usize) {
-        loop {
-            let flush = self.sites[site].disk.flush;
-            let late = self.setup.mutation == Mutation::JournalLate;
-            let Some(agent) = self.sites[site].agent.as_mut() else {
-                return;
-            };
-            if agent.frozen {
-                let life = agent.life;
-                return agent.deferred.push(Ev::Agent(site, life, Task::Act));
-            }
-            let Some(act) = agent.act.as_mut() else {
-                return;
-            };
-            while act.next.is_none() {
-                match act.actions.next() {
-                    Some(Action::Journal(entry)) => act.entries.push(entry),
-                    other => act.next = Some(other),
-                }
-            }
-            if !act.entries.is_empty() && !(late && act.next != Some(None)) {
-                if flush > 0 && !act.waited {
-                    act.waited = true;
-                    return self.task(site, flush, Task::Act);
-                }
-                act.waited = false;
-                let entries = std::mem::take(&mut act.entries);
-                let durable = self.write_journal(site, entries);
-                if let Some(act) = self.sites[site].agent.as_mut().and_then(|a| a.act.as_mut()) {
-                    act.durable &= durable;
-                }
-                continue;
-            }
-            let (durable, epoch) = (act.durable, act.epoch);
-            match act.next.take().flatten() {
-                Some(action) => self.perform(site, action, durable, epoch),
-                None => return self.publish(site),
-            }
-        }
-    }
-
-    fn perform(&mut self, site: usize, action: Action, durable: bool, _epoch: Epoch) {
-        match action {
-            Action::Journal(_) => {}
-            Action::Lease(command) => {
-                self.note(|| format!("agent {}: {}", name(site), in_words(&command)));
-                self.commanded(site, &command);
-                self.keeper(site, failover_agent::decision::lease::Input::Command(command));
-            }
-            Action::Run(order) if durable || order.what.kind() == StepKind::FenceOwn => {
-                self.run_step(site, *order, durable);
-            }
-            Action::Run(order) => self.refuse_step(site, *order),
-            Action::Abandon(plan) => {
-                if self.setup.mutation != Mutation::EpochIgnored
-                    && let Some(agent) = self.sites[site].agent.as_mut()
-                {
-                    agent.steps.retain(|_, running| running.order.plan != plan);
-                }
-            }
-            Action::Tell(telling) => {
-                self.note(|| format!("agent {}: tells: {}", name(site), telling.topic));
-            }
-            Action::Answer { answer, .. } => {
-                self.note(|| format!("agent {}: answers {answer:?}", name(site)));
-                if let Answer::PassedOn { to } = answer {
-                    self.send(site, 1 - site, Packet::Command { to });
-                }
-            }
-        }
-    }
-
-    fn refuse_step(&mut self, site: usize, order: Order) {
-        let failure = Failure {
-            kind: FailureKind::Retryable,
-            what: "the journal cannot be written".to_owned(),
-            hint: None,
-        };
-        let finished = StepFinished {
-            plan: order.plan,
-            step: order.step,
-            attempt: order.attempt,
-            undo: order.undo,
-            took: std::time::Duration::ZERO,
-            result: Err(failure),
-        };
-        self.tell(site, Event::StepFinished(finished));
-    }
-
-    fn write_journal(&mut self, site: usize, entries: Vec<JournalEntry>) -> bool {
-        let moment = self.moment(site);
-        let full = self.sites[site].disk.journal_full;
-        let trap = self.sprung(site);
-        if trap == Some(Trap::CrashBefore) {
-            self.note(|| format!("agent {}: killed before a flush", name(site)));
-            self.crash_agent(site);
-            self.start_again(site);
-            return false;
-        }
-        if full {
-            let Some(agent) = self.sites[site].agent.as_mut() else {
-                return false;
-            };
-            agent.unwritten.extend(entries);
-            if agent.journal_broken_at.replace(moment).is_none() {
-                let why = "no space left on device".to_owned();
-                agent.inbox.push_back(Event::JournalBroken { why });
-            }
-            return false;
-        }
-        let all = self.sites[site].agent.as_mut().map(|agent| {
-            agent.unwritten.extend(entries);
-            std::mem::take(&mut agent.unwritten)
-        });
-        self.append(site, all.unwrap_or_default());
-        match trap {
-            Some(Trap::CrashAfter) => {
-                self.note(|| format!("agent {}: killed after a flush", name(site)));
-                self.crash_agent(site);
-                self.start_again(site);
-            }
-            Some(Trap::FreezeAfter(span)) => self.freeze_agent(site, span),
-            Some(Trap::CrashBefore) | None => {}
-        }
-        true
-    }
-
     /// systemd starts a killed agent again.
-    fn start_again(&mut self, site: usize) {
+    pub(crate) fn start_again(&mut self, site: usize) {
         let span = self.rng.pick(&[100 * MS, SEC, 5 * SEC]);
         self.after(span, Ev::StartAgent(site));
     }
 
-    fn sprung(&mut self, site: usize) -> Option<Trap> {
+    /// Whether the trap of this process springs at this flush.
+    pub(crate) fn sprung(&mut self, site: usize) -> Option<Trap> {
         let agent = self.sites[site].agent.as_mut()?;
         let (left, trap) = agent.trap?;
         if left > 0 {
@@ -473,67 +266,13 @@ impl World {
         Some(trap)
     }
 
-    pub(crate) fn append(&mut self, site: usize, entries: Vec<JournalEntry>) {
-        let at = self.clock(site).now(self.now).wall;
-        for entry in entries {
-            self.note(|| format!("agent {}: journal: {}", name(site), brief(&entry)));
-            self.journalled(site, &entry);
-            let disk = &mut self.sites[site].disk;
-            let number = disk.journal.len() as u64 + 1;
-            disk.journal.push(JournalLine { number, at, entry });
-        }
-    }
-
-    fn mend_journal(&mut self, site: usize) {
-        let moment = self.moment(site);
-        let full = self.sites[site].disk.journal_full;
-        let Some(agent) = self.sites[site].agent.as_mut() else {
-            return;
-        };
-        let due = agent
-            .journal_broken_at
-            .is_some_and(|at| moment.since(at).as_secs() >= 1);
-        if due && full {
-            agent.journal_broken_at = Some(moment);
-        } else if due {
-            agent.journal_broken_at = None;
-            agent.inbox.push_back(Event::JournalMended);
-            let text = "the journal can be written again".to_owned();
-            let mut waiting = std::mem::take(&mut agent.unwritten);
-            waiting.push(JournalEntry::Remark { text });
-            self.append(site, waiting);
-        }
-    }
-
-    fn publish(&mut self, site: usize) {
-        let Some(agent) = self.sites[site].agent.as_mut() else {
-            return;
-        };
-        let Some(act) = agent.act.take() else {
-            return;
-        };
-        agent.busy = false;
-        agent.cached = None;
-        let (before, phase) = (agent.phase, act.state.phase);
-        agent.phase = phase;
-        agent.state = Some(act.state);
-        if before != phase {
-            self.note(|| format!("agent {}: {before} -> {phase}", name(site)));
-        }
-        self.news_for_links(site);
-        self.set_paces(site);
-        // What came meanwhile is next; a caller further up may be doing that already.
-        self.pump(site);
-    }
-
     pub(crate) fn crash_agent(&mut self, site: usize) {
         let Some(mut agent) = self.sites[site].agent.take() else {
             return;
         };
         self.truth.not_running(site, self.now);
         // A flush that was under way may have reached the disk.
-        let torn = agent.act.as_mut().map(|act| std::mem::take(&mut act.entries));
-        if let Some(entries) = torn
+        if let Some(entries) = agent.act.take().and_then(Act::unwritten)
             && !self.sites[site].disk.journal_full
             && self.rng.chance(500)
         {
@@ -593,30 +332,5 @@ impl World {
             agent.fences.clear();
         }
         self.crash_agent(site);
-    }
-}
-
-fn in_words(command: &LeaseCommand) -> String {
-    match command {
-        LeaseCommand::Acquire => "asks for the lease".to_owned(),
-        LeaseCommand::Release { to } => format!("releases the lease to {to:?}"),
-        LeaseCommand::Keep(record) => format!(
-            "records primary {} promoting {} as {}.{}, timeline {}, {}",
-            record.primary,
-            record.promoting,
-            record.epoch,
-            record.revision,
-            record.timeline,
-            record.last_lsn
-        ),
-    }
-}
-
-fn brief(entry: &JournalEntry) -> String {
-    match entry {
-        JournalEntry::Planned { plan, .. } => {
-            format!("planned {} to {} at epoch {}: {}", plan.id, plan.kind, plan.epoch, plan.cause)
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -158,7 +158,10 @@ impl World {
         let span = self.setup.notice_span();
         let by = self.clock(site).after(since.max(awake_since), span);
         if self.now > by {
-            let what = format!("node {} started itself as primary and was not fenced", name(site));
+            let what = format!(
+                "node {} started itself as primary and was not fenced",
+                name(site)
+            );
             self.violated(Rule::S10StartsWritable, what);
         }
         true
@@ -360,9 +363,11 @@ impl World {
     }
 
     /// S11: a step is begun, so the journal must say so.
-    pub(crate) fn step_begins(&mut self, site: usize, order: &Order, durable: bool) {
+    pub(crate) fn step_begins(&mut self, site: usize, order: &Order) {
         let begun = (order.plan.clone(), order.step, order.attempt, order.undo);
         // Making a node safe may not wait for a broken disk.
+        let agent = self.sites[site].agent.as_ref();
+        let durable = agent.is_some_and(|agent| agent.broken.is_none());
         let fence = order.what.kind() == StepKind::FenceOwn && !durable;
         if !fence && !self.truth.began[site].contains(&begun) {
             let what = format!("{} began '{}' unjournalled", name(site), order.what.kind());
@@ -373,7 +378,13 @@ impl World {
     /// S8, S9: a step that can make a node writable, or proves it, takes effect now.
     pub(crate) fn takes_effect(&mut self, site: usize, order: &Order) {
         let kind = order.what.kind();
-        self.note(|| format!("agent {}: effect '{kind}', epoch {}", name(site), order.epoch));
+        self.note(|| {
+            format!(
+                "agent {}: effect '{kind}', epoch {}",
+                name(site),
+                order.epoch
+            )
+        });
         if order.epoch < self.truth.top_effect {
             let what = format!(
                 "'{kind}' at {} under epoch {} after epoch {}",
@@ -419,7 +430,10 @@ impl World {
             self.violated(Rule::S9Order, what);
         }
         if self.setup.pair && self.truth.held_until[1 - site].is_some() {
-            let what = format!("{} takes over from a silent site without a third vote", name(site));
+            let what = format!(
+                "{} takes over from a silent site without a third vote",
+                name(site)
+            );
             self.violated(Rule::S7ThirdVote, what);
         }
     }
@@ -431,7 +445,10 @@ impl World {
         if let Some((branch, lsn)) = self.truth.handed_on
             && !node.contains(branch, lsn)
         {
-            let what = format!("{} lacks commits that a clean stop had handed on", name(site));
+            let what = format!(
+                "{} lacks commits that a clean stop had handed on",
+                name(site)
+            );
             return self.violated(Rule::CommitsLost, what);
         }
         self.check_timeline(site);
@@ -459,7 +476,11 @@ impl World {
         if let Some(before) = self.truth.automatic.replace(now)
             && now - before + SEC < block
         {
-            let what = format!("{} failed over again after {} ms", name(site), (now - before) / 1_000_000);
+            let what = format!(
+                "{} failed over again after {} ms",
+                name(site),
+                (now - before) / 1_000_000
+            );
             self.violated(Rule::S14OnePlan, what);
         }
     }
@@ -479,7 +500,10 @@ impl World {
             format!("agent {}: {what} names {to}, epoch {epoch}", name(site))
         });
         if after.epoch < before.epoch {
-            let what = format!("{what} went back from epoch {} to {}", before.epoch, after.epoch);
+            let what = format!(
+                "{what} went back from epoch {} to {}",
+                before.epoch, after.epoch
+            );
             self.violated(Rule::S8Epoch, what);
         }
     }

@@ -41,19 +41,21 @@ impl World {
         };
         let settled = |site: usize| {
             let agent = self.sites[site].agent.as_ref();
-            agent.and_then(|agent| agent.state.as_ref()).is_some_and(|state| {
-                let wanted = if site == primary {
-                    Phase::Active
-                } else {
-                    Phase::Watching
-                };
-                let record = state.record.as_ref();
-                state.phase == wanted
-                    && state.run.is_none()
-                    && record.is_some_and(|record| {
-                        index(&record.primary) == primary && !record.promoting
-                    })
-            })
+            agent
+                .and_then(|agent| agent.state.as_ref())
+                .is_some_and(|state| {
+                    let wanted = if site == primary {
+                        Phase::Active
+                    } else {
+                        Phase::Watching
+                    };
+                    let record = state.record.as_ref();
+                    state.phase == wanted
+                        && state.run.is_none()
+                        && record.is_some_and(|record| {
+                            index(&record.primary) == primary && !record.promoting
+                        })
+                })
         };
         let names = |pointer: crate::world::Pointer| pointer.site == primary;
         settled(0)
@@ -108,13 +110,19 @@ impl World {
 
     fn describe(&self, site: usize) -> String {
         let node = &self.sites[site].node;
-        let agent = self.sites[site].agent.as_ref().and_then(|a| a.state.as_ref());
+        let agent = self.sites[site]
+            .agent
+            .as_ref()
+            .and_then(|a| a.state.as_ref());
         let agent = agent.map_or("no agent".to_owned(), |state| {
             format!(
                 "{}, {:?}, record {:?}, {:?}",
                 state.phase,
                 state.facts,
-                state.record.as_ref().map(|r| (r.primary.to_string(), r.promoting, r.epoch)),
+                state
+                    .record
+                    .as_ref()
+                    .map(|r| (r.primary.to_string(), r.promoting, r.epoch)),
                 state.diagnoses
             )
         });

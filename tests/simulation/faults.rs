@@ -100,7 +100,10 @@ fn add(rng: &mut Rng, faults: &mut Vec<(Real, Fault)>, at: Real, span: Real) {
         18 => both(Fault::WitnessDies, Fault::WitnessStarts(rng.chance(400))),
         19 => {
             let vote = rng.chance(500);
-            both(Fault::Disk(site, true, vote), Fault::Disk(site, false, false));
+            both(
+                Fault::Disk(site, true, vote),
+                Fault::Disk(site, false, false),
+            );
         }
         20 => {
             let takes = rng.pick(&[5 * MS, 300 * MS, 2 * SEC]);
@@ -146,7 +149,10 @@ fn cut(rng: &mut Rng, faults: &mut Vec<(Real, Fault)>, at: Real, end: Real) {
         // A host that hears nothing, or is not heard.
         2 if rng.chance(500) => rest.iter().map(|to| (host, *to)).collect(),
         2 => rest.iter().map(|to| (*to, host)).collect(),
-        _ => rest.iter().flat_map(|to| [(host, *to), (*to, host)]).collect(),
+        _ => rest
+            .iter()
+            .flat_map(|to| [(host, *to), (*to, host)])
+            .collect(),
     };
     for (from, to) in links {
         faults.push((at, Fault::Cut(from, to)));
@@ -174,7 +180,10 @@ impl World {
             }
             Fault::FreezeAgent(site, span) => self.freeze_agent(site, span),
             Fault::ThawAgent(site, life) => {
-                let same = self.sites[site].agent.as_ref().is_some_and(|a| a.life == life);
+                let same = self.sites[site]
+                    .agent
+                    .as_ref()
+                    .is_some_and(|a| a.life == life);
                 if same {
                     self.thaw_agent(site);
                 }

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 
 use failover_agent::decision::lease::contender::Send;
 use failover_agent::decision::lease::{Input, Voter};
+use failover_agent::model::Moment;
 use failover_agent::model::event::{Command, Event, Wish};
 use failover_agent::model::lease::{LeaseChange, LeaseReply, LeaseRequest, LeaseView};
-use failover_agent::model::Moment;
 
 use crate::agent::Task;
 use crate::clock::{MS, Real, US, nanos};
@@ -246,7 +246,11 @@ impl World {
             Packet::Lease { call, request } => {
                 let (reply, delay) = self.vote(to, &request);
                 let reply = Box::new(reply);
-                self.task(to, delay, Task::Send(from, Packet::LeaseReply { call, reply }));
+                self.task(
+                    to,
+                    delay,
+                    Task::Send(from, Packet::LeaseReply { call, reply }),
+                );
             }
             Packet::LeaseReply { call, reply } => {
                 if let Some(Call::Lease { round, .. }) = self.called(to, call) {

@@ -120,9 +120,9 @@ impl Net {
 
     /// Both directions have been clean ever since `since`.
     pub(crate) fn clean_since(&self, one: usize, other: usize, since: Real) -> bool {
-        [(one, other), (other, one)].iter().all(|&(from, to)| {
-            self.links[from][to].clean() && self.dirty_until[from][to] <= since
-        })
+        [(one, other), (other, one)]
+            .iter()
+            .all(|&(from, to)| self.links[from][to].clean() && self.dirty_until[from][to] <= since)
     }
 
     /// When the copies of a message arrive, as delays; none if it is lost. A lost segment of a

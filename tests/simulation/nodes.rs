@@ -103,7 +103,12 @@ impl World {
         let node = &mut self.sites[site].node;
         node.promote(branch);
         let (timeline, lsn) = (node.timeline(), node.lsn);
-        self.note(|| format!("node {}: promoted to timeline {timeline} at {lsn}", name(site)));
+        self.note(|| {
+            format!(
+                "node {}: promoted to timeline {timeline} at {lsn}",
+                name(site)
+            )
+        });
         self.promotion_happened(site);
         self.began_to_write(site);
     }

@@ -1,7 +1,11 @@
 //! When an agent looks at what, and what it sees: the mirror of `runtime::scheduler` and of the
 //! process watch.
 
+use failover_agent::decision::health::Condition;
+use failover_agent::decision::policy::Policy;
+use failover_agent::decision::situate::condition;
 use failover_agent::decision::state::{Phase, State};
+use failover_agent::model::Moment;
 use failover_agent::model::event::Event;
 use failover_agent::model::observation::{
     DatabaseSeen, EndpointResult, EndpointSeen, Observation, Phases, ProcessSeen, Seen, Target,
@@ -9,7 +13,7 @@ use failover_agent::model::observation::{
 use failover_agent::model::situation::NodeState;
 
 use crate::agent::Task;
-use crate::clock::{MS, Real, SEC, US, nanos};
+use crate::clock::{MS, Real, US, nanos};
 use crate::links::channel_of;
 use crate::node::{Look, Process};
 use crate::setup::app;
@@ -88,9 +92,7 @@ impl World {
         let mut look = Look::Hangs("connect");
         if at == site || self.reaches(site, at, &mut travel) {
             let clock = self.sites[at].clock.clone();
-            look = self.sites[at]
-                .node
-                .look(&mut kept, probe == 0, &clock, now);
+            look = self.sites[at].node.look(&mut kept, probe == 0, &clock, now);
         }
         if let Some(agent) = self.sites[site].agent.as_mut() {
             agent.probes[probe].kept = kept;
@@ -129,7 +131,11 @@ impl World {
             EndpointResult::Passed
         };
         let phases = Phases::default();
-        self.observed(site, ENDPOINT, Seen::Endpoint(EndpointSeen { result, phases }));
+        self.observed(
+            site,
+            ENDPOINT,
+            Seen::Endpoint(EndpointSeen { result, phases }),
+        );
     }
 
     pub(crate) fn look_ended(&mut self, site: usize, probe: usize, seen: DatabaseSeen) {
@@ -175,19 +181,20 @@ impl World {
     }
 
     pub(crate) fn set_paces(&mut self, site: usize) {
-        let now = self.now;
+        let (now, moment) = (self.now, self.moment(site));
+        let policy = &self.setup.policies[site];
         let Some(agent) = self.sites[site].agent.as_mut() else {
             return;
         };
         let Some(state) = &agent.state else {
             return;
         };
-        let urgent = urgent(state);
+        let unsettled = unsettled(state);
         let mut sooner = Vec::new();
         for probe in 0..PROBES {
-            let suspect = state
-                .health(&target(probe))
-                .map(|health| health.suspect() || urgent);
+            let suspect = state.health(&target(probe)).map(|health| {
+                health.suspect() || unsettled || node_in_doubt(policy, state, probe, moment)
+            });
             let Some(fast) = suspect else { continue };
             let rhythm = &mut agent.probes[probe];
             if rhythm.fast != fast {
@@ -288,13 +295,26 @@ fn timed_out(phase: &str) -> DatabaseSeen {
     }
 }
 
-fn urgent(state: &State) -> bool {
-    let doubtful = state.health.iter().any(|(target, health)| {
-        matches!(target, Target::OwnDatabase(_)) && health.suspect()
-    });
-    doubtful
-        || !matches!(state.phase, Phase::Active | Phase::Watching)
+/// As `runtime::pace` says.
+fn unsettled(state: &State) -> bool {
+    let at_rest = matches!(state.phase, Phase::Active | Phase::Watching);
+    !at_rest
         || state
             .facts
             .is_none_or(|facts| facts.own == NodeState::Unknown)
+}
+
+fn node_in_doubt(policy: &Policy, state: &State, probe: usize, now: Moment) -> bool {
+    if probe == ENDPOINT {
+        return false;
+    }
+    let channels = [probe & !1, probe | 1].map(target);
+    let suspect = channels
+        .iter()
+        .any(|channel| state.health(channel).is_some_and(|health| health.suspect()));
+    let down = channels
+        .iter()
+        .filter(|channel| condition(policy, state, channel, now) == Condition::Down)
+        .count();
+    suspect || down == 1
 }

@@ -35,7 +35,11 @@ pub(crate) fn world(seed: u64, mutation: Mutation, told: bool) -> World {
     let timeline = Timeline::wanted(told);
     let mut world = World::assemble(rng, setup, net, sites, witness, timeline);
     world.dns = pointer(primary, fresh);
-    let settled = if fresh || world.setup.pair { 5 * SEC } else { 2 * SEC };
+    let settled = if fresh || world.setup.pair {
+        5 * SEC
+    } else {
+        2 * SEC
+    };
     let heal = settled + world.rng.within(4, 9) * SEC;
     for (at, fault) in faults::draw(&mut world.rng, settled, heal) {
         world.at(at, Ev::Fault(fault));

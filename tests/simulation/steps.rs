@@ -53,8 +53,8 @@ fn learned(node: Option<NodeReport>) -> Ended {
 }
 
 impl World {
-    pub(crate) fn run_step(&mut self, site: usize, order: Order, durable: bool) {
-        self.step_begins(site, &order, durable);
+    pub(crate) fn run_step(&mut self, site: usize, order: Order) {
+        self.step_begins(site, &order);
         let (now, moment) = (self.now, self.moment(site));
         let deadline = self.clock(site).after(now, order.deadline);
         self.next_call += 1;
@@ -278,9 +278,10 @@ impl World {
                 }
                 None
             }
-            (Stage::Asked { .. }, _) if timed_out => {
-                failed(FailureKind::OutcomeUnknown, "asked, but not seen as primary")
-            }
+            (Stage::Asked { .. }, _) if timed_out => failed(
+                FailureKind::OutcomeUnknown,
+                "asked, but not seen as primary",
+            ),
             (Stage::Asked { .. }, _) => None,
         }
     }

@@ -280,10 +280,7 @@ impl World {
                 self.note(|| format!("node {}: stopped cleanly", name(site)));
                 self.node_gone(site);
             }
-            NodeTask::Started
-            | NodeTask::Promoted
-            | NodeTask::OrphansGone
-            | NodeTask::Stopped => {}
+            NodeTask::Started | NodeTask::Promoted | NodeTask::OrphansGone | NodeTask::Stopped => {}
         }
     }
 }
