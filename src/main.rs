@@ -2,12 +2,16 @@
 //! its end into an exit code.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use failover_agent::surfaces::cli::{Cli, Exit, Failure};
 use tracing_subscriber::EnvFilter;
 
 /// The runtime's threads: the work is waiting, so that more would only be memory.
 const THREADS_MAX: usize = 4;
+
+/// What still runs on blocking threads at the end gets this long.
+const LEFTOVERS_MAX: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
@@ -47,7 +51,11 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| anyhow::Error::new(error).context("cannot start the runtime"))?;
-    runtime.block_on(cli.run(&environment))
+    let ended = runtime.block_on(cli.run(&environment));
+    // A disk that hangs must not keep a stopped agent from being replaced; a fence that is under
+    // way has its time.
+    runtime.shutdown_timeout(LEFTOVERS_MAX);
+    ended
 }
 
 #[expect(
