@@ -44,6 +44,7 @@ fn failed(kind: FailureKind, what: &str) -> Ended {
         kind,
         what: what.to_owned(),
         hint: None,
+        retry_after: None,
     }))
 }
 
@@ -168,11 +169,13 @@ impl World {
                 kind: FailureKind::Retryable,
                 what: format!("cannot connect: {other:?}"),
                 hint: None,
+                retry_after: None,
             }),
             Look::Hangs(phase) => Err(Failure {
                 kind: FailureKind::Retryable,
                 what: format!("no answer: {phase}"),
                 hint: None,
+                retry_after: None,
             }),
         }
     }
