@@ -428,6 +428,66 @@ async fn s5_lost_site_is_taken_over_after_its_term() {
     assert_eq!(rows_up_to(&cluster, 1, 100).await, 100);
 }
 
+// --- the disk ---
+
+/// A file in whose stead a pipe hangs whoever opens it, as a broken disk does.
+struct HangingFile(std::path::PathBuf);
+
+impl HangingFile {
+    fn put(path: std::path::PathBuf) -> Self {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let fifo = rustix::fs::FileType::Fifo;
+        // The file itself may be there for a moment, before it is renamed.
+        while rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).is_err() {
+            std::thread::yield_now();
+        }
+        Self(path)
+    }
+}
+
+impl Drop for HangingFile {
+    fn drop(&mut self) {
+        use std::os::unix::fs::OpenOptionsExt;
+        // A reader lets those go on that hang in opening it.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let reader = std::fs::File::options()
+            .read(true)
+            .custom_flags(flags)
+            .open(&self.0);
+        std::fs::remove_file(&self.0).ok();
+        drop(reader);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s4_state_disk_that_hangs_does_not_hold_up_the_fence() {
+    let cluster = TestCluster::start(ClusterOptions {
+        relayed: true,
+        ..ClusterOptions::default()
+    })
+    .await;
+    let _hangs = HangingFile::put(cluster.state_dir("fra").join("fence-deadline.new"));
+    let deadline = |status: &Snapshot| {
+        let left = status.lease.fence_in_ms.unwrap_or(0);
+        status.at.0 + i64::try_from(left).unwrap()
+    };
+    let before = deadline(&cluster.status(0));
+    cluster
+        .wait_status(0, "the lease is renewed all the same", SOON, |status| {
+            deadline(status) > before + 1000
+        })
+        .await;
+    let old = Session::open(cluster.node(0)).await;
+    wait_until("it commits", SOON, || async { old.commits().len() > 5 }).await;
+    let began = Instant::now();
+    cluster.network.cut_off("fra");
+    wait_moved(&cluster).await;
+    assert!(cluster.node(0).processes().is_empty(), "fra is fenced");
+    let last = old.commits().last().unwrap().at;
+    let last = last.saturating_duration_since(began);
+    assert!(last < TTL, "the last commit came {last:?} after the cut");
+}
+
 // --- the database ---
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

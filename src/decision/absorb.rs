@@ -315,6 +315,9 @@ fn step_finished(
     let Ok(learned) = &finished.result else {
         return;
     };
+    if kind == Some(StepKind::Promote) {
+        state.promoted = !finished.undo;
+    }
     if kind == Some(StepKind::VerifyWrites)
         && !finished.undo
         && let Some(record) = &state.record

@@ -234,6 +234,26 @@ pub const DIAGNOSES: &[Row] = &[
         sentence: "the standby does not receive WAL although the primary lives",
     },
     Row {
+        diagnosis: Diagnosis::SiteUnreachable,
+        severity: Severity::Degraded,
+        holds: |f| f.standing == Standing::Peer && f.peer_node == PeerNode::Down,
+        remedy: Remedy::Tell,
+        sentence: "nobody reaches the active site's database; its lease still runs: if it runs out while that site is silent, this one takes over",
+    },
+    Row {
+        diagnosis: Diagnosis::OwnNodeDown,
+        severity: Severity::Degraded,
+        holds: |f| {
+            let down = matches!(
+                f.own,
+                NodeState::Dead | NodeState::Hung | NodeState::CannotWrite
+            );
+            f.standing == Standing::Peer && down
+        },
+        remedy: Remedy::Tell,
+        sentence: "the own node does not serve, so this site could not take over: make it a standby of the other one and start it",
+    },
+    Row {
         diagnosis: Diagnosis::WitnessSilent,
         severity: Severity::Degraded,
         holds: |f| f.witness == Reach::Silent,

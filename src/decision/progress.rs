@@ -5,6 +5,8 @@
 //! the failed step included (half-done work is work to undo). The rest *converges*: files, then
 //! DNS, then people, each repeated until it is true, none waiting for another's success.
 
+use std::time::Duration;
+
 use crate::decision::patience::{has_undo, patience, wave};
 use crate::model::Moment;
 use crate::model::event::StepFinished;
@@ -13,6 +15,9 @@ use crate::model::lease::ClusterRecord;
 use crate::model::outcome::FailureKind;
 use crate::model::peer::StepState;
 use crate::model::plan::{Plan, PlanKind, Step, StepKind};
+
+/// Bound on how long another side may ask to be left alone before the next attempt.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
 
 /// A plan and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,7 +211,9 @@ impl PlanRun {
                 if again {
                     let doublings = run.attempts.saturating_sub(1).min(10);
                     let pause = patience.pause_first.saturating_mul(1 << doublings);
-                    run.retry_at = now + pause.min(patience.pause_max);
+                    let asked = failure.retry_after.unwrap_or_default();
+                    let asked = asked.min(RETRY_AFTER_MAX);
+                    run.retry_at = now + pause.min(patience.pause_max).max(asked);
                     run.state = StepState::Retrying;
                 } else {
                     run.state = StepState::Failed;

@@ -81,6 +81,7 @@ impl From<EffectError> for Failure {
             kind: error.kind,
             what,
             hint: error.hint,
+            retry_after: error.retry_after,
         }
     }
 }

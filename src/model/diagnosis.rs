@@ -52,6 +52,10 @@ pub enum Diagnosis {
     StandbyLagging,
     /// The own standby does not receive WAL although the primary lives.
     ReplicationBroken,
+    /// Nobody reaches the active site's database, but its lease still runs.
+    SiteUnreachable,
+    /// The own node does not serve, and the other site is active: this one could not take over.
+    OwnNodeDown,
     /// The witness does not answer: a silent site would not be failed over.
     WitnessSilent,
     /// A configured endpoint is down, without breaking a trip rule.
@@ -80,7 +84,7 @@ pub enum Severity {
 
 impl Diagnosis {
     /// Every diagnosis, most severe first.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::WrongCluster,
         Self::PrimaryWithoutLease,
         Self::TwoPrimaries,
@@ -101,6 +105,8 @@ impl Diagnosis {
         Self::StandbyUnusable,
         Self::StandbyLagging,
         Self::ReplicationBroken,
+        Self::SiteUnreachable,
+        Self::OwnNodeDown,
         Self::WitnessSilent,
         Self::EndpointDown,
         Self::DatabaseStarting,
@@ -133,6 +139,8 @@ impl Diagnosis {
             Self::StandbyUnusable => "standby_unusable",
             Self::StandbyLagging => "standby_lagging",
             Self::ReplicationBroken => "replication_broken",
+            Self::SiteUnreachable => "site_unreachable",
+            Self::OwnNodeDown => "own_node_down",
             Self::WitnessSilent => "witness_silent",
             Self::EndpointDown => "endpoint_down",
             Self::Unknown => "unknown",

@@ -1,6 +1,7 @@
 //! How an effect ended. The executor looks at nothing else.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,9 @@ pub struct Failure {
     pub what: String,
     /// What the operator can do about it, where that is known.
     pub hint: Option<String>,
+    /// How long the other side asked to be left alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<Duration>,
 }
 
 impl fmt::Display for Failure {

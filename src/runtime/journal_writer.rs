@@ -98,6 +98,10 @@ impl JournalWriter {
             return false;
         }
         broken.tried = now;
+        // The rest of the last block may take this remark, but not the plan that would follow.
+        if self.journal.ensure_room().is_err() {
+            return false;
+        }
         let mut entries = vec![JournalEntry::Remark {
             text: format!(
                 "the journal can be written again after {:?}; {} entries of that time follow, {} \

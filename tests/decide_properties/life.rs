@@ -306,6 +306,7 @@ fn ended(order: &Order, end: End) -> StepFinished {
             kind,
             what: "made to fail".to_owned(),
             hint: None,
+            retry_after: None,
         }),
     };
     StepFinished {

@@ -40,6 +40,7 @@ pub(crate) fn effect(stage: &mut Stage, order: &Order) -> Result<Learned, Failur
             kind: failure,
             what: format!("{kind} was made to fail"),
             hint: None,
+            retry_after: None,
         });
     }
     match (kind, order.undo) {

@@ -92,11 +92,16 @@ impl TestCluster {
     /// Starts everything and waits until fra is active and ams follows.
     pub async fn start(options: ClusterOptions) -> Self {
         let mut cluster = Self::prepare(options).await;
-        cluster.start_witness().await;
-        cluster.start_agent(0).await;
-        cluster.start_agent(1).await;
-        cluster.wait_settled(0).await;
+        cluster.start_all().await;
         cluster
+    }
+
+    /// Starts all members and waits until fra is active and ams follows.
+    pub async fn start_all(&mut self) {
+        self.start_witness().await;
+        self.start_agent(0).await;
+        self.start_agent(1).await;
+        self.wait_settled(0).await;
     }
 
     /// Prepares nodes and files, starts no member.
@@ -271,6 +276,7 @@ impl TestCluster {
                 // What is left of a stopped agent ends in its own time; a process would be gone.
                 Err(StartError::Listen { .. }) if began.elapsed() < RESTART_MAX => {
                     stop.cancel();
+                    // bounded: by RESTART_MAX
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 Err(error) => panic!("the agent of {} does not start: {error:?}", SITES[index]),
@@ -297,6 +303,7 @@ impl TestCluster {
                     Ok(task) => self.witness = Some((stop, task)),
                     Err(StartError::Listen { .. }) if began.elapsed() < RESTART_MAX => {
                         stop.cancel();
+                        // bounded: by RESTART_MAX
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                     Err(error) => panic!("the witness does not start: {error:?}"),

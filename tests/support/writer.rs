@@ -53,6 +53,7 @@ impl Session {
             while !client.is_closed() {
                 let done = commit(&client).await;
                 note(&kept, done);
+                // bounded: by the test, which drops the client
                 tokio::time::sleep(PAUSE).await;
             }
             kept.lock().expect("no panic in a client").ended = Some(Instant::now());
@@ -100,6 +101,7 @@ impl App {
                     work(&client, &kept).await;
                     driver.abort();
                 }
+                // bounded: by the test, which drops the client
                 tokio::time::sleep(PAUSE).await;
             }
         });
@@ -140,6 +142,7 @@ async fn work(client: &Client, log: &Mutex<Log>) {
         if failed {
             return;
         }
+        // bounded: by the test, which drops the client
         tokio::time::sleep(PAUSE).await;
     }
 }

@@ -16,6 +16,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
 pub use error::JournalError;
 pub use files::read_all;
 
@@ -28,6 +31,9 @@ use super::checked_line;
 /// The journal is moved aside once it is longer than this and no plan is unfinished. Large enough
 /// for more than a thousand failovers, small enough to be read at once.
 pub const ROTATE_ABOVE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A plan with its steps takes a few KiB; with a hundred app configs, this.
+const ROOM_BYTES: u64 = 64 * 1024;
 
 /// After a rotation that failed, this much more is written before the next try.
 const ROTATE_RETRY_BYTES: u64 = 1024 * 1024;
@@ -162,6 +168,23 @@ impl Journal {
             note_plan(&mut self.plan_unfinished, &line.entry);
         }
         Ok(lines)
+    }
+
+    /// Makes sure that the disk has room for what a whole plan writes, and keeps that room.
+    ///
+    /// # Errors
+    ///
+    /// When the disk is full. A file system that cannot say counts as one with room.
+    pub fn ensure_room(&self) -> Result<(), JournalError> {
+        let keep = FallocateFlags::KEEP_SIZE;
+        match fallocate(&self.file, keep, self.good_bytes, ROOM_BYTES) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => Err(JournalError::io(
+                "keep room for the journal",
+                self.path(),
+                error.into(),
+            )),
+        }
     }
 
     /// Where the journal lies.
