@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use failover_agent::effects::clock::boottime;
 use failover_agent::effects::error::EffectError;
+use failover_agent::effects::postgres::process::Instance;
+use failover_agent::model::observation::ProcessSeen;
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::plan::{Step, StepKind};
 use failover_agent::model::{SystemId, Timeline};
@@ -101,6 +103,13 @@ async fn fail(world: &World, step: &Step) -> EffectError {
     let node = world.node(step.kind());
     let failed = match step.kind() {
         StepKind::FenceOwn => {
+            // Stopped, it cannot end by itself before the first look, however slow that is.
+            node.signal("STOP", &[node.postmaster_pid()]);
+            let instance = Instance::new(&node.data_dir);
+            wait_until("the postmaster is stopped", PATIENT, async || {
+                matches!(instance.look(), ProcessSeen::Stopped { .. })
+            })
+            .await;
             let hasty = Step::FenceOwn {
                 grace: Duration::ZERO,
                 budget: Duration::ZERO,
