@@ -7,6 +7,7 @@ mod support;
 use std::time::Duration;
 
 use failover_agent::effects::clock::boottime;
+use failover_agent::effects::postgres::control_file::{LastState, last_state};
 use failover_agent::effects::postgres::process::Instance;
 use failover_agent::effects::postgres::promote::promote;
 use failover_agent::effects::postgres::verify::verify_writes;
@@ -75,6 +76,22 @@ async fn promoted_standby_takes_writes_on_a_new_timeline() {
     // Again: nothing happens, and it is still right.
     let again = promote(&login, None, soon()).await.unwrap();
     assert_eq!((again.role, again.timeline), (Role::Primary, Timeline(2)));
+}
+
+#[tokio::test]
+async fn control_file_tells_a_promoted_node_from_one_that_was_not() {
+    let pair = pair().await;
+    kill(&pair.primary).await;
+    let state_of = |node: &TestNode| last_state(&node.data_dir).unwrap();
+    assert_eq!(state_of(&pair.primary), LastState::Primary);
+    kill(&pair.standby).await;
+    assert_eq!(state_of(&pair.standby), LastState::InRecovery);
+
+    pair.standby.start();
+    let login = Access::to(&pair.standby).login();
+    promote(&login, None, soon()).await.unwrap();
+    kill(&pair.standby).await;
+    assert_eq!(state_of(&pair.standby), LastState::Primary);
 }
 
 #[tokio::test]

@@ -45,19 +45,44 @@ pub(crate) enum Fault {
     Rebuild(usize),
 }
 
-/// Draws what goes wrong between `from` and `to`.
-pub(crate) fn draw(rng: &mut Rng, from: Real, to: Real) -> Vec<(Real, Fault)> {
+/// Draws what goes wrong between `from` and `to`. Most schedules begin with something that moves
+/// the primary from its site, and go on while that is under way.
+pub(crate) fn draw(rng: &mut Rng, primary: usize, from: Real, to: Real) -> Vec<(Real, Fault)> {
     let mut faults = Vec::new();
-    let count = rng.within(1, 6);
     let mut at = from + rng.below(SEC);
-    for _ in 0..count {
+    if rng.chance(700) {
+        let span = span(rng);
+        move_primary(rng, &mut faults, primary, at, span);
+    }
+    for _ in 0..rng.within(1, 7) {
+        // Faults come together as often as one after the other.
+        at += rng.pick(&[0, 2 * MS, 20 * MS, 200 * MS, SEC, 2 * SEC]) * rng.below(3);
         at = at.min(to);
         let span = span(rng);
         add(rng, &mut faults, at, span);
-        // Faults come together as often as one after the other.
-        at += rng.pick(&[0, MS, 100 * MS, 500 * MS, SEC, 3 * SEC]) * rng.below(3);
     }
     faults
+}
+
+fn move_primary(rng: &mut Rng, faults: &mut Vec<(Real, Fault)>, site: usize, at: Real, span: Real) {
+    let end = at + span;
+    let mut both = |what, back| faults.extend([(at, what), (end, back)]);
+    match rng.below(9) {
+        0 | 1 => faults.push((at, Fault::KillPostmaster(site))),
+        2 => both(Fault::FreezeNode(site), Fault::ThawNode(site)),
+        3 => both(Fault::NodeDisk(site, true), Fault::NodeDisk(site, false)),
+        4 => faults.push((at, Fault::PowerLoss(site, span))),
+        5 => faults.push((at, Fault::Operator(site, 1 - site))),
+        6 => both(Fault::App(site, true), Fault::App(site, false)),
+        _ => {
+            for to in (0..3).filter(|to| *to != site) {
+                for (from, to) in [(site, to), (to, site)] {
+                    faults.push((at, Fault::Cut(from, to)));
+                    faults.push((at + span.max(3 * SEC), Fault::Mend(from, to)));
+                }
+            }
+        }
+    }
 }
 
 fn span(rng: &mut Rng) -> Real {

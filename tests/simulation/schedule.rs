@@ -41,7 +41,7 @@ pub(crate) fn world(seed: u64, mutation: Mutation, told: bool) -> World {
         2 * SEC
     };
     let heal = settled + world.rng.within(4, 9) * SEC;
-    for (at, fault) in faults::draw(&mut world.rng, settled, heal) {
+    for (at, fault) in faults::draw(&mut world.rng, primary, settled, heal) {
         world.at(at, Ev::Fault(fault));
     }
     let rebuilds = world.rng.below(2);

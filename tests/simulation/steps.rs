@@ -44,6 +44,7 @@ fn failed(kind: FailureKind, what: &str) -> Ended {
         kind,
         what: what.to_owned(),
         hint: None,
+        retry_after: None,
     }))
 }
 
@@ -168,11 +169,13 @@ impl World {
                 kind: FailureKind::Retryable,
                 what: format!("cannot connect: {other:?}"),
                 hint: None,
+                retry_after: None,
             }),
             Look::Hangs(phase) => Err(Failure {
                 kind: FailureKind::Retryable,
                 what: format!("no answer: {phase}"),
                 hint: None,
+                retry_after: None,
             }),
         }
     }
@@ -464,12 +467,25 @@ impl World {
             .agent
             .as_mut()
             .and_then(|agent| agent.fences.remove(&number));
+        let was_primary = self.sites[site].node.role == Role::Primary;
         if !down {
             self.note(|| format!("node {}: killed by its fence", name(site)));
             self.node_gone(site);
         }
-        if let Some(token) = fence.and_then(|fence| fence.token) {
-            self.end_step(site, token, learned(None));
-        }
+        let Some(token) = fence.and_then(|fence| fence.token) else {
+            return;
+        };
+        let undoes_promotion = self.sites[site]
+            .agent
+            .as_ref()
+            .and_then(|agent| agent.steps.get(&token))
+            .is_some_and(|running| matches!(running.order.what, Step::Promote { .. }));
+        let ended = if undoes_promotion && was_primary {
+            // What has come true cannot be undone.
+            failed(FailureKind::Permanent, "it was a primary")
+        } else {
+            learned(None)
+        };
+        self.end_step(site, token, ended);
     }
 }

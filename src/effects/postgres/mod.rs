@@ -7,6 +7,7 @@
 pub mod canary;
 pub mod client;
 pub mod control;
+pub mod control_file;
 pub mod failure;
 pub mod fence;
 mod installation;
