@@ -3,6 +3,9 @@
 
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
     reason = "runs the built program, as a shell would"
 )]
 

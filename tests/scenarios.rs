@@ -89,7 +89,10 @@ fn play(script: &Script) -> Result<(), String> {
         }
         let told = match &line.statement {
             Statement::Given(_) => Ok(()),
-            Statement::When(at, _) if stage.zero + *at < stage.now => {
+            Statement::When(at, _)
+            | Statement::Expect(script::When::By(at) | script::When::NotUntil(at), _)
+                if stage.zero + *at < stage.now =>
+            {
                 Err("time does not go back".to_owned())
             }
             Statement::When(at, _) => {

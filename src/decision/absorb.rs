@@ -46,6 +46,7 @@ pub fn absorb(
         Event::JournalMended => state.journal_broken = None,
         Event::Command(_) | Event::Tick => {}
     }
+    release_moved_on(policy, state, now, actions);
     for rule in &policy.trips {
         if situate::trip_condition(policy, rule, state, now.moment) {
             state
@@ -213,6 +214,38 @@ fn view_changed(
     }
 }
 
+/// A release that nobody confirmed is over all the same once the lease has moved on, or every
+/// grant of it has run out: this site does not renew it any more.
+fn release_moved_on(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Action>) {
+    let Some((Awaits::Release(released), begun)) = state
+        .lease_step
+        .as_ref()
+        .map(|step| (step.awaits, step.begun))
+    else {
+        return;
+    };
+    let moved_on = match &state.lease {
+        LeaseView::Other { holder, epoch } => *holder != policy.me || *epoch > released,
+        LeaseView::Free { .. } => true,
+        LeaseView::Held { .. } | LeaseView::Unknown => false,
+    };
+    // Without a witness grants do not run out: there the release is sent until it arrives.
+    let span = policy.ttl + policy.renew_every;
+    let ran_out = policy.has_witness() && now.moment.since(begun) > span;
+    if moved_on || ran_out {
+        let happened = Awaits::Release(released);
+        finish_lease_step(
+            policy,
+            state,
+            happened,
+            now,
+            actions,
+            "the lease has moved on",
+        );
+        state.fence_by = Some(now.moment);
+    }
+}
+
 fn finish_lease_step(
     policy: &Policy,
     state: &mut State,
@@ -282,6 +315,9 @@ fn step_finished(
     let Ok(learned) = &finished.result else {
         return;
     };
+    if kind == Some(StepKind::Promote) {
+        state.promoted = !finished.undo;
+    }
     if kind == Some(StepKind::VerifyWrites)
         && !finished.undo
         && let Some(record) = &state.record

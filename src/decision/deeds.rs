@@ -225,6 +225,9 @@ pub(super) fn begin(
         return;
     }
     state.next_plan = state.next_plan.saturating_add(1);
+    if plan.promotes().is_some() {
+        state.promoted = false;
+    }
     if let Some(unfinished) = state.unfinished.take() {
         actions.push(Action::Journal(JournalEntry::PlanEnded {
             plan: unfinished,

@@ -19,6 +19,9 @@ pub struct Resumed {
     pub unfinished: Option<PlanId>,
     /// That plan was to take the active role.
     pub was_taking_over: bool,
+    /// The last take-over's promotion is known to have happened, so the own node is a primary
+    /// whenever it runs, and nothing but its first write may be missing.
+    pub promoted: bool,
     /// A plan ended with a call for a human, and nobody has stopped the agent in order since.
     pub stopped: Option<String>,
     /// The own voter has once promised an epoch, so this cluster has had a lease: a primary that
@@ -31,9 +34,8 @@ pub struct Resumed {
 /// Reads what matters from the journal.
 #[must_use]
 pub fn resume(lines: &[JournalLine]) -> Resumed {
-    let mut resumed = Resumed {
-        ..Resumed::default()
-    };
+    let mut resumed = Resumed::default();
+    let mut promotes = None;
     for line in lines {
         match &line.entry {
             JournalEntry::AgentStopped => resumed.stopped = None,
@@ -41,6 +43,10 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
                 resumed.next_plan = resumed.next_plan.max(number(&plan.id)).saturating_add(1);
                 resumed.unfinished = Some(plan.id.clone());
                 resumed.was_taking_over = plan.kind == PlanKind::TakeOver;
+                promotes = plan.promotes();
+                if promotes.is_some() {
+                    resumed.promoted = false;
+                }
             }
             JournalEntry::PlanEnded { plan, end } => {
                 if resumed.unfinished.as_ref() == Some(plan) {
@@ -50,6 +56,9 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
                 if let PlanEnd::NeedsHuman { why } = end {
                     resumed.stopped = Some(why.clone());
                 }
+            }
+            JournalEntry::StepDone { step, undo, .. } if promotes == Some(*step) => {
+                resumed.promoted = !undo;
             }
             JournalEntry::AgentStarted { .. }
             | JournalEntry::StepStarted { .. }

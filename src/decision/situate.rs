@@ -9,7 +9,7 @@ use crate::decision::policy::{Policy, Thresholds, TripRule};
 use crate::decision::state::{Contact, State};
 use crate::model::lease::LeaseView;
 use crate::model::observation::{DatabaseSeen, NodeReport, Target};
-use crate::model::situation::{Facts, Identity, Reach, RecordSays, Standing};
+use crate::model::situation::{Facts, Identity, NodeState, Reach, RecordSays, Standing};
 use crate::model::{LagBytes, Lsn, Member, Moment};
 
 /// Boils the state down to facts, as of `now`.
@@ -21,7 +21,18 @@ pub fn situate(policy: &Policy, state: &State, now: Moment) -> Facts {
     let identity = identity(state);
     Facts {
         standing,
-        record: record_says(policy, state),
+        record: match record_says(policy, state) {
+            // A promotion that is known to have happened, of a node that does not run now: it is
+            // started like any other primary, and its first write proves it.
+            RecordSays::MinePromoting if state.promoted && own == NodeState::Dead => {
+                RecordSays::Mine
+            }
+            says @ (RecordSays::Nothing
+            | RecordSays::Mine
+            | RecordSays::MinePromoting
+            | RecordSays::Theirs
+            | RecordSays::TheirsPromoting) => says,
+        },
         own,
         peer_node,
         peer_agent: reach(policy, &state.peer, now),

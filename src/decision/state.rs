@@ -160,6 +160,8 @@ pub struct State {
     pub unfinished: Option<PlanId>,
     /// That plan was to take the active role.
     pub was_taking_over: bool,
+    /// The last take-over's promotion is known to have happened.
+    pub promoted: bool,
     /// When the record was last refreshed with the primary's WAL position.
     pub record_refreshed: Moment,
 }
@@ -212,6 +214,7 @@ impl State {
             asked_because: None,
             unfinished: resumed.unfinished.clone(),
             was_taking_over: resumed.was_taking_over,
+            promoted: resumed.promoted,
             record_refreshed: now,
         }
     }

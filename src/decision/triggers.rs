@@ -40,7 +40,7 @@ fn applies(
                 || plan_ended(state, |end| matches!(end, PlanEnd::Completed))
         }
         Trigger::PlanUndone => plan_ended(state, |end| matches!(end, PlanEnd::Undone { .. })),
-        Trigger::LeaseLost => lease_lost(state, news),
+        Trigger::LeaseLost => lease_lost(policy, state, news, now),
         Trigger::LeaseRefused => news.lease_refused,
         Trigger::FenceCalled => fence_called(policy, state, facts, now),
         Trigger::HeldAsPrimary
@@ -81,12 +81,18 @@ fn plan_ended(state: &State, how: fn(&PlanEnd) -> bool) -> bool {
         .is_some_and(how)
 }
 
-fn lease_lost(state: &State, news: News) -> bool {
+fn lease_lost(policy: &Policy, state: &State, news: News, now: Now) -> bool {
     if news.lease_lost {
         return true;
     }
     let Some(held) = state.held_epoch() else {
-        // Once the release is under way the lease is meant to be gone.
+        // Once the release is under way the lease is meant to be gone. But a site that is cut off
+        // in just that moment never hears that its release arrived: after one ttl the lease
+        // machine stops telling the voters, and nothing is waited for any longer.
+        let overdue = state
+            .lease_step
+            .as_ref()
+            .is_some_and(|step| now.moment.since(step.begun) > policy.ttl + policy.request_timeout);
         let releasing = state.run.as_ref().is_some_and(|run| {
             run.plan
                 .steps
@@ -96,7 +102,7 @@ fn lease_lost(state: &State, news: News) -> bool {
                     step.kind() == StepKind::HandOver && progress.state != StepState::Waiting
                 })
         });
-        return state.phase != Phase::Asking && !releasing;
+        return state.phase != Phase::Asking && (!releasing || overdue);
     };
     let sequence = matches!(
         state.phase,

@@ -27,6 +27,16 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+impl Plan {
+    /// The index of the step that promotes, if there is one.
+    #[must_use]
+    pub fn promotes(&self) -> Option<usize> {
+        self.steps
+            .iter()
+            .position(|step| step.kind() == StepKind::Promote)
+    }
+}
+
 /// What a plan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

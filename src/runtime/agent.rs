@@ -184,6 +184,12 @@ impl Agent {
             let event = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                // Only a bug ends the keeper. Without it nothing renews and nothing fences at the
+                // deadline: this process ends, and the next one inherits the deadline (S4).
+                () = self.parts.lease.closed() => {
+                    tracing::error!("the lease keeper has ended: this agent ends, too");
+                    return;
+                }
                 Some(event) = received.recv() => event,
                 Some(request) = asked.recv() => self.wishes.take(request),
                 () = tokio::time::sleep(wait) => Event::Tick,

@@ -1,11 +1,13 @@
 //! Runs the steps that the decision loop orders: one task per attempt, with a deadline on all of
-//! it, and one event when it has ended. Knows neither plans nor retries nor the lease: whether a
-//! step may begin was decided, and journalled, before the order came.
+//! it, and one event when it has ended. Knows neither plans nor retries: whether a step may begin
+//! was decided, and journalled, before the order came. Only a step that may start writes looks at
+//! the lease once more: journalling may have taken long (S2, see [`LeaseGate`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::decision::decide::Order;
@@ -16,13 +18,49 @@ use crate::model::PlanId;
 use crate::model::event::{Event, Learned, StepFinished};
 use crate::model::plan::Step;
 use crate::runtime::alerts;
+use crate::runtime::lease_keeper::Held;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::tasks::spawn_named;
+
+/// What a step that may start writes passes right before it begins.
+///
+/// The loop has armed the keeper's fence before it ordered the step. So either the lease is seen
+/// to be gone here, or the keeper sees that it must fence when it goes.
+#[derive(Debug, Clone)]
+pub struct LeaseGate {
+    /// What the keeper holds.
+    pub held: watch::Receiver<Held>,
+    /// So much of the lease must be left.
+    pub reserve: Duration,
+}
+
+impl LeaseGate {
+    fn check(&self, order: &Order) -> Result<(), EffectError> {
+        let starts_writes = matches!(
+            (&order.what, order.undo),
+            (Step::Promote { .. } | Step::StartOwn { .. }, false) | (Step::FenceOwn { .. }, true)
+        );
+        let held = *self.held.borrow();
+        let enough = held.is_some_and(|(epoch, fence_at)| {
+            epoch == order.epoch && boottime() + self.reserve < fence_at
+        });
+        if !starts_writes || enough {
+            return Ok(());
+        }
+        Err(EffectError::retryable(format!(
+            "did not begin to {}: the lease of epoch {} is over, or nearly so",
+            order.what.kind(),
+            order.epoch
+        ))
+        .hint("a disk that hangs delays the journal, and so every step"))
+    }
+}
 
 /// Runs steps.
 #[derive(Debug)]
 pub struct Executor {
     tools: Arc<Tools>,
+    gate: LeaseGate,
     outbox: Outbox,
     events: mpsc::Sender<Event>,
     running: BTreeMap<PlanId, Vec<AbortHandle>>,
@@ -31,9 +69,10 @@ pub struct Executor {
 impl Executor {
     /// An executor whose steps use `tools` and report to `events`.
     #[must_use]
-    pub fn new(tools: Tools, outbox: Outbox, events: mpsc::Sender<Event>) -> Self {
+    pub fn new(tools: Tools, gate: LeaseGate, outbox: Outbox, events: mpsc::Sender<Event>) -> Self {
         Self {
             tools: Arc::new(tools),
+            gate,
             outbox,
             events,
             running: BTreeMap::new(),
@@ -43,12 +82,15 @@ impl Executor {
     /// Begins an attempt.
     pub fn run(&mut self, order: Order) {
         let (tools, outbox) = (Arc::clone(&self.tools), self.outbox.clone());
-        let events = self.events.clone();
+        let (gate, events) = (self.gate.clone(), self.events.clone());
         let plan = order.plan.clone();
         let name = format!("step {}", order.what.kind());
         let task = spawn_named(name, async move {
             let began = boottime();
-            let result = attempt(&tools, &outbox, &order).await;
+            let result = match gate.check(&order) {
+                Ok(()) => attempt(&tools, &outbox, &order).await,
+                Err(refused) => Err(refused),
+            };
             let finished = StepFinished {
                 plan: order.plan,
                 step: order.step,

@@ -54,9 +54,6 @@ pub fn leave(state_dir: &Path, fence_at: Moment) -> io::Result<()> {
 /// What the previous life left. `was_member`: this cluster has had a lease before.
 #[must_use]
 pub fn read(state_dir: &Path, was_member: bool) -> Inherited {
-    if !was_member {
-        return Inherited::NeverActive;
-    }
     let word = fs::read(path(state_dir))
         .ok()
         .and_then(|bytes| serde_json::from_slice::<Word>(&bytes).ok());
@@ -64,7 +61,10 @@ pub fn read(state_dir: &Path, was_member: bool) -> Inherited {
         (Some(word), Ok(boot)) if word.boot == boot => {
             Inherited::FenceAt(Moment::from_boot(Duration::from_nanos(word.fence_at_nanos)))
         }
-        _ => Inherited::NoDeadline,
+        // Whoever has left a deadline was active, even if its vote is lost.
+        (Some(_), _) => Inherited::NoDeadline,
+        (None, _) if was_member => Inherited::NoDeadline,
+        (None, _) => Inherited::NeverActive,
     }
 }
 
@@ -78,6 +78,11 @@ mod tests {
         let at = Moment::from_boot(Duration::from_millis(123_456));
         leave(dir.path(), at).unwrap();
         assert_eq!(read(dir.path(), true), Inherited::FenceAt(at));
+        assert_eq!(
+            read(dir.path(), false),
+            Inherited::FenceAt(at),
+            "the vote was lost"
+        );
     }
 
     #[test]

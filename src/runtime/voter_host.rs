@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 use crate::decision::lease::{LeaseRules, Voter};
 use crate::effects::clock::boottime;
@@ -21,7 +21,7 @@ pub struct VoterHost {
 
 #[derive(Debug)]
 struct Inner {
-    voter: Mutex<Voter>,
+    voter: Arc<Mutex<Voter>>,
     file: VoteFile,
     site: Option<SiteName>,
     /// Told when somebody released the lease to this site.
@@ -46,7 +46,7 @@ impl VoterHost {
         let site = rules.me.site().cloned();
         let voter = Voter::boot(rules, stored, boottime());
         let inner = Inner {
-            voter: Mutex::new(voter),
+            voter: Arc::new(Mutex::new(voter)),
             file,
             site,
             released_here: Notify::new(),
@@ -57,27 +57,35 @@ impl VoterHost {
     }
 
     /// Answers a request. What it promises is on disk before the answer exists; the work goes on
-    /// in a task of its own, so that a caller who gives up cannot leave it half-done.
+    /// in a task of its own, so that a caller who gives up cannot leave it half-done. Waiting for
+    /// its turn does not: while a disk hangs, the callers' own patience bounds who waits here.
     pub async fn handle(&self, identity: ClusterIdentity, request: LeaseRequest) -> LeaseReply {
+        let voter = Arc::clone(&self.inner.voter).lock_owned().await;
         let inner = Arc::clone(&self.inner);
-        let work = spawn_named(
-            "vote",
-            async move { inner.handle(&identity, &request).await },
-        );
+        let work = spawn_named("vote", async move {
+            inner.handle(voter, &identity, &request).await
+        });
         work.await.unwrap_or_else(|_| LeaseReply {
             verdict: Verdict::NotDurable,
             knows: crate::model::lease::VoterView::default(),
         })
     }
 
-    /// Lets a voter without memory learn from what others said.
+    /// Lets a voter without memory learn from what others said. Whoever gives up waiting leaves
+    /// nothing half-done, as with [`Self::handle`].
     pub async fn learn(&self, reply: &LeaseReply, from: &Member) {
-        let mut voter = self.inner.voter.lock().await;
-        if let Some(vote) = voter.learn(reply, from, boottime())
-            && !self.inner.stored(vote).await
-        {
-            voter.not_durable(boottime());
-        }
+        let mut voter = Arc::clone(&self.inner.voter).lock_owned().await;
+        let Some(vote) = voter.learn(reply, from, boottime()) else {
+            return;
+        };
+        let inner = Arc::clone(&self.inner);
+        let work = spawn_named("vote learnt", async move {
+            if !inner.stored(vote).await {
+                voter.not_durable(boottime());
+            }
+        });
+        // Its panic was logged.
+        work.await.ok();
     }
 
     /// Whether the voter has lost its memory and gives no votes yet.
@@ -92,8 +100,12 @@ impl VoterHost {
 }
 
 impl Inner {
-    async fn handle(&self, identity: &ClusterIdentity, request: &LeaseRequest) -> LeaseReply {
-        let mut voter = self.voter.lock().await;
+    async fn handle(
+        &self,
+        mut voter: OwnedMutexGuard<Voter>,
+        identity: &ClusterIdentity,
+        request: &LeaseRequest,
+    ) -> LeaseReply {
         let answer = voter.handle(identity, request, boottime());
         let durable = match answer.store {
             Some(vote) => self.stored(vote).await,

@@ -25,7 +25,7 @@ use crate::model::lease::LeaseCommand;
 use crate::model::observation::{Channel, Target};
 use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
-use crate::runtime::executor::Executor;
+use crate::runtime::executor::{Executor, LeaseGate};
 use crate::runtime::handle::AgentHandle;
 use crate::runtime::lease_keeper::LeaseKeeper;
 use crate::runtime::members::{Members, lease_rules};
@@ -63,6 +63,7 @@ pub async fn start(
     let members = Members::new(config)?;
     let (report, reported) = watch::channel(report);
     let (armed, armed_seen) = watch::channel(true);
+    let (held, held_seen) = watch::channel(None);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
 
@@ -83,6 +84,7 @@ pub async fn start(
         node: node.clone(),
         state_dir: config.state_dir.clone(),
         armed: armed_seen,
+        held,
         events: events.clone(),
     };
     let lease = start_keeper(keeper, stop);
@@ -106,7 +108,11 @@ pub async fn start(
     }
 
     let tools = tools(config, own, node, login, table)?;
-    let executor = Executor::new(tools, outbox.clone(), events);
+    let gate = LeaseGate {
+        held: held_seen,
+        reserve: policy.step_reserve(),
+    };
+    let executor = Executor::new(tools, gate, outbox.clone(), events);
     Ok(Parts {
         executor,
         scheduler,

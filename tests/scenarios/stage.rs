@@ -180,7 +180,7 @@ impl Stage {
             .min()
             .unwrap_or(to);
         if soonest > to {
-            self.now = to;
+            self.now = self.now.max(to);
             return false;
         }
         self.now = self.now.max(soonest);

@@ -152,6 +152,11 @@ impl Voters {
                     vec![(ROUND, LeaseChange::NotAcquired { verdict })]
                 }
             }
+            // Nobody hears it, and nobody says that it was heard.
+            LeaseCommand::Release { .. } if self.grant == Grant::Mine && !self.answering => {
+                self.grant = Grant::Free(None);
+                vec![(Duration::ZERO, self.news())]
+            }
             LeaseCommand::Release { to } if self.grant == Grant::Mine => {
                 let epoch = Epoch(self.epoch);
                 // Until they have said otherwise the voters are known to grant it to this site.

@@ -1,9 +1,10 @@
 //! Giving an epoch back: sent again until every voter has it, or until it would have run out.
 //!
-//! With two agents alone the own voter hears of it first: a restarted holder goes on under the
+//! With two agents alone it never runs out, and the own voter hears of it first: a restarted holder goes on under the
 //! epoch that its own voter grants it, so that voter must not be the last to know.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::{Contender, Output, Purpose, Round};
 use crate::decision::lease::rules::{LeaseRules, Mode};
@@ -59,7 +60,11 @@ impl GiveBack {
             own_first: false,
             to_tell: false,
             send_at: now,
-            until: now + rules.ttl,
+            until: match rules.mode {
+                Mode::Quorum => now + rules.ttl,
+                // Nothing runs out: what a voter does not hear of, it counts for ever.
+                Mode::Pair => Moment::from_boot(Duration::MAX),
+            },
         }
     }
 

@@ -1,0 +1,510 @@
+//! What must never be: the safety rules, checked after every event against the truth, which no
+//! process in the simulation knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use failover_agent::decision::decide::Order;
+use failover_agent::model::journal::{JournalEntry, PlanEnd};
+use failover_agent::model::lease::{LeaseCommand, LeaseReply, LeaseRequest, Verdict};
+use failover_agent::model::plan::{Cause, PlanKind, Step, StepKind};
+use failover_agent::model::{Epoch, Moment, PlanId, SiteName};
+
+use crate::clock::{Real, SEC, nanos};
+use crate::net::WITNESS;
+use crate::setup::index;
+use crate::world::{End, Pointer, World, name};
+
+/// The rule that was broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rule {
+    S1OneWriter,
+    S2FreshLease,
+    S5OldTermWaitedOut,
+    S7ThirdVote,
+    S8Epoch,
+    S9Order,
+    S10StartsWritable,
+    S11Journal,
+    S14OnePlan,
+    CommitsLost,
+    TimelineLost,
+    Liveness,
+}
+
+/// A lease that was held, by its holder's own counting.
+#[derive(Debug, Clone, Copy)]
+struct HeldUntil {
+    epoch: Epoch,
+    /// When its fence had to begin.
+    fence_at: Real,
+    /// When its fence had to have ended.
+    end: Real,
+}
+
+type Begun = (PlanId, usize, u32, bool);
+
+/// What is really so.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    /// By voter: which site's grant it counts, and until when.
+    grants: [Option<(usize, Real)>; 3],
+    held_until: [Option<HeldUntil>; 2],
+    /// The epoch that each site holds right now.
+    pub(crate) held: [Option<Epoch>; 2],
+    holders: BTreeMap<Epoch, usize>,
+    /// When no agent process ran at this site: dead, or frozen.
+    gaps: [Vec<(Real, Option<Real>)>; 2],
+    /// When this site last asked for the lease, the other one's database could be seen from it.
+    saw_other: [bool; 2],
+    began: [BTreeSet<Begun>; 2],
+    /// The highest epoch under which a promotion, a start or a proof took effect.
+    top_effect: Epoch,
+    recorded: BTreeMap<Epoch, usize>,
+    /// By branch of history, the newest commit that a client was told of.
+    pub(crate) acknowledged: BTreeMap<u32, u64>,
+    /// What a clean stop proved to be at the standby.
+    pub(crate) handed_on: Option<(u32, u64)>,
+    automatic: Option<Real>,
+    /// At this site the plan under way is automatic.
+    by_itself: [bool; 2],
+}
+
+impl Truth {
+    pub(crate) fn not_running(&mut self, site: usize, now: Real) {
+        let open = self.gaps[site].last().is_some_and(|gap| gap.1.is_none());
+        if !open {
+            self.gaps[site].push((now, None));
+        }
+    }
+
+    pub(crate) fn running(&mut self, site: usize, now: Real) {
+        if let Some(gap) = self.gaps[site].last_mut()
+            && gap.1.is_none()
+        {
+            gap.1 = Some(now);
+        }
+    }
+
+    /// Some of the time between these two was without a running agent.
+    fn gap_between(&self, site: usize, from: Real, to: Real) -> bool {
+        self.gaps[site]
+            .iter()
+            .any(|gap| gap.0 <= to && gap.1.is_none_or(|end| end >= from))
+    }
+
+    /// Until when enough voters count a grant to this site that nobody else can get one.
+    fn granted_until(&self, site: usize, majority: usize) -> Real {
+        let mut until: Vec<Real> = self
+            .grants
+            .iter()
+            .flatten()
+            .filter(|grant| grant.0 == site)
+            .map(|grant| grant.1)
+            .collect();
+        until.sort_unstable_by(|left, right| right.cmp(left));
+        until.get(majority - 1).copied().unwrap_or(0)
+    }
+}
+
+impl World {
+    pub(crate) fn violated(&mut self, rule: Rule, what: String) {
+        self.note(|| format!("VIOLATION of {rule:?}: {what}"));
+        self.end.get_or_insert(End::Violation(rule, what));
+    }
+
+    /// After every event.
+    pub(crate) fn check(&mut self) {
+        let writable = [0, 1].map(|site| self.sites[site].node.writable());
+        if writable == [true, true] {
+            self.two_writers();
+        }
+        for site in [0, 1] {
+            if writable[site] {
+                self.check_writer(site);
+            }
+        }
+    }
+
+    /// S1, with the exclusions that the module head states.
+    fn two_writers(&mut self) {
+        for site in [0, 1] {
+            if self.gate_is_missing(site) {
+                return;
+            }
+        }
+        for old in [0, 1] {
+            let Some(lease) = self.truth.held_until[old] else {
+                continue;
+            };
+            let unattended = self.truth.gap_between(old, lease.fence_at, lease.end);
+            if self.now >= lease.fence_at && unattended && !self.truth.saw_other[1 - old] {
+                self.note(|| format!("two writers; {} needed its guard", name(old)));
+                self.end.get_or_insert(End::NeedsGuard);
+                return;
+            }
+        }
+        self.violated(Rule::S1OneWriter, "both nodes take writes".to_owned());
+    }
+
+    /// A node that its host started as a primary at boot, before its agent could have seen it.
+    fn gate_is_missing(&mut self, site: usize) -> bool {
+        let Some(since) = self.sites[site].node.self_started else {
+            return false;
+        };
+        let awake = self.sites[site].agent.as_ref().filter(|a| !a.frozen);
+        let Some(awake_since) = awake.map(|agent| agent.awake_since) else {
+            return true;
+        };
+        let span = self.setup.notice_span();
+        let by = self.clock(site).after(since.max(awake_since), span);
+        if self.now > by {
+            let what = format!(
+                "node {} started itself as primary and was not fenced",
+                name(site)
+            );
+            self.violated(Rule::S10StartsWritable, what);
+        }
+        true
+    }
+
+    /// S2: with an agent that runs, a node is writable only while its site's lease runs.
+    fn check_writer(&mut self, site: usize) {
+        let Some(agent) = self.sites[site].agent.as_ref().filter(|a| !a.frozen) else {
+            return;
+        };
+        let noticed = agent.awake_since + nanos(self.setup.notice_span()) * 101 / 100;
+        let newcomer = self.truth.holders.is_empty();
+        if self.setup.pair || newcomer || self.now < noticed {
+            return;
+        }
+        if self.sites[site].node.self_started.is_some() {
+            // Two writers or not: the same span applies.
+            self.gate_is_missing(site);
+            return;
+        }
+        let majority = self.setup.rules[site].voters.len() / 2 + 1;
+        let until = self.truth.granted_until(site, majority);
+        if self.now > until {
+            let what = format!(
+                "node {} takes writes {} ms after its site's lease ran out at the voters",
+                name(site),
+                (self.now - until) / 1_000_000
+            );
+            self.violated(Rule::S2FreshLease, what);
+        }
+    }
+
+    /// A voter has answered.
+    pub(crate) fn voted(&mut self, voter: usize, request: &LeaseRequest, reply: &LeaseReply) {
+        if reply.verdict != Verdict::Ok {
+            return;
+        }
+        match request {
+            LeaseRequest::Read | LeaseRequest::PreVote { .. } => {}
+            LeaseRequest::Acquire { candidate, .. } => self.granted(voter, candidate),
+            LeaseRequest::Renew { holder, record, .. } => {
+                self.granted(voter, holder);
+                if let Some(record) = record
+                    && record.promoting
+                {
+                    self.two_promoters(record.epoch, &record.primary);
+                }
+            }
+            LeaseRequest::Release { holder, .. } => {
+                let theirs = self.truth.grants[voter].is_some_and(|g| g.0 == index(holder));
+                if theirs {
+                    self.truth.grants[voter] = None;
+                }
+            }
+        }
+    }
+
+    fn granted(&mut self, voter: usize, holder: &SiteName) {
+        let rules = &self.setup.rules[voter];
+        // A full ttl on any clock, whatever a broken rule makes of it.
+        let span = rules.ttl.mul_f64(1.005);
+        let until = self.clock(voter).after(self.now, span);
+        self.truth.grants[voter] = Some((index(holder), until));
+    }
+
+    /// S14: nobody else gets past recording itself under the same epoch.
+    fn two_promoters(&mut self, epoch: Epoch, primary: &SiteName) {
+        let site = index(primary);
+        let first = *self.truth.recorded.entry(epoch).or_insert(site);
+        if first != site {
+            let what = format!("both sites recorded themselves under epoch {epoch}");
+            self.violated(Rule::S14OnePlan, what);
+        }
+    }
+
+    /// A voter of a site was started: it counts its last grant for one more ttl.
+    pub(crate) fn voter_booted(&mut self, voter: usize) {
+        let stored = if voter == WITNESS {
+            self.witness.vote.as_ref()
+        } else {
+            self.sites[voter].disk.vote.as_ref()
+        };
+        let holder = stored.filter(|vote| !vote.released);
+        if let Some(holder) = holder.and_then(|vote| vote.granted_to.clone()) {
+            self.granted(voter, &holder);
+        }
+    }
+
+    /// A site's contender says that it holds the lease.
+    pub(crate) fn held(&mut self, site: usize, epoch: Epoch, fence_at: Moment) {
+        let fence_budget = self.setup.rules[site].fence_budget;
+        let clock = self.clock(site);
+        let until = HeldUntil {
+            epoch,
+            fence_at: clock.real(fence_at),
+            end: clock.real(fence_at + fence_budget),
+        };
+        let now = self.now;
+        self.truth.held_until[site] = Some(until);
+        if self.truth.held[site] == Some(epoch) {
+            return;
+        }
+        self.truth.held[site] = Some(epoch);
+        self.note(|| format!("keeper {}: holds epoch {epoch}", name(site)));
+        // Whoever started the node: from here on it is the lease's.
+        self.sites[site].node.self_started = None;
+        let first = *self.truth.holders.entry(epoch).or_insert(site);
+        if first != site {
+            let what = format!("epoch {epoch} was held by both sites");
+            self.violated(Rule::S8Epoch, what);
+        }
+        if let Some(old) = self.truth.held_until[1 - site]
+            && !self.setup.pair
+            && old.end > now
+        {
+            let what = format!(
+                "{} holds epoch {epoch} {} us before the fence of {} had to be over",
+                name(site),
+                (old.end - now) / 1000,
+                name(1 - site)
+            );
+            self.violated(Rule::S5OldTermWaitedOut, what);
+        }
+    }
+
+    /// The loop has told the keeper something.
+    pub(crate) fn commanded(&mut self, site: usize, command: &LeaseCommand) {
+        match command {
+            LeaseCommand::Acquire => self.truth.saw_other[site] = self.sees_other(site),
+            LeaseCommand::Release { .. } => {
+                self.truth.held[site] = None;
+                self.truth.held_until[site] = None;
+                if self.sites[site].node.writable() {
+                    let what = format!("{} releases the lease while its node writes", name(site));
+                    self.violated(Rule::S9Order, what);
+                }
+            }
+            LeaseCommand::Keep(_) => {}
+        }
+    }
+
+    /// Whether the other site's database could be seen from here all the time that a veto takes.
+    fn sees_other(&mut self, site: usize) -> bool {
+        let other = 1 - site;
+        self.write(other);
+        let span = self.setup.policies[site].silent_after() * 2 + self.setup.probe_timeout * 4;
+        let Some(since) = self.now.checked_sub(nanos(span) + SEC) else {
+            return false;
+        };
+        let clean = |one, other| self.net.clean_since(one, other, since);
+        let by_witness = !self.setup.pair
+            && self.witness.voter.is_some()
+            && self.witness.started <= since
+            && clean(site, WITNESS)
+            && clean(other, WITNESS);
+        let served = self.sites[other].host_up && self.sites[other].node.served_since(since);
+        served && (clean(site, other) || by_witness)
+    }
+
+    /// S11, S14: an entry is about to be written.
+    pub(crate) fn journalled(&mut self, site: usize, entry: &JournalEntry) {
+        if let Err(illegal) = self.sites[site].disk.follower.follow(entry) {
+            let rule = match illegal {
+                failover_agent::decision::journal_rules::Illegal::SecondPlan { .. } => {
+                    Rule::S14OnePlan
+                }
+                _ => Rule::S11Journal,
+            };
+            self.violated(rule, format!("journal of {}: {illegal}", name(site)));
+        }
+        match entry {
+            JournalEntry::StepStarted {
+                plan,
+                step,
+                attempt,
+                undo,
+            } => {
+                let begun = (plan.clone(), *step, *attempt, *undo);
+                self.truth.began[site].insert(begun);
+            }
+            JournalEntry::Planned { plan, .. } => {
+                let by_itself = !matches!(plan.cause, Cause::Operator { .. });
+                self.truth.by_itself[site] = by_itself;
+                match plan.kind {
+                    PlanKind::TakeOver if matches!(plan.cause, Cause::HandedOver { .. }) => {
+                        self.counts.handovers += 1;
+                    }
+                    PlanKind::TakeOver => self.counts.takeovers += 1,
+                    PlanKind::Restart => self.counts.restarts_in_place += 1,
+                    PlanKind::GiveUp | PlanKind::Fence | PlanKind::Converge => {}
+                }
+            }
+            JournalEntry::PlanEnded {
+                end: PlanEnd::NeedsHuman { .. },
+                ..
+            } => {}
+            _ => {}
+        }
+    }
+
+    /// S11: a step is begun, so the journal must say so.
+    pub(crate) fn step_begins(&mut self, site: usize, order: &Order) {
+        let begun = (order.plan.clone(), order.step, order.attempt, order.undo);
+        // Making a node safe may not wait for a broken disk.
+        let agent = self.sites[site].agent.as_ref();
+        let durable = agent.is_some_and(|agent| agent.broken.is_none());
+        let fence = order.what.kind() == StepKind::FenceOwn && !durable;
+        if !fence && !self.truth.began[site].contains(&begun) {
+            let what = format!("{} began '{}' unjournalled", name(site), order.what.kind());
+            self.violated(Rule::S11Journal, what);
+        }
+    }
+
+    /// S8, S9: a step that can make a node writable, or proves it, takes effect now.
+    pub(crate) fn takes_effect(&mut self, site: usize, order: &Order) {
+        let kind = order.what.kind();
+        self.note(|| {
+            format!(
+                "agent {}: effect '{kind}', epoch {}",
+                name(site),
+                order.epoch
+            )
+        });
+        if order.epoch < self.truth.top_effect {
+            let what = format!(
+                "'{kind}' at {} under epoch {} after epoch {}",
+                name(site),
+                order.epoch,
+                self.truth.top_effect
+            );
+            self.violated(Rule::S8Epoch, what);
+        }
+        self.truth.top_effect = self.truth.top_effect.max(order.epoch);
+        if kind == StepKind::VerifyWrites {
+            return;
+        }
+        let lease = self.truth.held_until[site];
+        let in_time = lease.is_some_and(|held| {
+            held.epoch == order.epoch && (self.setup.pair || self.now <= held.fence_at)
+        });
+        if !in_time {
+            let what = format!("'{kind}' at {} after its lease {}", name(site), order.epoch);
+            self.violated(Rule::S8Epoch, what);
+        }
+        if matches!(order.what, Step::Promote { .. }) {
+            self.check_promotion(site, order);
+        }
+    }
+
+    /// S9: a majority already keeps the record that names this site.
+    fn check_promotion(&mut self, site: usize, order: &Order) {
+        let votes = [
+            &self.sites[0].disk.vote,
+            &self.sites[1].disk.vote,
+            &self.witness.vote,
+        ];
+        let voters = self.setup.rules[site].voters.len();
+        let keepers = votes
+            .into_iter()
+            .flatten()
+            .filter_map(|vote| vote.record.as_ref())
+            .filter(|record| record.epoch == order.epoch && index(&record.primary) == site)
+            .count();
+        if keepers <= voters / 2 {
+            let what = format!("{} is promoted with {keepers} records", name(site));
+            self.violated(Rule::S9Order, what);
+        }
+        if self.setup.pair && self.truth.held_until[1 - site].is_some() {
+            let what = format!(
+                "{} takes over from a silent site without a third vote",
+                name(site)
+            );
+            self.violated(Rule::S7ThirdVote, what);
+        }
+    }
+
+    /// A promotion has come true.
+    pub(crate) fn promotion_happened(&mut self, site: usize) {
+        self.counts.failovers += 1;
+        let node = &self.sites[site].node;
+        if let Some((branch, lsn)) = self.truth.handed_on
+            && !node.contains(branch, lsn)
+        {
+            let what = format!(
+                "{} lacks commits that a clean stop had handed on",
+                name(site)
+            );
+            return self.violated(Rule::CommitsLost, what);
+        }
+        self.check_timeline(site);
+        self.check_block(site);
+    }
+
+    /// No branch of history on which commits were acknowledged is missing as a whole.
+    fn check_timeline(&mut self, site: usize) {
+        let node = &self.sites[site].node;
+        let newest = self.truth.acknowledged.keys().next_back();
+        let known = newest.is_none_or(|id| node.history.iter().any(|known| known.id >= *id));
+        if !known {
+            let what = format!("{} takes writes without the newest timeline", name(site));
+            self.violated(Rule::TimelineLost, what);
+        }
+    }
+
+    /// S14: no second automatic failover within the block.
+    fn check_block(&mut self, site: usize) {
+        let now = self.now;
+        if !self.truth.by_itself[site] || !self.setup.walls_agree {
+            return;
+        }
+        let block = nanos(self.setup.policies[site].block.mul_f64(0.98));
+        if let Some(before) = self.truth.automatic.replace(now)
+            && now - before + SEC < block
+        {
+            let what = format!(
+                "{} failed over again after {} ms",
+                name(site),
+                (now - before) / 1_000_000
+            );
+            self.violated(Rule::S14OnePlan, what);
+        }
+    }
+
+    /// A node has become a writable primary.
+    pub(crate) fn began_to_write(&mut self, site: usize) {
+        self.truth.handed_on = None;
+        if self.sites[site].node.self_started.is_none() {
+            self.check_timeline(site);
+        }
+    }
+
+    /// S8 at the targets: a pointer never goes back to an older epoch.
+    pub(crate) fn pointed(&mut self, what: &str, site: usize, before: Pointer, after: Pointer) {
+        self.note(|| {
+            let (to, epoch) = (name(after.site), after.epoch);
+            format!("agent {}: {what} names {to}, epoch {epoch}", name(site))
+        });
+        if after.epoch < before.epoch {
+            let what = format!(
+                "{what} went back from epoch {} to {}",
+                before.epoch, after.epoch
+            );
+            self.violated(Rule::S8Epoch, what);
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! Runs the steps that a loop orders: the mirror of `runtime::executor` and `effects::steps`.
+//!
+//! A step waits, looks and acts at instants of its own; in between its process may be frozen or
+//! killed. What an abandoned step has set going in the node goes on.
+
+use std::time::Duration;
+
+use failover_agent::decision::decide::Order;
+use failover_agent::model::event::{Event, Learned, StepFinished};
+use failover_agent::model::observation::{DatabaseSeen, NodeReport};
+use failover_agent::model::outcome::{Failure, FailureKind};
+use failover_agent::model::plan::Step;
+use failover_agent::model::{Moment, Role};
+
+use crate::agent::Task;
+use crate::clock::{MS, Real, US, nanos};
+use crate::node::{Look, Process};
+use crate::setup::{Mutation, content, index};
+use crate::world::{Ev, NodeTask, Pointer, World, name};
+
+/// One attempt under way.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) order: Order,
+    began: Moment,
+    deadline: Real,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Begun,
+    /// The node was asked to do it, or is waited for.
+    Asked {
+        /// `standby.signal` was taken away for it.
+        removed: bool,
+    },
+}
+
+type Ended = Option<Result<Learned, Failure>>;
+
+fn failed(kind: FailureKind, what: &str) -> Ended {
+    Some(Err(Failure {
+        kind,
+        what: what.to_owned(),
+        hint: None,
+    }))
+}
+
+fn learned(node: Option<NodeReport>) -> Ended {
+    let note = "simulated".to_owned();
+    Some(Ok(Learned { note, node }))
+}
+
+impl World {
+    pub(crate) fn run_step(&mut self, site: usize, order: Order) {
+        self.step_begins(site, &order);
+        let (now, moment) = (self.now, self.moment(site));
+        let deadline = self.clock(site).after(now, order.deadline);
+        self.next_call += 1;
+        let token = self.next_call;
+        let running = Running {
+            order,
+            began: moment,
+            deadline,
+            stage: Stage::Begun,
+        };
+        if let Some(agent) = self.sites[site].agent.as_mut() {
+            agent.steps.insert(token, running);
+            let life = agent.life;
+            let span = self.rng.within(50 * US, 3 * MS);
+            self.after(span, Ev::Agent(site, life, Task::Step(token)));
+            self.at(deadline, Ev::Agent(site, life, Task::StepDeadline(token)));
+        }
+    }
+
+    pub(crate) fn step_overdue(&mut self, site: usize, token: u64) {
+        self.end_step(site, token, failed(FailureKind::OutcomeUnknown, "overdue"));
+    }
+
+    pub(crate) fn end_step(&mut self, site: usize, token: u64, ended: Ended) {
+        let Some(result) = ended else { return };
+        let moment = self.moment(site);
+        let Some(agent) = self.sites[site].agent.as_mut() else {
+            return;
+        };
+        let Some(running) = agent.steps.remove(&token) else {
+            return;
+        };
+        let order = running.order;
+        let finished = StepFinished {
+            plan: order.plan,
+            step: order.step,
+            attempt: order.attempt,
+            undo: order.undo,
+            took: moment.since(running.began),
+            result,
+        };
+        self.tell(site, Event::StepFinished(finished));
+    }
+
+    /// The next turn of an attempt.
+    pub(crate) fn step_on(&mut self, site: usize, token: u64) {
+        let now = self.now;
+        let Some(agent) = self.sites[site].agent.as_mut() else {
+            return;
+        };
+        let Some(running) = agent.steps.get(&token) else {
+            return;
+        };
+        let (order, stage, deadline) = (running.order.clone(), running.stage, running.deadline);
+        let timed_out = now >= deadline;
+        self.write(site);
+        let ended = match (&order.what, order.undo) {
+            (Step::FenceOwn { grace, budget }, false) => {
+                self.begin_fence(site, Some(token), *grace, *budget);
+                return;
+            }
+            (Step::Promote { .. }, true) => {
+                let budget = self.setup.rules[site].fence_budget;
+                self.begin_fence(site, Some(token), Duration::ZERO, budget);
+                return;
+            }
+            (Step::FenceOwn { .. }, true) | (Step::StartOwn { .. }, false) => {
+                self.start_own(site, token, &order, stage, timed_out)
+            }
+            (Step::CheckCandidate { .. }, _) => self.check_candidate(site, &order),
+            (Step::Promote { .. }, false) => {
+                self.promote_own(site, token, &order, stage, timed_out)
+            }
+            (Step::VerifyWrites { .. }, _) => self.verify_writes(site, &order, timed_out),
+            (Step::RewriteAppConfig { .. }, _) => self.rewrite_app_config(site, &order),
+            (Step::UpdateDns { content, .. }, _) => self.update_dns(site, &order, content),
+            (Step::Notify { .. }, _) => learned(None),
+            (Step::HandOver { .. } | Step::RecordPrimary { .. } | Step::StartOwn { .. }, _) => {
+                failed(FailureKind::Permanent, "no such effect")
+            }
+        };
+        match ended {
+            Some(_) => self.end_step(site, token, ended),
+            None => self.task(site, 25 * MS, Task::Step(token)),
+        }
+    }
+
+    /// Takes one from the failures that were ordained for this kind of step.
+    fn fails(&mut self, site: usize, order: &Order) -> bool {
+        let left = self.sites[site].failing.get_mut(&order.what.kind());
+        let fails = left.as_ref().is_some_and(|left| **left > 0);
+        if let Some(left) = left.filter(|left| **left > 0) {
+            *left -= 1;
+        }
+        fails
+    }
+
+    fn asked(&mut self, site: usize, token: u64, removed: bool) {
+        let agent = self.sites[site].agent.as_mut();
+        if let Some(running) = agent.and_then(|agent| agent.steps.get_mut(&token)) {
+            running.stage = Stage::Asked { removed };
+        }
+    }
+
+    /// A session on the own node, or why there is none.
+    fn session(&self, site: usize) -> Result<NodeReport, Failure> {
+        let here = &self.sites[site];
+        match here.node.look(&mut None, false, &here.clock, self.now) {
+            Look::Seen(DatabaseSeen::Answered(report)) => Ok(report),
+            Look::Seen(other) => Err(Failure {
+                kind: FailureKind::Retryable,
+                what: format!("cannot connect: {other:?}"),
+                hint: None,
+            }),
+            Look::Hangs(phase) => Err(Failure {
+                kind: FailureKind::Retryable,
+                what: format!("no answer: {phase}"),
+                hint: None,
+            }),
+        }
+    }
+
+    fn start_own(
+        &mut self,
+        site: usize,
+        token: u64,
+        order: &Order,
+        stage: Stage,
+        timed_out: bool,
+    ) -> Ended {
+        let node = &self.sites[site].node;
+        match (stage, node.process) {
+            (Stage::Begun, Process::Orphans) => failed(FailureKind::Permanent, "fence it first"),
+            (Stage::Begun, Process::Down) => self.start_down(site, token, order),
+            (Stage::Begun, _) if node.signal => failed(FailureKind::Permanent, "runs as standby"),
+            (Stage::Begun, _) => {
+                self.asked(site, token, false);
+                None
+            }
+            (Stage::Asked { .. }, Process::Up) => match self.session(site) {
+                Ok(report) if report.role == Role::Primary => learned(Some(report)),
+                Ok(_) => failed(FailureKind::Permanent, "runs as standby"),
+                Err(_) if !timed_out => None,
+                Err(failure) => Some(Err(failure)),
+            },
+            (Stage::Asked { removed }, Process::Down) => {
+                if removed {
+                    self.sites[site].node.signal = true;
+                }
+                failed(FailureKind::Retryable, "it did not come up")
+            }
+            (Stage::Asked { .. }, _) if timed_out => {
+                failed(FailureKind::OutcomeUnknown, "not ready in time")
+            }
+            (Stage::Asked { .. }, _) => None,
+        }
+    }
+
+    fn start_down(&mut self, site: usize, token: u64, order: &Order) -> Ended {
+        if let Some(refused) = self.too_late(site, order) {
+            return Some(Err(refused));
+        }
+        self.takes_effect(site, order);
+        if self.fails(site, order) || self.sites[site].node.disk_full {
+            return failed(FailureKind::Retryable, "the server did not start");
+        }
+        let removed = self.sites[site].node.signal;
+        self.sites[site].node.signal = false;
+        self.asked(site, token, removed);
+        self.start_node(site);
+        None
+    }
+
+    fn check_candidate(&mut self, site: usize, order: &Order) -> Ended {
+        let Step::CheckCandidate {
+            timeline,
+            last_lsn,
+            lag_max,
+            ..
+        } = &order.what
+        else {
+            return None;
+        };
+        match self.session(site) {
+            Err(failure) => Some(Err(failure)),
+            Ok(report)
+                if report.role != Role::Standby
+                    || report.timeline != *timeline
+                    || report.lsn.behind(*last_lsn) > *lag_max =>
+            {
+                failed(FailureKind::Permanent, "not fit to be promoted")
+            }
+            Ok(report) => learned(Some(report)),
+        }
+    }
+
+    fn promote_own(
+        &mut self,
+        site: usize,
+        token: u64,
+        order: &Order,
+        stage: Stage,
+        timed_out: bool,
+    ) -> Ended {
+        let session = self.session(site);
+        if let Ok(report) = &session
+            && report.role == Role::Primary
+        {
+            return learned(Some(report.clone()));
+        }
+        match (stage, session) {
+            (Stage::Begun, Err(failure)) => Some(Err(failure)),
+            (Stage::Begun, Ok(_)) => {
+                if let Some(refused) = self.too_late(site, order) {
+                    return Some(Err(refused));
+                }
+                self.asked(site, token, false);
+                self.takes_effect(site, order);
+                if !self.fails(site, order) {
+                    self.begin_promotion(site);
+                }
+                None
+            }
+            (Stage::Asked { .. }, _) if timed_out => failed(
+                FailureKind::OutcomeUnknown,
+                "asked, but not seen as primary",
+            ),
+            (Stage::Asked { .. }, _) => None,
+        }
+    }
+
+    /// What cannot be taken back is not begun once the lease may be gone (S2, S8).
+    fn too_late(&self, _site: usize, _order: &Order) -> Option<Failure> {
+        None
+    }
+
+    fn begin_promotion(&mut self, site: usize) {
+        let takes = self.sites[site].promote_takes;
+        let node = &mut self.sites[site].node;
+        if !node.promoting {
+            node.promoting = true;
+            let instance = node.instance;
+            self.after(takes, Ev::Node(site, instance, NodeTask::Promoted));
+        }
+    }
+
+    fn verify_writes(&mut self, site: usize, order: &Order, timed_out: bool) -> Ended {
+        let failure = match self.session(site) {
+            Ok(report) if self.sites[site].node.writable() => {
+                self.takes_effect(site, order);
+                let node = &mut self.sites[site].node;
+                let newest = node.heartbeat.max(order.epoch);
+                node.heartbeat = newest;
+                return if newest > order.epoch {
+                    failed(FailureKind::Permanent, "a higher epoch was here")
+                } else {
+                    learned(Some(report))
+                };
+            }
+            Ok(_) => failed(FailureKind::Retryable, "cannot commit"),
+            Err(failure) => Some(Err(failure)),
+        };
+        if timed_out { failure } else { None }
+    }
+
+    fn rewrite_app_config(&mut self, site: usize, order: &Order) -> Ended {
+        let Step::RewriteAppConfig { edits, .. } = &order.what else {
+            return None;
+        };
+        let primary = edits.iter().find_map(|edit| match &edit.to {
+            failover_agent::model::plan::EditValue::Text(text) => Some(text.clone()),
+            failover_agent::model::plan::EditValue::UrlAuthority { .. } => None,
+        });
+        let named = failover_agent::model::SiteName::new(primary.unwrap_or_default());
+        let wanted = Pointer {
+            site: index(&named),
+            epoch: order.epoch,
+        };
+        if self.fails(site, order) {
+            return failed(FailureKind::Retryable, "the file system is read-only");
+        }
+        let file = self.sites[site].disk.file;
+        if file.epoch > wanted.epoch && self.setup.mutation != Mutation::EpochIgnored {
+            return failed(FailureKind::Permanent, "a newer epoch wrote it");
+        }
+        self.pointed("app config", site, file, wanted);
+        self.sites[site].disk.file = wanted;
+        learned(None)
+    }
+
+    fn update_dns(&mut self, site: usize, order: &Order, wanted: &str) -> Ended {
+        let wanted = Pointer {
+            site: usize::from(*wanted == content(1)),
+            epoch: order.epoch,
+        };
+        let before = self.dns;
+        let fails = self.fails(site, order);
+        // A provider that answers nothing may have done it all the same.
+        if fails && self.rng.chance(500) {
+            return failed(FailureKind::Retryable, "429");
+        }
+        if before.epoch > wanted.epoch && self.setup.mutation != Mutation::EpochIgnored {
+            return failed(FailureKind::Permanent, "a newer epoch moved it");
+        }
+        self.pointed("DNS", site, before, wanted);
+        self.dns = wanted;
+        if fails {
+            return failed(FailureKind::OutcomeUnknown, "no answer");
+        }
+        learned(None)
+    }
+}
+
+/// A fence under way. Once begun it goes on even if its step is abandoned.
+#[derive(Debug)]
+pub(crate) struct Fence {
+    token: Option<u64>,
+    pub(crate) forced: bool,
+    grace_end: Real,
+    budget: Duration,
+}
+
+impl World {
+    pub(crate) fn begin_fence(
+        &mut self,
+        site: usize,
+        token: Option<u64>,
+        grace: Duration,
+        budget: Duration,
+    ) {
+        self.write(site);
+        let now = self.now;
+        let grace_end = self.clock(site).after(now, grace);
+        let here = &mut self.sites[site];
+        let fence = Fence {
+            token,
+            forced: false,
+            grace_end,
+            budget,
+        };
+        self.next_call += 1;
+        let number = self.next_call;
+        let node = &mut here.node;
+        if !node.disk_full {
+            node.signal = true;
+        }
+        let can_stop = node.process == Process::Up && !node.frozen && !node.postmaster_frozen;
+        let cleanly = !grace.is_zero() && can_stop;
+        if let Some(agent) = here.agent.as_mut() {
+            agent.fences.insert(number, fence);
+        }
+        self.note(|| format!("node {}: fence begins, cleanly: {cleanly}", name(site)));
+        if cleanly {
+            self.stop_node(site);
+            self.task(site, 10 * MS, Task::Fence(number));
+        } else {
+            self.force(site, number);
+        }
+    }
+
+    fn force(&mut self, site: usize, number: u64) {
+        let now = self.now;
+        let Some(fence) = self.sites[site]
+            .agent
+            .as_mut()
+            .and_then(|agent| agent.fences.get_mut(&number))
+        else {
+            return;
+        };
+        fence.forced = true;
+        let budget = fence.budget;
+        let all = nanos(budget).saturating_sub(US);
+        let span = self.rng.pick(&[2 * MS, 10 * MS, all / 2, all]);
+        let at = self.clock(site).after(now, Duration::from_nanos(span));
+        if self.setup.mutation == Mutation::FenceUnproved {
+            let token = self.sites[site].agent.as_ref();
+            let token = token.and_then(|agent| agent.fences.get(&number)?.token);
+            if let Some(token) = token {
+                self.end_step(site, token, learned(None));
+            }
+        }
+        if let Some(agent) = &self.sites[site].agent {
+            let life = agent.life;
+            self.at(at, Ev::Agent(site, life, Task::Fence(number)));
+        }
+    }
+
+    pub(crate) fn fence_on(&mut self, site: usize, number: u64) {
+        let now = self.now;
+        let Some(fence) = self.sites[site]
+            .agent
+            .as_mut()
+            .and_then(|agent| agent.fences.get(&number))
+        else {
+            return;
+        };
+        let (forced, over) = (fence.forced, now >= fence.grace_end);
+        let down = self.sites[site].node.process == Process::Down;
+        if !forced && !down {
+            return if over {
+                self.force(site, number);
+            } else {
+                self.task(site, 10 * MS, Task::Fence(number));
+            };
+        }
+        let fence = self.sites[site]
+            .agent
+            .as_mut()
+            .and_then(|agent| agent.fences.remove(&number));
+        if !down {
+            self.note(|| format!("node {}: killed by its fence", name(site)));
+            self.node_gone(site);
+        }
+        if let Some(token) = fence.and_then(|fence| fence.token) {
+            self.end_step(site, token, learned(None));
+        }
+    }
+}
