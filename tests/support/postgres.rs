@@ -311,7 +311,8 @@ impl TestNode {
             .expect("configuration can be appended to");
     }
 
-    fn try_start(&self) -> Result<(), String> {
+    /// As [`TestNode::start`]; the server's log when it did not come up.
+    pub fn try_start(&self) -> Result<(), String> {
         // PostgreSQL takes a dead postmaster that init has not reaped yet for a living one.
         self.wait_until_reaped();
         let log = self.root.path().join("socket/server.log");
