@@ -217,7 +217,7 @@ impl World {
 }
 
 pub(crate) fn channel_of(index: usize) -> Channel {
-    if index % 2 == 0 {
+    if index.is_multiple_of(2) {
         Channel::Persistent
     } else {
         Channel::Fresh

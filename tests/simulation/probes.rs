@@ -86,7 +86,7 @@ impl World {
             return self.look_at_endpoint(site);
         }
         let at = if OWN.contains(&probe) { site } else { 1 - site };
-        let mut kept = rhythm.kept.take().filter(|_| probe % 2 == 0);
+        let mut kept = rhythm.kept.take().filter(|_| probe.is_multiple_of(2));
         self.write(at);
         let mut travel = 0;
         let mut look = Look::Hangs("connect");
