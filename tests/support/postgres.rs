@@ -311,7 +311,7 @@ impl TestNode {
             .expect("configuration can be appended to");
     }
 
-    fn try_start(&self) -> Result<(), String> {
+    pub fn try_start(&self) -> Result<(), String> {
         // PostgreSQL takes a dead postmaster that init has not reaped yet for a living one.
         self.wait_until_reaped();
         let log = self.root.path().join("socket/server.log");
