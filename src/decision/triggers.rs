@@ -11,7 +11,7 @@ use crate::model::Role;
 use crate::model::journal::PlanEnd;
 use crate::model::peer::StepState;
 use crate::model::plan::{PlanKind, StepKind};
-use crate::model::situation::{Facts, Identity, NodeState, PeerNode, RecordSays, Standing};
+use crate::model::situation::{Facts, Identity, NodeState, PeerNode, Reach, RecordSays, Standing};
 use crate::model::time::Now;
 
 /// The most urgent trigger that applies and has a row for the present phase.
@@ -287,7 +287,16 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
         _ if facts.standing == Standing::FreeForMe && facts.record == RecordSays::Theirs => {
             guards::against_own_node(policy, state, facts)
         }
-        _ => Vec::new(),
+        // Nobody knows who holds the lease: that is the reason itself.
+        _ if facts.standing == Standing::Unknown
+            && facts.own == NodeState::Standby
+            && facts.peer_agent == Reach::Silent
+            && facts.peer_node == PeerNode::Down =>
+        {
+            guards::against_take_over(policy, state, facts, mover(state), now)
+        }
+        // Even while all is well: the next plan could not begin.
+        _ => guards::journal_broken(state).into_iter().collect(),
     };
     guards.iter().map(ToString::to_string).collect()
 }

@@ -311,6 +311,7 @@ impl TestNode {
             .expect("configuration can be appended to");
     }
 
+    /// As [`TestNode::start`]; the server's log when it did not come up.
     pub fn try_start(&self) -> Result<(), String> {
         // PostgreSQL takes a dead postmaster that init has not reaped yet for a living one.
         self.wait_until_reaped();
