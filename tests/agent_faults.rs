@@ -2,12 +2,20 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::panic,
-    clippy::print_stdout,
-    clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
+    clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "helpers of tests may fail loudly, and measured times are printed"
 )]
 
+#[path = "agent_faults/disk.rs"]
+mod disk;
+#[path = "agent_faults/network.rs"]
+mod network;
+#[path = "agent_faults/outside.rs"]
+mod outside;
+#[path = "agent_faults/standby.rs"]
+mod standby;
 mod support;
 
 use std::time::{Duration, Instant};
@@ -73,12 +81,11 @@ async fn stays_active(cluster: &TestCluster, index: usize, span: Duration) {
     let until = Instant::now() + span;
     while Instant::now() < until {
         assert!(cluster.status(index).active, "{:#?}", cluster.status(index));
+        // bounded: by the condition of the loop
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(cluster.node(index).postmaster_pid(), postmaster);
 }
-
-// --- members that do not answer, or must not be listened to ---
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn peer_with_a_wrong_secret_is_refused_counted_and_logged_once() {
@@ -152,6 +159,7 @@ async fn s7_silent_site_is_taken_over_only_once_the_witness_is_back() {
     let until = Instant::now() + TTL;
     while Instant::now() < until {
         assert!(!cluster.status(1).active, "no third vote, no take-over");
+        // bounded: by the condition of the loop
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     cluster.start_witness().await;
@@ -192,13 +200,12 @@ async fn s7_pair_does_not_take_a_silent_site_over_and_says_why() {
     let until = Instant::now() + TTL * 2;
     while Instant::now() < until {
         assert_eq!(cluster.status(1).phase, "watching");
+        // bounded: by the condition of the loop
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let answer = cluster.failover(1, "ams", false).await;
     assert!(refused(answer).contains("no witness"));
 }
-
-// --- agents that come and go while the database lives ---
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s13_silent_agent_with_a_living_database_is_not_failed_over_and_comes_back() {
@@ -213,6 +220,7 @@ async fn s13_silent_agent_with_a_living_database_is_not_failed_over_and_comes_ba
             "watching",
             "nothing is failed over"
         );
+        // bounded: by the condition of the loop
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let status = cluster.status(1);
@@ -248,250 +256,6 @@ async fn s2_agent_restarted_within_the_ttl_is_invisible_to_writers() {
         app.longest_pause()
     );
 }
-
-// --- standbys that cannot take over ---
-
-/// Kills fra's postmaster and waits until it runs again where it was.
-async fn is_restarted_in_place(cluster: &TestCluster) {
-    let before = cluster.node(0).postmaster_pid();
-    let fault = timeline::now();
-    kill_postmaster(cluster, 0);
-    wait_until("the node runs again in place", SOON, || async {
-        let status = cluster.status(0);
-        let runs = status.active && status.run.is_none() && status.phase == "active";
-        let anew =
-            cluster.node(0).processes().len() > 3 && cluster.node(0).postmaster_pid() != before;
-        runs && anew
-    })
-    .await;
-    let client = cluster.node(0).connect("postgres").await;
-    client
-        .batch_execute("INSERT INTO kept VALUES (0)")
-        .await
-        .unwrap();
-    assert!(!cluster.status(1).active);
-    cluster.print_timeline("restart in place", fault);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn s9_lagging_standby_is_not_promoted_and_the_old_primary_is_restarted() {
-    let cluster = TestCluster::start(ClusterOptions {
-        failover: "lag_max = \"64KiB\"".to_owned(),
-        ..ClusterOptions::default()
-    })
-    .await;
-    keep_rows(&cluster, 100).await;
-    let standby = cluster.node(1).connect("postgres").await;
-    let row = standby
-        .query_one("SELECT pid FROM pg_stat_wal_receiver", &[])
-        .await
-        .unwrap();
-    let receiver = u32::try_from(row.get::<_, i32>(0)).unwrap();
-    cluster.node(1).signal("STOP", &[receiver]);
-    let client = cluster.node(0).connect("postgres").await;
-    let sql = "INSERT INTO kept SELECT generate_series(200, 20000)";
-    client.batch_execute(sql).await.unwrap();
-    drop(client);
-    cluster
-        .wait_status(0, "the lag", SOON, |status| {
-            shows(status, Diagnosis::StandbyLagging)
-        })
-        .await;
-    let reason = refused(cluster.failover(0, "ams", false).await);
-    assert!(reason.contains("lacks"), "{reason}");
-    let dry = refused(cluster.failover(0, "ams", true).await);
-    assert_eq!(dry, reason, "a dry run says the same");
-    is_restarted_in_place(&cluster).await;
-    assert_eq!(rows_up_to(&cluster, 0, 20_000).await, 100 + 19_801 + 1);
-    cluster.node(1).signal("CONT", &[receiver]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn unreachable_standby_is_not_promoted_and_the_old_primary_is_restarted() {
-    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
-    cluster.node(1).stop("fast");
-    cluster
-        .wait_status(0, "the standby is missed", SOON, |status| {
-            shows(status, Diagnosis::StandbyUnusable)
-        })
-        .await;
-    let reason = refused(cluster.failover(0, "ams", false).await);
-    assert!(reason.contains("its node is down"), "{reason}");
-    is_restarted_in_place(&cluster).await;
-    // The same without its agent.
-    cluster.stop_agent(1).await;
-    cluster
-        .wait_status(0, "the agent is missed", SOON, |status| {
-            status
-                .members
-                .iter()
-                .any(|member| member.reach == failover_agent::model::situation::Reach::Silent)
-        })
-        .await;
-    let reason = refused(cluster.failover(0, "ams", false).await);
-    assert!(
-        reason.contains("agent of site ams does not answer"),
-        "{reason}"
-    );
-}
-
-// --- the network ---
-
-/// Breaks the network around fra while clients write, and checks that nobody ever had two writers.
-async fn cut_off_site_is_fenced(what: &str, cut: fn(&TestCluster)) {
-    let cluster = TestCluster::start(ClusterOptions {
-        relayed: true,
-        ..ClusterOptions::default()
-    })
-    .await;
-    keep_rows(&cluster, 100).await;
-    let old = Session::open(cluster.node(0)).await;
-    let new = Session::open(cluster.node(1)).await;
-    let long = cluster.node(0).connect("postgres").await;
-    long.batch_execute("BEGIN; INSERT INTO kept VALUES (101)")
-        .await
-        .unwrap();
-    let (fault, began) = (timeline::now(), Instant::now());
-    cut(&cluster);
-    wait_moved(&cluster).await;
-    let taken = began.elapsed();
-    wait_until("the session of before commits at ams", SOON, || async {
-        !new.commits().is_empty()
-    })
-    .await;
-
-    assert!(cluster.node(0).processes().is_empty(), "fra is fenced");
-    wait_until("the session of before is gone", SOON, || async {
-        old.ended().is_some()
-    })
-    .await;
-    assert!(long.batch_execute("COMMIT").await.is_err());
-    let (old, new) = (old.commits(), new.commits());
-    assert_eq!(overlap(&old, &new), Duration::ZERO, "two writers");
-    let last = old.last().unwrap().at.saturating_duration_since(began);
-    assert!(
-        last < TTL,
-        "the last commit came {last:?} after the cut (S2)"
-    );
-    assert_eq!(rows_up_to(&cluster, 1, 100).await, 100);
-    cluster.wait_env_names("ams", 1, SOON).await;
-    println!("timing {what}: last commit at fra +{last:?}, ams active +{taken:?}");
-    cluster.print_timeline(what, fault);
-
-    cluster.network.heal();
-    cluster.wait_env_names("fra", 1, SOON).await;
-    cluster
-        .wait_status(0, "fra watches ams", SOON, |status| {
-            status.lease.view == "other" && status.phase == "watching" && status.run.is_none()
-        })
-        .await;
-    assert!(cluster.node(0).processes().is_empty(), "fra stays fenced");
-    assert!(cluster.node(0).data_dir.join("standby.signal").exists());
-    assert!(cluster.status(1).active);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn s1_s2_cut_off_site_is_fenced_before_the_other_one_starts() {
-    cut_off_site_is_fenced("cut off", |cluster| cluster.network.cut_off("fra")).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn s1_s2_site_that_is_not_heard_is_fenced_before_the_other_one_starts() {
-    cut_off_site_is_fenced("not heard", |cluster| cluster.network.mute("fra")).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn s1_s2_site_that_hears_nobody_is_fenced_before_the_other_one_starts() {
-    cut_off_site_is_fenced("deaf", |cluster| cluster.network.deafen("fra")).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn s5_lost_site_is_taken_over_after_its_term() {
-    let mut cluster = TestCluster::start(ClusterOptions::default()).await;
-    keep_rows(&cluster, 100).await;
-    let app = App::start([cluster.node(0), cluster.node(1)]);
-    wait_until("the app commits", SOON, || async {
-        app.commits().len() > 20
-    })
-    .await;
-    let (fault, began) = (timeline::now(), Instant::now());
-    cluster.lose_site(0).await;
-    wait_moved(&cluster).await;
-    let taken = began.elapsed();
-    let so_far = app.commits().len();
-    wait_until("the app goes on", SOON, || async {
-        app.commits().len() > so_far + 20
-    })
-    .await;
-    println!(
-        "timing site lost: ams active +{taken:?} (ttl {TTL:?}), unavailable {:?}",
-        app.longest_pause()
-    );
-    cluster.print_timeline("site lost", fault);
-    assert_eq!(rows_up_to(&cluster, 1, 100).await, 100);
-}
-
-// --- the disk ---
-
-/// A file in whose stead a pipe hangs whoever opens it, as a broken disk does.
-struct HangingFile(std::path::PathBuf);
-
-impl HangingFile {
-    fn put(path: std::path::PathBuf) -> Self {
-        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
-        let fifo = rustix::fs::FileType::Fifo;
-        // The file itself may be there for a moment, before it is renamed.
-        while rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).is_err() {
-            std::thread::yield_now();
-        }
-        Self(path)
-    }
-}
-
-impl Drop for HangingFile {
-    fn drop(&mut self) {
-        use std::os::unix::fs::OpenOptionsExt;
-        // A reader lets those go on that hang in opening it.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let reader = std::fs::File::options()
-            .read(true)
-            .custom_flags(flags)
-            .open(&self.0);
-        std::fs::remove_file(&self.0).ok();
-        drop(reader);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn s4_state_disk_that_hangs_does_not_hold_up_the_fence() {
-    let cluster = TestCluster::start(ClusterOptions {
-        relayed: true,
-        ..ClusterOptions::default()
-    })
-    .await;
-    let _hangs = HangingFile::put(cluster.state_dir("fra").join("fence-deadline.new"));
-    let deadline = |status: &Snapshot| {
-        let left = status.lease.fence_in_ms.unwrap_or(0);
-        status.at.0 + i64::try_from(left).unwrap()
-    };
-    let before = deadline(&cluster.status(0));
-    cluster
-        .wait_status(0, "the lease is renewed all the same", SOON, |status| {
-            deadline(status) > before + 1000
-        })
-        .await;
-    let old = Session::open(cluster.node(0)).await;
-    wait_until("it commits", SOON, || async { old.commits().len() > 5 }).await;
-    let began = Instant::now();
-    cluster.network.cut_off("fra");
-    wait_moved(&cluster).await;
-    assert!(cluster.node(0).processes().is_empty(), "fra is fenced");
-    let last = old.commits().last().unwrap().at;
-    let last = last.saturating_duration_since(began);
-    assert!(last < TTL, "the last commit came {last:?} after the cut");
-}
-
-// --- the database ---
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s3_frozen_database_is_failed_over_and_never_thaws() {
@@ -544,8 +308,6 @@ async fn s10_old_primary_started_by_hand_is_fenced_again() {
     assert!(cluster.node(0).data_dir.join("standby.signal").exists());
     assert!(cluster.status(1).active);
 }
-
-// --- people ---
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s15_failover_by_hand_under_load_loses_no_commit() {

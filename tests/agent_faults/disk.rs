@@ -1,4 +1,4 @@
-//! A full disk under the journal.
+//! Disks that are full or hang.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 
 use failover_agent::model::journal::JournalEntry;
 use failover_agent::model::plan::PlanKind;
+use failover_agent::runtime::status::Snapshot;
 
 use super::support::cluster::{ClusterOptions, TestCluster};
+use super::support::wait_until;
+use super::support::writer::Session;
 use super::{SOON, TTL, keep_rows, kill_postmaster, refused, rows_up_to, stays_active, wait_moved};
 
 /// A file system of its own, small and in memory.
@@ -128,4 +131,62 @@ async fn s11_full_disk_under_the_journal_begins_nothing_and_throws_no_primary_aw
     assert_eq!(rows_up_to(&cluster, 1, 100).await, 100);
     cluster.wait_env_names("fra", 1, SOON).await;
     cluster.stop_agent(0).await;
+}
+
+/// A file in whose stead a pipe hangs whoever opens it, as a broken disk does.
+struct HangingFile(PathBuf);
+
+impl HangingFile {
+    fn put(path: PathBuf) -> Self {
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        let fifo = rustix::fs::FileType::Fifo;
+        // The file itself may be there for a moment, before it is renamed.
+        while rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, mode, 0).is_err() {
+            std::thread::yield_now();
+        }
+        Self(path)
+    }
+}
+
+impl Drop for HangingFile {
+    fn drop(&mut self) {
+        use std::os::unix::fs::OpenOptionsExt;
+        // A reader lets those go on that hang in opening it.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let reader = fs::File::options()
+            .read(true)
+            .custom_flags(flags)
+            .open(&self.0);
+        fs::remove_file(&self.0).ok();
+        drop(reader);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s4_state_disk_that_hangs_does_not_hold_up_the_fence() {
+    let cluster = TestCluster::start(ClusterOptions {
+        relayed: true,
+        ..ClusterOptions::default()
+    })
+    .await;
+    let _hangs = HangingFile::put(cluster.state_dir("fra").join("fence-deadline.new"));
+    let deadline = |status: &Snapshot| {
+        let left = status.lease.fence_in_ms.unwrap_or(0);
+        status.at.0 + i64::try_from(left).unwrap()
+    };
+    let before = deadline(&cluster.status(0));
+    cluster
+        .wait_status(0, "the lease is renewed all the same", SOON, |status| {
+            deadline(status) > before + 1000
+        })
+        .await;
+    let old = Session::open(cluster.node(0)).await;
+    wait_until("it commits", SOON, || async { old.commits().len() > 5 }).await;
+    let began = Instant::now();
+    cluster.network.cut_off("fra");
+    wait_moved(&cluster).await;
+    assert!(cluster.node(0).processes().is_empty(), "fra is fenced");
+    let last = old.commits().last().unwrap().at;
+    let last = last.saturating_duration_since(began);
+    assert!(last < TTL, "the last commit came {last:?} after the cut");
 }

@@ -1,7 +1,8 @@
 //! Giving an epoch back: sent again until every voter has it, or until it would have run out.
 //!
-//! With two agents alone it never runs out, and the own voter hears of it first: a restarted holder goes on under the
-//! epoch that its own voter grants it, so that voter must not be the last to know.
+//! With two agents alone it never runs out, and the own voter hears of it first: a restarted holder
+//! goes on under the epoch that its own voter grants it, so that voter must not be the last to
+//! know.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
