@@ -20,10 +20,14 @@ mod agent;
 mod checks;
 #[path = "simulation/clock.rs"]
 mod clock;
+#[path = "simulation/effects.rs"]
+mod effects;
 #[path = "simulation/ending.rs"]
 mod ending;
 #[path = "simulation/faults.rs"]
 mod faults;
+#[path = "simulation/fencing.rs"]
+mod fencing;
 #[path = "simulation/keeper.rs"]
 mod keeper;
 #[path = "simulation/links.rs"]

@@ -13,13 +13,14 @@ use failover_agent::model::observation::{DatabaseSeen, ProcessSeen};
 use failover_agent::model::peer::PeerReport;
 
 use crate::clock::{MS, Real, SEC};
+use crate::fencing::Fence;
 use crate::keeper::Call;
 use crate::links::{Link, Signature};
 use crate::mind::{Act, Broken};
 use crate::net::Packet;
 use crate::probes::ProbeRhythm;
 use crate::setup::{Mutation, site_name};
-use crate::steps::{Fence, Running};
+use crate::steps::Running;
 use crate::world::{Ev, World, name};
 
 /// Something inside an agent process.
@@ -116,6 +117,19 @@ impl Timer {
 }
 
 impl World {
+    /// What a broken product loses between two lives.
+    fn forget(&mut self, site: usize) {
+        let here = &mut self.sites[site];
+        match self.setup.mutation {
+            Mutation::VoteLost if here.lives > 1 => here.disk.vote = None,
+            Mutation::JournalLost => {
+                here.disk.journal.clear();
+                here.disk.follower = failover_agent::decision::journal_rules::Follower::default();
+            }
+            _ => {}
+        }
+    }
+
     pub(crate) fn start_agent(&mut self, site: usize) {
         let now = self.now;
         let here = &mut self.sites[site];
@@ -127,14 +141,8 @@ impl World {
             return self.after(SEC, Ev::StartAgent(site));
         }
         here.lives += 1;
-        match self.setup.mutation {
-            Mutation::VoteLost if here.lives > 1 => here.disk.vote = None,
-            Mutation::JournalLost => {
-                here.disk.journal.clear();
-                here.disk.follower = failover_agent::decision::journal_rules::Follower::default();
-            }
-            _ => {}
-        }
+        self.forget(site);
+        let here = &mut self.sites[site];
         let moment = here.clock.moment(now);
         let mut resumed = resume(&here.disk.journal);
         if let Some(vote) = &here.disk.vote {
@@ -185,12 +193,7 @@ impl World {
         self.truth.running(site, now);
         self.counts.agent_lives += 1;
         self.note(|| format!("agent {}: life {life} begins, {inherited:?}", name(site)));
-        let version = "simulated".to_owned();
-        let mut opening = vec![JournalEntry::AgentStarted { version }];
-        opening.extend(resumed.unfinished.iter().map(|plan| JournalEntry::Remark {
-            text: format!("plan {plan} of a former life was not finished"),
-        }));
-        self.append(site, opening);
+        self.append(site, opening(&resumed));
         self.voter_booted(site);
         self.start_links(site);
         self.start_probes(site);
@@ -333,4 +336,14 @@ impl World {
         }
         self.crash_agent(site);
     }
+}
+
+/// What a life writes into its journal first.
+fn opening(resumed: &failover_agent::decision::resume::Resumed) -> Vec<JournalEntry> {
+    let version = "simulated".to_owned();
+    let mut opening = vec![JournalEntry::AgentStarted { version }];
+    opening.extend(resumed.unfinished.iter().map(|plan| JournalEntry::Remark {
+        text: format!("plan {plan} of a former life was not finished"),
+    }));
+    opening
 }

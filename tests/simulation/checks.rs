@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use failover_agent::decision::decide::Order;
 use failover_agent::model::journal::{JournalEntry, PlanEnd};
 use failover_agent::model::lease::{LeaseCommand, LeaseReply, LeaseRequest, Verdict};
-use failover_agent::model::plan::{Cause, PlanKind, Step, StepKind};
+use failover_agent::model::plan::{Cause, PlanKind, StepKind};
 use failover_agent::model::{Epoch, Moment, PlanId, SiteName};
 
 use crate::clock::{Real, SEC, nanos};
 use crate::net::WITNESS;
 use crate::setup::index;
-use crate::world::{End, Pointer, World, name};
+use crate::world::{End, World, name};
 
 /// The rule that was broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,40 +33,40 @@ pub(crate) enum Rule {
 
 /// A lease that was held, by its holder's own counting.
 #[derive(Debug, Clone, Copy)]
-struct HeldUntil {
-    epoch: Epoch,
+pub(crate) struct HeldUntil {
+    pub(crate) epoch: Epoch,
     /// When its fence had to begin.
-    fence_at: Real,
+    pub(crate) fence_at: Real,
     /// When its fence had to have ended.
-    end: Real,
+    pub(crate) end: Real,
 }
 
-type Begun = (PlanId, usize, u32, bool);
+pub(crate) type Begun = (PlanId, usize, u32, bool);
 
 /// What is really so.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
     /// By voter: which site's grant it counts, and until when.
-    grants: [Option<(usize, Real)>; 3],
-    held_until: [Option<HeldUntil>; 2],
+    pub(crate) grants: [Option<(usize, Real)>; 3],
+    pub(crate) held_until: [Option<HeldUntil>; 2],
     /// The epoch that each site holds right now.
     pub(crate) held: [Option<Epoch>; 2],
-    holders: BTreeMap<Epoch, usize>,
+    pub(crate) holders: BTreeMap<Epoch, usize>,
     /// When no agent process ran at this site: dead, or frozen.
-    gaps: [Vec<(Real, Option<Real>)>; 2],
+    pub(crate) gaps: [Vec<(Real, Option<Real>)>; 2],
     /// When this site last asked for the lease, the other one's database could be seen from it.
-    saw_other: [bool; 2],
-    began: [BTreeSet<Begun>; 2],
+    pub(crate) saw_other: [bool; 2],
+    pub(crate) began: [BTreeSet<Begun>; 2],
     /// The highest epoch under which a promotion, a start or a proof took effect.
-    top_effect: Epoch,
-    recorded: BTreeMap<Epoch, usize>,
+    pub(crate) top_effect: Epoch,
+    pub(crate) recorded: BTreeMap<Epoch, usize>,
     /// By branch of history, the newest commit that a client was told of.
     pub(crate) acknowledged: BTreeMap<u32, u64>,
     /// What a clean stop proved to be at the standby.
     pub(crate) handed_on: Option<(u32, u64)>,
-    automatic: Option<Real>,
+    pub(crate) automatic: Option<Real>,
     /// At this site the plan under way is automatic.
-    by_itself: [bool; 2],
+    pub(crate) by_itself: [bool; 2],
 }
 
 impl Truth {
@@ -372,139 +372,6 @@ impl World {
         if !fence && !self.truth.began[site].contains(&begun) {
             let what = format!("{} began '{}' unjournalled", name(site), order.what.kind());
             self.violated(Rule::S11Journal, what);
-        }
-    }
-
-    /// S8, S9: a step that can make a node writable, or proves it, takes effect now.
-    pub(crate) fn takes_effect(&mut self, site: usize, order: &Order) {
-        let kind = order.what.kind();
-        self.note(|| {
-            format!(
-                "agent {}: effect '{kind}', epoch {}",
-                name(site),
-                order.epoch
-            )
-        });
-        if order.epoch < self.truth.top_effect {
-            let what = format!(
-                "'{kind}' at {} under epoch {} after epoch {}",
-                name(site),
-                order.epoch,
-                self.truth.top_effect
-            );
-            self.violated(Rule::S8Epoch, what);
-        }
-        self.truth.top_effect = self.truth.top_effect.max(order.epoch);
-        if kind == StepKind::VerifyWrites {
-            return;
-        }
-        let lease = self.truth.held_until[site];
-        let in_time = lease.is_some_and(|held| {
-            held.epoch == order.epoch && (self.setup.pair || self.now <= held.fence_at)
-        });
-        if !in_time {
-            let what = format!("'{kind}' at {} after its lease {}", name(site), order.epoch);
-            self.violated(Rule::S8Epoch, what);
-        }
-        if matches!(order.what, Step::Promote { .. }) {
-            self.check_promotion(site, order);
-        }
-    }
-
-    /// S9: a majority already keeps the record that names this site.
-    fn check_promotion(&mut self, site: usize, order: &Order) {
-        let votes = [
-            &self.sites[0].disk.vote,
-            &self.sites[1].disk.vote,
-            &self.witness.vote,
-        ];
-        let voters = self.setup.rules[site].voters.len();
-        let keepers = votes
-            .into_iter()
-            .flatten()
-            .filter_map(|vote| vote.record.as_ref())
-            .filter(|record| record.epoch == order.epoch && index(&record.primary) == site)
-            .count();
-        if keepers <= voters / 2 {
-            let what = format!("{} is promoted with {keepers} records", name(site));
-            self.violated(Rule::S9Order, what);
-        }
-        if self.setup.pair && self.truth.held_until[1 - site].is_some() {
-            let what = format!(
-                "{} takes over from a silent site without a third vote",
-                name(site)
-            );
-            self.violated(Rule::S7ThirdVote, what);
-        }
-    }
-
-    /// A promotion has come true.
-    pub(crate) fn promotion_happened(&mut self, site: usize) {
-        self.counts.failovers += 1;
-        let node = &self.sites[site].node;
-        if let Some((branch, lsn)) = self.truth.handed_on
-            && !node.contains(branch, lsn)
-        {
-            let what = format!(
-                "{} lacks commits that a clean stop had handed on",
-                name(site)
-            );
-            return self.violated(Rule::CommitsLost, what);
-        }
-        self.check_timeline(site);
-        self.check_block(site);
-    }
-
-    /// No branch of history on which commits were acknowledged is missing as a whole.
-    fn check_timeline(&mut self, site: usize) {
-        let node = &self.sites[site].node;
-        let newest = self.truth.acknowledged.keys().next_back();
-        let known = newest.is_none_or(|id| node.history.iter().any(|known| known.id >= *id));
-        if !known {
-            let what = format!("{} takes writes without the newest timeline", name(site));
-            self.violated(Rule::TimelineLost, what);
-        }
-    }
-
-    /// S14: no second automatic failover within the block.
-    fn check_block(&mut self, site: usize) {
-        let now = self.now;
-        if !self.truth.by_itself[site] || !self.setup.walls_agree {
-            return;
-        }
-        let block = nanos(self.setup.policies[site].block.mul_f64(0.98));
-        if let Some(before) = self.truth.automatic.replace(now)
-            && now - before + SEC < block
-        {
-            let what = format!(
-                "{} failed over again after {} ms",
-                name(site),
-                (now - before) / 1_000_000
-            );
-            self.violated(Rule::S14OnePlan, what);
-        }
-    }
-
-    /// A node has become a writable primary.
-    pub(crate) fn began_to_write(&mut self, site: usize) {
-        self.truth.handed_on = None;
-        if self.sites[site].node.self_started.is_none() {
-            self.check_timeline(site);
-        }
-    }
-
-    /// S8 at the targets: a pointer never goes back to an older epoch.
-    pub(crate) fn pointed(&mut self, what: &str, site: usize, before: Pointer, after: Pointer) {
-        self.note(|| {
-            let (to, epoch) = (name(after.site), after.epoch);
-            format!("agent {}: {what} names {to}, epoch {epoch}", name(site))
-        });
-        if after.epoch < before.epoch {
-            let what = format!(
-                "{what} went back from epoch {} to {}",
-                before.epoch, after.epoch
-            );
-            self.violated(Rule::S8Epoch, what);
         }
     }
 }

@@ -88,29 +88,34 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
+fn rules(ttl: Duration, pair: bool, mutation: Mutation) -> LeaseRules {
+    let request_timeout = ttl / 8;
+    let mut voters = vec![member(0), member(1)];
+    if !pair {
+        voters.push(member(2));
+    }
+    LeaseRules {
+        ttl,
+        renew_every: ttl / 5,
+        request_timeout,
+        fence_budget: ttl / 5,
+        mode: if pair { Mode::Pair } else { Mode::Quorum },
+        me: member(0),
+        identity: LeaseRules::identity_of(ClusterName::new("shop"), &voters),
+        voters,
+        broken: match mutation {
+            Mutation::Rule(rule) => Some(rule),
+            _ => None,
+        },
+    }
+}
+
 impl Setup {
     pub(crate) fn draw(rng: &mut Rng, mutation: Mutation) -> Self {
         let pair = rng.chance(80);
         let ttl = ms(rng.pick(&[2000, 2000, 2000, 5000]));
-        let request_timeout = ttl / 8;
-        let mut voters = vec![member(0), member(1)];
-        if !pair {
-            voters.push(member(2));
-        }
-        let rules = LeaseRules {
-            ttl,
-            renew_every: ttl / 5,
-            request_timeout,
-            fence_budget: ttl / 5,
-            mode: if pair { Mode::Pair } else { Mode::Quorum },
-            me: member(0),
-            identity: LeaseRules::identity_of(ClusterName::new("shop"), &voters),
-            voters,
-            broken: match mutation {
-                Mutation::Rule(rule) => Some(rule),
-                _ => None,
-            },
-        };
+        let rules = rules(ttl, pair, mutation);
+        let request_timeout = rules.request_timeout;
         let block = ms(rng.pick(&[1, 8_000, 20_000, 3_600_000]));
         let restart_budget = ms(rng.pick(&[0, 0, 0, 3000]));
         let (fresh_every, probe_timeout) = (ms(2000), ms(500));

@@ -2,8 +2,8 @@
 //!
 //! Owns: what this agent believes about the lease, and every request it sends to the voters.
 //! Must not: decide *when* to ask or to give up; [`LeaseCommand`]s say so. Start reading at
-//! [`Contender::handle`], then [`attempt`] (asking), [`hold`] (renewing, and losing in time),
-//! [`give_back`] (releasing) and [`view`] (what is told).
+//! [`Contender::handle`], then `attempt` (asking), `hold` (renewing, and losing in time),
+//! `give_back` (releasing) and `view` (what is told).
 //!
 //! Each request belongs to a numbered round. The runtime hands back the round's number with the
 //! reply; replies to rounds older than one request timeout are not counted. The clock reading
