@@ -9,7 +9,6 @@
     clippy::disallowed_methods,
     clippy::needless_pass_by_value,
     clippy::struct_excessive_bools,
-    clippy::too_many_lines,
     dead_code,
     reason = "a test's own code: a panic is a failure, and its indices are its own"
 )]
