@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use failover_agent::decision::decide::Order;
 use failover_agent::model::event::{Event, Learned, StepFinished};
+use failover_agent::model::lease::LeaseView;
 use failover_agent::model::observation::{DatabaseSeen, NodeReport};
 use failover_agent::model::outcome::{Failure, FailureKind};
 use failover_agent::model::plan::Step;
@@ -290,8 +291,24 @@ impl World {
     }
 
     /// What cannot be taken back is not begun once the lease may be gone (S2, S8).
-    fn too_late(&self, _site: usize, _order: &Order) -> Option<Failure> {
-        None
+    fn too_late(&self, site: usize, order: &Order) -> Option<Failure> {
+        let agent = self.sites[site].agent.as_ref()?;
+        let reserve = self.setup.rules[site].request_timeout;
+        let enough = match agent.contender.current_view() {
+            LeaseView::Held { epoch, fence_at } => {
+                epoch == order.epoch && self.moment(site) + reserve < fence_at
+            }
+            _ => false,
+        };
+        if enough || self.setup.mutation == Mutation::LateStepRuns {
+            return None;
+        }
+        Some(Failure {
+            kind: FailureKind::Retryable,
+            what: "did not begin: the lease is over, or nearly so".to_owned(),
+            hint: None,
+            retry_after: None,
+        })
     }
 
     fn begin_promotion(&mut self, site: usize) {
