@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use failover_agent::config::settings::{Control, Node};
 use failover_agent::effects::error::EffectError;
+use failover_agent::effects::permit::Unconditional;
 use failover_agent::effects::postgres::control::{NodeControl, NodeProcess};
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::{Epoch, SiteName};
@@ -47,7 +48,7 @@ fn local(node: &TestNode) -> NodeControl {
 }
 
 async fn start(control: &NodeControl) -> Result<(), EffectError> {
-    control.start_as_primary(EPOCH, AMPLE).await
+    control.start_as_primary(EPOCH, &Unconditional, AMPLE).await
 }
 
 async fn check_writable(node: &TestNode) {

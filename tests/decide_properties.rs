@@ -79,7 +79,7 @@ fn random_histories_get_everywhere() {
             }
         }
     }
-    assert_eq!(plans.len(), 5, "{plans:?}");
+    assert_eq!(plans.len(), 6, "{plans:?}");
     assert!(plans.contains(&PlanKind::TakeOver));
     for kind in StepKind::ALL {
         assert!(steps.contains(&(kind, false)), "no history runs '{kind}'");

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use failover_agent::config::{Config, MemberRole, grants, parse};
 use failover_agent::effects::clock::boottime;
+use failover_agent::effects::permit::Unconditional;
 use failover_agent::effects::postgres::canary::{HeartbeatTable, write_canary};
 use failover_agent::effects::postgres::client::Login;
 use failover_agent::effects::postgres::promote::promote;
@@ -177,8 +178,8 @@ async fn granted_role_does_everything_and_no_grant_can_go() {
 
     let [_, standby] = &config.sites;
     let login = Login::new(&standby.node, &config.database, &Resolver::from_system()).unwrap();
-    let promoted = promote(&login, None, deadline()).await.unwrap();
-    assert_eq!(promoted.role, Role::Primary);
+    let promoted = promote(&login, None, &Unconditional, deadline()).await;
+    assert_eq!(promoted.unwrap().role, Role::Primary);
 }
 
 /// A role that was there before keeps what it is: the SQL must never weaken a superuser.

@@ -7,6 +7,7 @@ mod support;
 use std::time::Duration;
 
 use failover_agent::effects::clock::boottime;
+use failover_agent::effects::permit::Unconditional;
 use failover_agent::effects::postgres::control_file::{LastState, last_state};
 use failover_agent::effects::postgres::process::Instance;
 use failover_agent::effects::postgres::promote::promote;
@@ -58,7 +59,7 @@ async fn promoted_standby_takes_writes_on_a_new_timeline() {
     let login = Access::to(&pair.standby).login();
 
     let began = boottime();
-    let report = promote(&login, None, soon()).await.unwrap();
+    let report = promote(&login, None, &Unconditional, soon()).await.unwrap();
     let promoted = boottime();
     assert_eq!((report.role, report.timeline), (Role::Primary, Timeline(2)));
     let proved = verify_writes(&login, &table(), &site(), Epoch(2), soon())
@@ -74,7 +75,7 @@ async fn promoted_standby_takes_writes_on_a_new_timeline() {
     assert!(proved.canary.is_some());
 
     // Again: nothing happens, and it is still right.
-    let again = promote(&login, None, soon()).await.unwrap();
+    let again = promote(&login, None, &Unconditional, soon()).await.unwrap();
     assert_eq!((again.role, again.timeline), (Role::Primary, Timeline(2)));
 }
 
@@ -89,7 +90,7 @@ async fn control_file_tells_a_promoted_node_from_one_that_was_not() {
 
     pair.standby.start();
     let login = Access::to(&pair.standby).login();
-    promote(&login, None, soon()).await.unwrap();
+    promote(&login, None, &Unconditional, soon()).await.unwrap();
     kill(&pair.standby).await;
     assert_eq!(state_of(&pair.standby), LastState::Primary);
 }
@@ -113,7 +114,7 @@ async fn writes_are_proved_as_soon_as_a_standby_becomes_primary() {
     let site = site();
     let (proved, promoted) = tokio::join!(
         verify_writes(&login, &table, &site, Epoch(2), soon()),
-        promote(&login, None, soon()),
+        promote(&login, None, &Unconditional, soon()),
     );
     promoted.unwrap();
     assert_eq!(proved.unwrap().role, Role::Primary);
@@ -141,7 +142,9 @@ async fn missing_grant_is_permanent_and_promotes_nothing() {
     superuser.batch_execute(&revoke).await.unwrap();
     pair.wait_caught_up().await;
     let login = Access::to(&pair.standby).login();
-    let refused = promote(&login, None, soon()).await.unwrap_err();
+    let refused = promote(&login, None, &Unconditional, soon())
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind, FailureKind::Permanent, "{refused}");
     assert!(refused.hint.is_some());
 
@@ -162,7 +165,9 @@ async fn node_that_is_down_was_not_asked_to_promote() {
     install(&node).await;
     kill(&node).await;
     let login = Access::to(&node).login();
-    let refused = promote(&login, None, soon()).await.unwrap_err();
+    let refused = promote(&login, None, &Unconditional, soon())
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind, FailureKind::Retryable, "{refused}");
 }
 
@@ -175,13 +180,21 @@ async fn promotion_that_hangs_has_an_unknown_outcome_and_ends_well_when_asked_ag
     let startup = u32::try_from(startup).unwrap();
     pair.standby.signal("STOP", &[startup]);
     let login = Access::to(&pair.standby).login();
-    let unknown = promote(&login, None, boottime() + Duration::from_millis(700))
-        .await
-        .unwrap_err();
+    let unknown = promote(
+        &login,
+        None,
+        &Unconditional,
+        boottime() + Duration::from_millis(700),
+    )
+    .await
+    .unwrap_err();
     assert_eq!(unknown.kind, FailureKind::OutcomeUnknown, "{unknown}");
     pair.standby.signal("CONT", &[startup]);
     assert_eq!(
-        promote(&login, None, soon()).await.unwrap().role,
+        promote(&login, None, &Unconditional, soon())
+            .await
+            .unwrap()
+            .role,
         Role::Primary
     );
 }

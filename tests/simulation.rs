@@ -61,11 +61,6 @@ fn number(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
-/// Of ten thousand schedules, so many may end without a primary although all hosts are back. Known:
-/// a node that dies between its promotion and its first proved write, while its agent goes on.
-/// Nothing is unsafe then, but a person must look.
-const STUCK_PER_TEN_THOUSAND: u64 = 30;
-
 #[test]
 fn whole_agents_keep_every_rule() {
     let (seed, runs) = (number("SIM_SEED", 1), number("SIM_RUNS", 10_000));
@@ -78,20 +73,13 @@ fn whole_agents_keep_every_rule() {
     for (seed, end) in &found.violations {
         println!("make sim SEED={seed} RUNS=1: {end:?}");
     }
-    let stuck = |end: &End| matches!(end, End::Violation(Rule::Liveness, _));
-    let unsafe_seed = found.violations.iter().find(|(_, end)| !stuck(end));
-    if let Some((seed, end)) = unsafe_seed.or(found.violations.first_key_value()) {
+    if let Some((seed, end)) = found.violations.first_key_value() {
         println!("the story of seed {seed}, which ended as {end:?}:");
         for line in schedule::tell(*seed, Mutation::None) {
             println!("{line}");
         }
     }
-    assert_eq!(unsafe_seed, None, "a safety rule was broken");
-    let times_stuck = u64::try_from(found.violations.len()).unwrap();
-    assert!(
-        times_stuck * 10_000 <= STUCK_PER_TEN_THOUSAND * runs.max(1_000),
-        "{times_stuck} of {runs} schedules got stuck"
-    );
+    assert_eq!(found.violations.len(), 0, "a rule was broken");
 }
 
 /// Runs the product with one rule broken: the simulation must notice.

@@ -215,16 +215,21 @@ async fn s3_failed_promotion_undone_leaves_no_process_and_a_standby_signal() {
 }
 
 #[tokio::test]
-async fn finished_promotion_undone_leaves_no_process_and_a_standby_signal() {
+async fn s3_finished_promotion_is_fenced_but_its_undo_calls_for_a_human() {
     let world = World::start().await;
     let node = world.node(StepKind::Promote);
     let step = world.step(StepKind::Promote).await;
     world.prepare(StepKind::Promote).await;
     world.apply(&step).await.unwrap();
     assert!(!node.data_dir.join("standby.signal").exists());
-    world.undo(&step).await.unwrap();
-    assert!(node.processes().is_empty());
-    assert!(node.data_dir.join("standby.signal").exists());
+    // Twice: a node that runs, and one that is fenced already.
+    for _ in 0..2 {
+        let refused = world.undo(&step).await.unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Permanent, "{refused}");
+        assert!(refused.what.contains("may have taken writes"), "{refused}");
+        assert!(node.processes().is_empty());
+        assert!(node.data_dir.join("standby.signal").exists());
+    }
 }
 
 /// Fences under a writer, undoes that twice, and looks for every acknowledged row.

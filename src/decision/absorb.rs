@@ -1,5 +1,7 @@
 //! Events into memory: what was seen, heard and finished. Decides nothing.
 
+use std::time::Duration;
+
 use crate::decision::decide::Action;
 use crate::decision::policy::Policy;
 use crate::decision::records;
@@ -86,6 +88,17 @@ fn observed(policy: &Policy, state: &mut State, observation: &Observation) {
     }
 }
 
+/// A fence proves that the process is gone.
+fn own_fenced(policy: &Policy, state: &mut State, now: Now, took: Duration) {
+    let gone = Observation {
+        target: Target::OwnProcess,
+        at: now.moment,
+        took,
+        seen: Seen::Process(ProcessSeen::Gone),
+    };
+    observed(policy, state, &gone);
+}
+
 fn reported(policy: &Policy, state: &mut State, report: &PeerReport, now: Now) {
     if let Some(contact) = contact_mut(policy, state, &report.from) {
         contact.clock_ahead_ms = Some(now.wall.0.saturating_sub(report.clock.0));
@@ -132,6 +145,12 @@ fn lease_changed(
             state.lease = LeaseView::Unknown;
             // The keeper has fenced already; should the node take writes again, it is fenced again.
             state.fence_by = Some(now.moment);
+        }
+        LeaseChange::Fenced { took } => {
+            own_fenced(policy, state, now, *took);
+            actions.push(Action::Journal(JournalEntry::Remark {
+                text: format!("the own node was fenced at its deadline within {took:?}"),
+            }));
         }
         LeaseChange::Released { epoch, to } => {
             // From here on it is the successor's, whatever the next look at the voters says.
@@ -333,13 +352,7 @@ fn step_finished(
         (Some(StepKind::FenceOwn), false) | (Some(StepKind::Promote), true)
     );
     if fenced {
-        let gone = Observation {
-            target: Target::OwnProcess,
-            at: now.moment,
-            took: finished.took,
-            seen: Seen::Process(ProcessSeen::Gone),
-        };
-        observed(policy, state, &gone);
+        own_fenced(policy, state, now, finished.took);
     }
     if let Some(node) = &learned.node {
         let seen = Seen::Database(DatabaseSeen::Answered(node.clone()));

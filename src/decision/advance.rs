@@ -47,7 +47,9 @@ pub fn go_on(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Act
 
 fn allowed(policy: &Policy, state: &State, run: &PlanRun, now: Now) -> Allowed {
     let needs_lease = match run.plan.kind {
-        PlanKind::GiveUp | PlanKind::TakeOver | PlanKind::Restart => true,
+        PlanKind::GiveUp | PlanKind::TakeOver | PlanKind::FinishTakeOver | PlanKind::Restart => {
+            true
+        }
         PlanKind::Fence => {
             return Allowed {
                 epoch: true,

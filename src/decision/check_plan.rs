@@ -1,6 +1,7 @@
 //! Refuses a plan that breaks an invariant, whoever made it. Runs before the plan is journalled.
 
 use crate::decision::patience::wave;
+use crate::model::lease::ClusterRecord;
 use crate::model::plan::{Plan, PlanKind, Step, StepKind};
 use crate::model::{Epoch, SiteName};
 
@@ -59,6 +60,9 @@ pub enum Unsafe {
     /// The record would name another site than the one whose node is promoted.
     #[error("the plan records another site than its own as primary (S10)")]
     RecordsAnother,
+    /// The record announces no promotion of this site that could be finished.
+    #[error("the plan finishes a promotion that the record does not announce (S9)")]
+    NothingToFinish,
     /// The lease would be handed to the site that already has it.
     #[error("the plan hands over to its own site")]
     HandOverToSelf,
@@ -71,6 +75,14 @@ fn allowed(kind: PlanKind) -> &'static [StepKind] {
         PlanKind::GiveUp => &[K::FenceOwn, K::HandOver],
         PlanKind::TakeOver => &[
             K::CheckCandidate,
+            K::RecordPrimary,
+            K::Promote,
+            K::VerifyWrites,
+            K::RewriteAppConfig,
+            K::UpdateDns,
+            K::Notify,
+        ],
+        PlanKind::FinishTakeOver => &[
             K::RecordPrimary,
             K::Promote,
             K::VerifyWrites,
@@ -96,8 +108,9 @@ fn required(kind: PlanKind) -> &'static [StepKind] {
     use StepKind as K;
     match kind {
         PlanKind::GiveUp => &[K::FenceOwn, K::HandOver],
-        // One that finds its promotion already done has no promotion to prepare.
-        PlanKind::TakeOver => &[K::VerifyWrites],
+        PlanKind::TakeOver => &[K::Promote, K::VerifyWrites],
+        // One that finds its promotion already done has no promotion to begin.
+        PlanKind::FinishTakeOver => &[K::VerifyWrites],
         PlanKind::Restart => &[K::StartOwn, K::VerifyWrites],
         PlanKind::Fence => &[K::FenceOwn],
         PlanKind::Converge => &[],
@@ -105,7 +118,8 @@ fn required(kind: PlanKind) -> &'static [StepKind] {
 }
 
 /// (step, what must be in the same plan): a promotion is checked and recorded, or not done; and
-/// nobody checks or records for nothing.
+/// nobody checks or records for nothing. A take-over that is finished was checked by the plan that
+/// began it.
 const NEEDS: &[(StepKind, StepKind)] = &[
     (StepKind::Promote, StepKind::CheckCandidate),
     (StepKind::Promote, StepKind::RecordPrimary),
@@ -113,16 +127,23 @@ const NEEDS: &[(StepKind, StepKind)] = &[
     (StepKind::RecordPrimary, StepKind::Promote),
 ];
 
-/// Checks a plan that is about to be made under the held epoch.
+/// Checks a plan that is about to be made under the held epoch and the newest record.
 ///
 /// # Errors
 /// The first invariant that it would break.
-pub fn check_plan(plan: &Plan, held: Option<Epoch>, me: &SiteName) -> Result<(), Unsafe> {
+pub fn check_plan(
+    plan: &Plan,
+    held: Option<Epoch>,
+    record: Option<&ClusterRecord>,
+    me: &SiteName,
+) -> Result<(), Unsafe> {
     if plan.steps.is_empty() {
         return Err(Unsafe::Empty);
     }
     let needs_lease = match plan.kind {
-        PlanKind::GiveUp | PlanKind::TakeOver | PlanKind::Restart => true,
+        PlanKind::GiveUp | PlanKind::TakeOver | PlanKind::FinishTakeOver | PlanKind::Restart => {
+            true
+        }
         PlanKind::Fence | PlanKind::Converge => false,
     };
     let moves_dns = plan
@@ -143,8 +164,13 @@ pub fn check_plan(plan: &Plan, held: Option<Epoch>, me: &SiteName) -> Result<(),
         });
     }
     in_order(&kinds)?;
+    let finishes = plan.kind == PlanKind::FinishTakeOver;
+    if finishes && !record.is_some_and(|record| record.promoting && record.primary == *me) {
+        return Err(Unsafe::NothingToFinish);
+    }
     for &(step, needs) in NEEDS {
-        if kinds.contains(&step) && !kinds.contains(&needs) {
+        let checked = finishes && needs == StepKind::CheckCandidate;
+        if !checked && kinds.contains(&step) && !kinds.contains(&needs) {
             return Err(Unsafe::Missing { step, needs });
         }
     }

@@ -10,7 +10,7 @@ use crate::decision::policy::Policy;
 use crate::decision::progress::PlanRun;
 use crate::decision::records;
 use crate::decision::state::{Phase, State};
-use crate::decision::transitions::{Deed, Transition};
+use crate::decision::transitions::{Deed, Transition, Trigger};
 use crate::decision::triggers;
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::journal::{JournalEntry, PlanEnd};
@@ -40,7 +40,14 @@ pub fn perform(
         }
         Deed::GiveBack => give_back(policy, state, now, actions),
         Deed::Settle => settle(policy, state, actions),
-        Deed::DropPlan => drop_plan(state, row.sentence, actions),
+        Deed::DropPlan => {
+            drop_plan(state, row.sentence, actions);
+            if row.trigger == Trigger::NodeDied && from == Phase::Restarting {
+                // A node that dies as soon as it runs is not started over and over.
+                state.restart_tried = true;
+                state.not_before = Some(now.moment + policy.ttl);
+            }
+        }
         Deed::ReplacePlan => {
             drop_plan(state, row.sentence, actions);
             begin_plan(policy, state, now, actions);
@@ -180,11 +187,13 @@ fn begin_plan(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Ac
             plan::give_up(policy, state, epoch, cause, grace)
         }
         Phase::TakingOver => {
-            let promoted = state.facts.is_some_and(|facts| {
-                facts.record == RecordSays::MinePromoting && facts.own != NodeState::Standby
-            });
-            if promoted {
-                plan::finish_take_over(policy, state, epoch, cause)
+            let begun = state
+                .facts
+                .filter(|facts| facts.record == RecordSays::MinePromoting);
+            if let Some(facts) = begun {
+                let primary = matches!(facts.own, NodeState::Primary | NodeState::CannotWrite);
+                let promote = !primary && !state.promoted;
+                plan::finish_take_over(policy, state, epoch, cause, promote)
             } else {
                 let id = plan::next_id(policy, state);
                 plan::take_over(policy, state, &policy.me, id, epoch, cause)
@@ -215,7 +224,8 @@ pub(super) fn begin(
     now: Now,
     actions: &mut Vec<Action>,
 ) {
-    if let Err(refusal) = check_plan(&plan, state.held_epoch(), &policy.me) {
+    let checked = check_plan(&plan, state.held_epoch(), state.record.as_ref(), &policy.me);
+    if let Err(refusal) = checked {
         // A plan that breaks an invariant is a fault of this program: stop, do not guess.
         state.phase = Phase::Stopped;
         state.stopped = Some(format!("plan {} is unsafe: {refusal}", plan.id));

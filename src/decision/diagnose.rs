@@ -85,7 +85,7 @@ pub const DIAGNOSES: &[Row] = &[
         diagnosis: Diagnosis::PromotionUnfinished,
         severity: Severity::Danger,
         holds: |f| {
-            (f.standing == Standing::Free
+            (matches!(f.standing, Standing::Free | Standing::FreeForMe)
                 && f.record == RecordSays::TheirsPromoting
                 && f.peer_agent == Reach::Silent)
                 || (free(f) && f.record == RecordSays::MinePromoting && f.own == NodeState::Dead)

@@ -96,12 +96,17 @@ pub enum Guard {
         /// Who.
         site: SiteName,
     },
+    /// The own promotion is not proved by a write yet.
+    PromotionUnproved,
     /// The own node is no standby.
     OwnNotStandby {
         /// What it is.
         own: NodeState,
     },
 }
+
+const WRONG_CLUSTER: &str =
+    "the nodes have different system identifiers: they are not copies of one database";
 
 impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,9 +128,7 @@ impl fmt::Display for Guard {
                 "the node of site {site} is controlled by commands without `fence` and `fenced`: \
                  it cannot be proved to have stopped"
             ),
-            Self::WrongCluster => f.write_str(
-                "the nodes have different system identifiers: they are not copies of one database",
-            ),
+            Self::WrongCluster => f.write_str(WRONG_CLUSTER),
             Self::PeerSilent { site } => {
                 write!(
                     f,
@@ -170,6 +173,10 @@ impl fmt::Display for Guard {
                 "site {site} began a promotion and may have taken writes: bring it back, or \
                  decide which node is newest"
             ),
+            Self::PromotionUnproved => f.write_str(
+                "the promotion of the own node is not proved by a first write yet, so the other \
+                 site could not know which node is newest",
+            ),
             Self::OwnNotStandby { own } => write!(f, "the own node is not a standby: {own}"),
         }
     }
@@ -189,6 +196,9 @@ pub fn against_give_up(
     let site = policy.peer.clone();
     if facts.standing == Standing::ActiveCutOff {
         guards.push(Guard::CutOff);
+    }
+    if state.record.as_ref().is_some_and(|record| record.promoting) {
+        guards.push(Guard::PromotionUnproved);
     }
     if !policy.can_fence.get(&policy.me).copied().unwrap_or(false) {
         guards.push(Guard::CannotFence {

@@ -98,6 +98,16 @@ fn last_seen<'a>(state: &'a State, target: &Target) -> Option<&'a DatabaseSeen> 
     }
 }
 
+/// When the own node last answered a look.
+#[must_use]
+pub fn answered_at(state: &State) -> Option<Moment> {
+    [Channel::Persistent, Channel::Fresh]
+        .map(Target::OwnDatabase)
+        .iter()
+        .filter_map(|target| Some(state.health(target)?.last_report()?.0))
+        .max()
+}
+
 /// The own node's newest report of itself, however old.
 #[must_use]
 pub fn own_report(state: &State) -> Option<&NodeReport> {

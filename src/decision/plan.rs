@@ -7,7 +7,7 @@ use crate::decision::peer_view;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
-use crate::model::plan::{Cause, Plan, PlanKind, Step};
+use crate::model::plan::{Cause, Plan, PlanKind, Step, StepKind};
 use crate::model::postgres::{SystemId, Timeline};
 use crate::model::{Epoch, PlanId, SiteName};
 
@@ -91,9 +91,21 @@ pub fn take_over(
     }
 }
 
-/// The promotion is known to have happened: prove it and converge.
+/// The record announces a promotion of a former life: make sure that it has happened, prove it and
+/// converge. With `promote` it may still be under way, or have been lost on the way.
+///
+/// The candidate was checked before that record was written, and nobody else acts on it since; so
+/// there is nothing to check any more, and whatever fails ends in a fence: a promotion that comes
+/// true later would be a second writer. It is recorded once more, because it is not known how many
+/// voters had kept that record.
 #[must_use]
-pub fn finish_take_over(policy: &Policy, state: &State, epoch: Epoch, cause: Cause) -> Plan {
+pub fn finish_take_over(
+    policy: &Policy,
+    state: &State,
+    epoch: Epoch,
+    cause: Cause,
+    promote: bool,
+) -> Plan {
     let mut plan = take_over(
         policy,
         state,
@@ -102,11 +114,17 @@ pub fn finish_take_over(policy: &Policy, state: &State, epoch: Epoch, cause: Cau
         epoch,
         cause,
     );
-    plan.steps.retain(|step| {
-        !matches!(
-            step,
-            Step::CheckCandidate { .. } | Step::RecordPrimary { .. } | Step::Promote { .. }
-        )
+    plan.kind = PlanKind::FinishTakeOver;
+    plan.steps.retain(|step| match step.kind() {
+        StepKind::CheckCandidate => false,
+        StepKind::RecordPrimary | StepKind::Promote => promote,
+        StepKind::FenceOwn
+        | StepKind::HandOver
+        | StepKind::StartOwn
+        | StepKind::VerifyWrites
+        | StepKind::RewriteAppConfig
+        | StepKind::UpdateDns
+        | StepKind::Notify => true,
     });
     plan
 }

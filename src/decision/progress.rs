@@ -257,13 +257,13 @@ impl PlanRun {
             .map_or_else(String::new, |s| s.kind().to_string());
         let note = self.steps.get(failed).map_or("", |run| run.note.as_str());
         let why = format!("{step}: {note}");
-        // A take-over without a promotion finishes one of a former life.
+        // One without a promotion finishes that of a former life.
         let promoted = match self
             .each()
             .find(|(_, step, _)| step.kind() == StepKind::Promote)
         {
             Some((_, _, run)) => run.state == StepState::Done,
-            None => self.plan.kind == PlanKind::TakeOver,
+            None => self.plan.kind == PlanKind::FinishTakeOver,
         };
         if promoted || self.plan.kind == PlanKind::Fence {
             let end = PlanEnd::NeedsHuman { why };

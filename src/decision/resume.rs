@@ -42,7 +42,8 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
             JournalEntry::Planned { plan, .. } => {
                 resumed.next_plan = resumed.next_plan.max(number(&plan.id)).saturating_add(1);
                 resumed.unfinished = Some(plan.id.clone());
-                resumed.was_taking_over = plan.kind == PlanKind::TakeOver;
+                resumed.was_taking_over =
+                    matches!(plan.kind, PlanKind::TakeOver | PlanKind::FinishTakeOver);
                 promotes = plan.promotes();
                 if promotes.is_some() {
                     resumed.promoted = false;

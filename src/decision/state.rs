@@ -254,11 +254,20 @@ impl State {
     /// fence it. The lease keeper asks this at its deadline (S2, S4).
     #[must_use]
     pub fn armed(&self) -> bool {
+        use crate::model::situation::RecordSays;
+        // A promotion of a former life may still come true.
+        let promoting = self
+            .facts
+            .is_some_and(|facts| facts.record == RecordSays::MinePromoting);
         match self.phase {
             Phase::Active | Phase::GivingUp | Phase::Restarting => true,
-            Phase::TakingOver => self.run.as_ref().is_some_and(PlanRun::promotion_begun),
+            Phase::TakingOver => {
+                promoting
+                    || self.own_may_write()
+                    || self.run.as_ref().is_some_and(PlanRun::promotion_begun)
+            }
             Phase::Watching | Phase::Asking | Phase::Fencing | Phase::Stopped => {
-                self.own_may_write()
+                promoting || self.own_may_write()
             }
         }
     }

@@ -16,6 +16,8 @@ pub enum Trigger {
     LeaseLost,
     /// The own node may take writes, and this site has no lease for it.
     FenceCalled,
+    /// The lease is held in vain, and the own node may take writes that nobody wants there.
+    HeldUnfenced,
     /// Every step of the running plan up to the commit point is done.
     PlanDone,
     /// The running plan failed before the commit point and was undone.
@@ -30,6 +32,8 @@ pub enum Trigger {
     HeldWhileDown,
     /// The lease is held, but node and record do not allow this site to be active.
     HeldInVain,
+    /// The node that was promoted or started is dead again, before its first write was proved.
+    NodeDied,
     /// An outage of the active site calls for handing over, and nothing speaks against it.
     GiveUpCalled,
     /// The own node is dead and handing over is not possible: start it again where it is.
@@ -40,10 +44,11 @@ pub enum Trigger {
 
 impl Trigger {
     /// Every trigger, most urgent first.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::PlanStuck,
         Self::LeaseLost,
         Self::FenceCalled,
+        Self::HeldUnfenced,
         Self::PlanDone,
         Self::PlanUndone,
         Self::LeaseRefused,
@@ -51,6 +56,7 @@ impl Trigger {
         Self::HeldAsStandby,
         Self::HeldWhileDown,
         Self::HeldInVain,
+        Self::NodeDied,
         Self::GiveUpCalled,
         Self::RestartCalled,
         Self::ClaimCalled,
@@ -117,6 +123,8 @@ pub const TRANSITIONS: &[Transition] = &[
     // Watching: look and report.
     row(P::Watching, T::FenceCalled, P::Fencing, D::ReplacePlan,
         "the own node takes writes without a lease: fence it"),
+    row(P::Watching, T::HeldUnfenced, P::Fencing, D::ReplacePlan,
+        "the lease is of no use here and the own node may take writes: fence it, then give back"),
     row(P::Watching, T::ClaimCalled, P::Asking, D::AskForLease,
         "this site should have the lease: ask for it"),
     row(P::Watching, T::HeldAsPrimary, P::Active, D::Settle,
@@ -134,6 +142,8 @@ pub const TRANSITIONS: &[Transition] = &[
         "the lease ran out before it could be used: watch on"),
     row(P::Asking, T::FenceCalled, P::Fencing, D::ReplacePlan,
         "the own node takes writes and the lease did not come in time: fence it"),
+    row(P::Asking, T::HeldUnfenced, P::Fencing, D::ReplacePlan,
+        "the lease is of no use here and the own node may take writes: fence it, then give back"),
     row(P::Asking, T::HeldAsPrimary, P::Active, D::Settle,
         "the lease is held and the own node is the primary: active"),
     row(P::Asking, T::HeldAsStandby, P::TakingOver, D::ReplacePlan,
@@ -163,10 +173,14 @@ pub const TRANSITIONS: &[Transition] = &[
         "the take-over can neither go on nor be undone: call a human"),
     row(P::TakingOver, T::LeaseLost, P::Watching, D::DropPlan,
         "the lease ran out during the take-over: stop at once"),
+    row(P::TakingOver, T::HeldUnfenced, P::Fencing, D::ReplacePlan,
+        "the take-over failed and the own node may take writes: fence it, then give back"),
     row(P::TakingOver, T::PlanDone, P::Active, D::Nothing,
         "the own node takes writes: active"),
     row(P::TakingOver, T::PlanUndone, P::Watching, D::GiveBack,
         "the own standby could not be promoted: give the lease back"),
+    row(P::TakingOver, T::NodeDied, P::Active, D::DropPlan,
+        "the promoted node died before its first proved write: active without a node, start it"),
     // Restarting: start the own node under the lease.
     row(P::Restarting, T::PlanStuck, P::Stopped, D::CallHuman,
         "the restart can neither go on nor be undone: call a human"),
@@ -176,6 +190,8 @@ pub const TRANSITIONS: &[Transition] = &[
         "the own node takes writes again: active"),
     row(P::Restarting, T::PlanUndone, P::Active, D::Nothing,
         "the own node could not be started: active without a node, hand over or try again"),
+    row(P::Restarting, T::NodeDied, P::Active, D::DropPlan,
+        "the started node died before its first proved write: active without a node"),
     // Fencing: no lease, no writes.
     row(P::Fencing, T::PlanStuck, P::Stopped, D::CallHuman,
         "the own node could not be fenced: call a human"),
@@ -200,6 +216,7 @@ pub const IGNORED: &[(Phase, &[Trigger], &str)] = &[
             T::LeaseRefused,
             T::GiveUpCalled,
             T::RestartCalled,
+            T::NodeDied,
         ],
         "only converging may run here, which ends by itself; what needs the lease waits for it",
     ),
@@ -212,6 +229,7 @@ pub const IGNORED: &[(Phase, &[Trigger], &str)] = &[
             T::GiveUpCalled,
             T::RestartCalled,
             T::ClaimCalled,
+            T::NodeDied,
         ],
         "the answer of the voters comes first",
     ),
@@ -228,6 +246,8 @@ pub const IGNORED: &[(Phase, &[Trigger], &str)] = &[
             T::HeldWhileDown,
             T::HeldInVain,
             T::ClaimCalled,
+            T::NodeDied,
+            T::HeldUnfenced,
         ],
         "the lease is held; diagnoses, not the lease, move an active site",
     ),
@@ -243,6 +263,8 @@ pub const IGNORED: &[(Phase, &[Trigger], &str)] = &[
             T::GiveUpCalled,
             T::RestartCalled,
             T::ClaimCalled,
+            T::NodeDied,
+            T::HeldUnfenced,
         ],
         "one plan at a time: this one ends first (S14)",
     ),
@@ -273,6 +295,7 @@ pub const IGNORED: &[(Phase, &[Trigger], &str)] = &[
             T::GiveUpCalled,
             T::RestartCalled,
             T::ClaimCalled,
+            T::HeldUnfenced,
         ],
         "one plan at a time: this one ends first (S14)",
     ),
@@ -289,6 +312,8 @@ pub const IGNORED: &[(Phase, &[Trigger], &str)] = &[
             T::GiveUpCalled,
             T::RestartCalled,
             T::ClaimCalled,
+            T::NodeDied,
+            T::HeldUnfenced,
         ],
         "the fence comes first; a grant that comes meanwhile is used after it",
     ),
@@ -307,6 +332,8 @@ pub const IGNORED: &[(Phase, &[Trigger], &str)] = &[
             T::GiveUpCalled,
             T::RestartCalled,
             T::ClaimCalled,
+            T::NodeDied,
+            T::HeldUnfenced,
         ],
         "a person must look first: stop and start the agent in order when it is put right",
     ),
@@ -341,6 +368,7 @@ impl fmt::Display for Trigger {
             Self::PlanStuck => "plan_stuck",
             Self::LeaseLost => "lease_lost",
             Self::FenceCalled => "fence_called",
+            Self::HeldUnfenced => "held_unfenced",
             Self::PlanDone => "plan_done",
             Self::PlanUndone => "plan_undone",
             Self::LeaseRefused => "lease_refused",
@@ -348,6 +376,7 @@ impl fmt::Display for Trigger {
             Self::HeldAsStandby => "held_as_standby",
             Self::HeldWhileDown => "held_while_down",
             Self::HeldInVain => "held_in_vain",
+            Self::NodeDied => "node_died",
             Self::GiveUpCalled => "give_up_called",
             Self::RestartCalled => "restart_called",
             Self::ClaimCalled => "claim_called",

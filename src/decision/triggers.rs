@@ -39,10 +39,15 @@ fn applies(
             state.run.as_ref().is_some_and(|run| run.sequence_done())
                 || plan_ended(state, |end| matches!(end, PlanEnd::Completed))
         }
-        Trigger::PlanUndone => plan_ended(state, |end| matches!(end, PlanEnd::Undone { .. })),
+        Trigger::PlanUndone => {
+            plan_ended(state, |end| matches!(end, PlanEnd::Undone { .. }))
+                && (state.phase != Phase::TakingOver || seen_since_undone(state, facts))
+        }
         Trigger::LeaseLost => lease_lost(policy, state, news, now),
         Trigger::LeaseRefused => news.lease_refused,
         Trigger::FenceCalled => fence_called(policy, state, facts, now),
+        Trigger::HeldUnfenced => held_unfenced(policy, state, facts, now),
+        Trigger::NodeDied => node_died(state, facts),
         Trigger::HeldAsPrimary
         | Trigger::HeldAsStandby
         | Trigger::HeldWhileDown
@@ -152,6 +157,53 @@ fn fence_tried(policy: &Policy, state: &State, now: Now) -> bool {
     }
 }
 
+/// A lease that is of no use here is given back, and whoever gets it may start at once: so
+/// nothing here may be able to write by then (S3, S9). A node of another cluster is nobody's
+/// writer here, and not this agent's to stop.
+fn held_unfenced(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool {
+    let in_vain = match state.phase {
+        Phase::TakingOver => plan_ended(state, |end| matches!(end, PlanEnd::Undone { .. })),
+        Phase::Watching | Phase::Asking => {
+            held_as(policy, state, facts, now) == Some(Trigger::HeldInVain)
+        }
+        Phase::Active | Phase::GivingUp | Phase::Restarting | Phase::Fencing | Phase::Stopped => {
+            false
+        }
+    };
+    in_vain
+        && state.held_epoch().is_some()
+        && facts.identity != Identity::Differs
+        && !matches!(facts.own, NodeState::Standby | NodeState::Dead)
+        && !fence_tried(policy, state, now)
+}
+
+/// The own node was looked at since the take-over failed: what was known before may be why it did.
+fn seen_since_undone(state: &State, facts: &Facts) -> bool {
+    let steps = state.run.iter().flat_map(|run| &run.steps);
+    let ended = steps.filter_map(|step| step.ended).max();
+    facts.own != NodeState::Standby || own_view::answered_at(state) > ended
+}
+
+/// The promotion or the start is known to have happened, and the node is dead.
+fn node_died(state: &State, facts: &Facts) -> bool {
+    let came_up = match state.phase {
+        Phase::TakingOver => state.promoted,
+        Phase::Restarting => state.run.as_ref().is_some_and(|run| {
+            let mut steps = run.plan.steps.iter().zip(&run.steps);
+            steps.any(|(step, progress)| {
+                step.kind() == StepKind::StartOwn && progress.state == StepState::Done
+            })
+        }),
+        Phase::Watching
+        | Phase::Asking
+        | Phase::Active
+        | Phase::GivingUp
+        | Phase::Fencing
+        | Phase::Stopped => false,
+    };
+    came_up && facts.own == NodeState::Dead && facts.standing == Standing::Active
+}
+
 /// What the most severe diagnosis calls for.
 #[must_use]
 pub fn first_remedy(state: &State) -> Option<Remedy> {
@@ -190,6 +242,18 @@ fn held_for(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<T
     if matches!(facts.own, NodeState::Unknown | NodeState::Starting) {
         let waited = now.moment.since(state.phase_since) > policy.ttl * 2;
         return (waited && facts.own == NodeState::Unknown).then_some(Trigger::HeldInVain);
+    }
+    let mute = matches!(facts.own, NodeState::Busy | NodeState::RefusesUs);
+    match facts.record {
+        // Nobody knows yet whether it is the first primary: it will say.
+        RecordSays::Nothing if alive && facts.own != NodeState::Primary => return None,
+        // It lives, but does not say yet whether it was promoted.
+        RecordSays::MinePromoting if mute && !state.promoted => return None,
+        RecordSays::Nothing
+        | RecordSays::Mine
+        | RecordSays::MinePromoting
+        | RecordSays::Theirs
+        | RecordSays::TheirsPromoting => {}
     }
     Some(match facts.record {
         RecordSays::Nothing if facts.own == NodeState::Primary => Trigger::HeldAsPrimary,
@@ -234,7 +298,11 @@ pub fn restart_first(policy: &Policy, state: &State) -> bool {
 /// A restart in place was tried and came to nothing: the handover does not wait for its pause.
 fn restart_failed(state: &State) -> bool {
     state.last_run.as_ref().is_some_and(|run| {
-        run.plan.kind == PlanKind::Restart && matches!(run.ended(), Some(PlanEnd::Undone { .. }))
+        run.plan.kind == PlanKind::Restart
+            && matches!(
+                run.ended(),
+                Some(PlanEnd::Undone { .. } | PlanEnd::Superseded { .. })
+            )
     })
 }
 

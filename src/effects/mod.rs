@@ -13,6 +13,7 @@ pub mod exec;
 mod http_client;
 pub mod notify;
 pub mod peer;
+pub mod permit;
 pub mod postgres;
 pub mod probes;
 pub mod steps;

@@ -234,6 +234,11 @@ pub enum LeaseChange {
         /// The epoch that was held.
         epoch: Epoch,
     },
+    /// The fence at a deadline has ended: no process of the own node is left (S3).
+    Fenced {
+        /// How long it took.
+        took: Duration,
+    },
     /// The release of this epoch is known to a majority.
     Released {
         /// The epoch given up.

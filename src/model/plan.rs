@@ -45,6 +45,9 @@ pub enum PlanKind {
     GiveUp,
     /// This site becomes the active one: check, record, promote, verify, then converge.
     TakeOver,
+    /// This site goes on with a take-over of a former life, whose promotion the record announces:
+    /// record and promote unless that is done, verify, then converge.
+    FinishTakeOver,
     /// This site, which is the recorded primary, starts its own node again under a held lease.
     Restart,
     /// Make the node unable to commit because the lease is gone or another site is active.
@@ -58,6 +61,7 @@ impl fmt::Display for PlanKind {
         f.write_str(match self {
             Self::GiveUp => "give up the active role",
             Self::TakeOver => "take over",
+            Self::FinishTakeOver => "finish the take-over",
             Self::Restart => "start the own node again",
             Self::Fence => "fence the own node",
             Self::Converge => "converge app config and DNS",

@@ -25,6 +25,7 @@ use crate::runtime::executor::Executor;
 use crate::runtime::handle::{AgentHandle, Request};
 use crate::runtime::journal::{Journal, JournalError};
 use crate::runtime::journal_writer::JournalWriter;
+use crate::runtime::lease_keeper::Unleased;
 use crate::runtime::members::Members;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::peer_server::Admission;
@@ -114,12 +115,17 @@ pub async fn start(
     let (snapshot, status) = watch::channel(Arc::new(first));
     let handle = AgentHandle { status, requests };
     let report = reports::own_report(&policy, &state, now);
+    let unleased = state.fence_by.map(|fence_at| Unleased {
+        fence_at,
+        system_id: state.record.as_ref().map(|record| record.system_id),
+    });
     let parts = wiring::start(
         &config,
         &policy,
         events.clone(),
         handle.clone(),
         report,
+        unleased,
         &stop,
     )
     .await?;

@@ -1,7 +1,8 @@
 //! Runs the steps that the decision loop orders: one task per attempt, with a deadline on all of
 //! it, and one event when it has ended. Knows neither plans nor retries: whether a step may begin
 //! was decided, and journalled, before the order came. Only a step that may start writes looks at
-//! the lease once more: journalling may have taken long (S2, see [`LeaseGate`]).
+//! the lease once more, right before it does so: what came before may have taken long (S2, see
+//! [`LeaseGate`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use tokio::task::AbortHandle;
 use crate::decision::decide::Order;
 use crate::effects::clock::{self, boottime};
 use crate::effects::error::EffectError;
+use crate::effects::permit::Permit;
 use crate::effects::steps::{self, Attempt, Tools};
 use crate::model::PlanId;
 use crate::model::event::{Event, Learned, StepFinished};
@@ -22,7 +24,7 @@ use crate::runtime::lease_keeper::Held;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::tasks::spawn_named;
 
-/// What a step that may start writes passes right before it begins.
+/// What a step that may start writes passes right before it does so.
 ///
 /// The loop has armed the keeper's fence before it ordered the step. So either the lease is seen
 /// to be gone here, or the keeper sees that it must fence when it goes.
@@ -34,23 +36,26 @@ pub struct LeaseGate {
     pub reserve: Duration,
 }
 
-impl LeaseGate {
-    fn check(&self, order: &Order) -> Result<(), EffectError> {
-        let starts_writes = matches!(
-            (&order.what, order.undo),
-            (Step::Promote { .. } | Step::StartOwn { .. }, false) | (Step::FenceOwn { .. }, true)
-        );
-        let held = *self.held.borrow();
+/// The gate for one order; only steps that may start writes ask.
+#[derive(Debug)]
+struct OrderPermit<'a> {
+    gate: &'a LeaseGate,
+    order: &'a Order,
+}
+
+impl Permit for OrderPermit<'_> {
+    fn still_held(&self) -> Result<(), EffectError> {
+        let held = *self.gate.held.borrow();
         let enough = held.is_some_and(|(epoch, fence_at)| {
-            epoch == order.epoch && boottime() + self.reserve < fence_at
+            epoch == self.order.epoch && boottime() + self.gate.reserve < fence_at
         });
-        if !starts_writes || enough {
+        if enough {
             return Ok(());
         }
         Err(EffectError::retryable(format!(
-            "did not begin to {}: the lease of epoch {} is over, or nearly so",
-            order.what.kind(),
-            order.epoch
+            "did not {}: the lease of epoch {} is over, or nearly so",
+            self.order.what.kind(),
+            self.order.epoch
         ))
         .hint("a disk that hangs delays the journal, and so every step"))
     }
@@ -87,10 +92,7 @@ impl Executor {
         let name = format!("step {}", order.what.kind());
         let task = spawn_named(name, async move {
             let began = boottime();
-            let result = match gate.check(&order) {
-                Ok(()) => attempt(&tools, &outbox, &order).await,
-                Err(refused) => Err(refused),
-            };
+            let result = attempt(&tools, &gate, &outbox, &order).await;
             let finished = StepFinished {
                 plan: order.plan,
                 step: order.step,
@@ -120,7 +122,12 @@ impl Executor {
     }
 }
 
-async fn attempt(tools: &Tools, outbox: &Outbox, order: &Order) -> Result<Learned, EffectError> {
+async fn attempt(
+    tools: &Tools,
+    gate: &LeaseGate,
+    outbox: &Outbox,
+    order: &Order,
+) -> Result<Learned, EffectError> {
     if let Step::Notify { summary } = &order.what {
         let (cluster, site) = (&tools.cluster, &tools.site);
         let at = clock::wall();
@@ -142,6 +149,7 @@ async fn attempt(tools: &Tools, outbox: &Outbox, order: &Order) -> Result<Learne
         epoch: order.epoch,
         undo: order.undo,
         deadline: boottime() + order.deadline,
+        permit: &OrderPermit { gate, order },
     };
     match tokio::time::timeout(order.deadline, steps::run(tools, attempt)).await {
         Ok(result) => result,

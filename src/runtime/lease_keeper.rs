@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +15,8 @@ use crate::effects::clock::boottime;
 use crate::effects::postgres::control::NodeControl;
 use crate::model::event::Event;
 use crate::model::lease::{LeaseChange, LeaseCommand, LeaseView};
-use crate::model::{Epoch, Moment, SiteName};
+use crate::model::{Epoch, Moment, SiteName, SystemId};
+use crate::runtime::deadline_fence::{Attempt, DeadlineFence};
 use crate::runtime::inherited;
 use crate::runtime::members::Members;
 use crate::runtime::tasks::spawn_named;
@@ -25,12 +25,17 @@ use crate::runtime::voter_host::VoterHost;
 /// At most this many answers wait to be taken in.
 const ANSWERS_MAX: usize = 256;
 
-/// Between two attempts to fence a node that could not be fenced; doubles up to the longest.
-const FENCE_PAUSE: Duration = Duration::from_millis(100);
-const FENCE_PAUSE_MAX: Duration = Duration::from_secs(5);
-
 /// The epoch that is held and its fence deadline, as the keeper knows them before anybody else.
 pub type Held = Option<(Epoch, Moment)>;
+
+/// A node that may be taking writes under no lease of this process, because it has just started.
+#[derive(Debug, Clone, Copy)]
+pub struct Unleased {
+    /// Fenced at this moment, unless the lease has come by then.
+    pub fence_at: Moment,
+    /// The database cluster that it must belong to, when that is known.
+    pub system_id: Option<SystemId>,
+}
 
 /// What the keeper works with.
 #[derive(Debug)]
@@ -47,6 +52,8 @@ pub struct LeaseKeeper {
     pub members: Members,
     /// The own node, to fence it.
     pub node: NodeControl,
+    /// What the previous life of this agent may have left running.
+    pub unleased: Option<Unleased>,
     /// Where the deadline is left for the next life of this agent.
     pub state_dir: PathBuf,
     /// Whether the own node may be taking writes.
@@ -60,12 +67,22 @@ pub struct LeaseKeeper {
 impl LeaseKeeper {
     /// Runs until stopped. Stopping releases nothing and fences nothing: the node goes on under
     /// the running grant, and the next life of this agent asks anew within the ttl.
-    pub async fn run(self, mut commands: mpsc::Receiver<LeaseCommand>, stop: CancellationToken) {
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<LeaseCommand>,
+        stop: CancellationToken,
+    ) {
         let (answers, mut answered) = mpsc::channel(ANSWERS_MAX);
+        let (fence, mut attempts) = DeadlineFence::new(
+            self.node.clone(),
+            self.rules.fence_budget,
+            self.held.subscribe(),
+        );
         let site = self.site.clone();
         let mut contender = Contender::new(self.rules.clone(), site, self.seed, boottime());
         let mut input = Some(Input::Tick);
         let mut news = VecDeque::new();
+        let mut fencing = Fencing::default();
         let deadlines = leave_deadlines(self.state_dir.clone());
         loop {
             let Some(now_input) = input.take() else {
@@ -78,9 +95,7 @@ impl LeaseKeeper {
                 LeaseView::Held { epoch, fence_at } => Some((epoch, fence_at)),
                 LeaseView::Unknown | LeaseView::Other { .. } | LeaseView::Free { .. } => None,
             });
-            if let Some(epoch) = output.fence {
-                self.fence(epoch);
-            }
+            self.fence_if_due(output.fence, &fence, &mut fencing);
             for send in output.sends {
                 self.ask(send, answers.clone());
             }
@@ -90,9 +105,12 @@ impl LeaseKeeper {
                 }
                 queue(&mut news, change);
             }
-            let wait = output
+            let wake_at = output
                 .wake_at
-                .map_or(self.rules.renew_every, |at| boottime().until(at));
+                .unwrap_or_else(|| boottime() + self.rules.renew_every);
+            let wake_at = self
+                .unleased
+                .map_or(wake_at, |unleased| wake_at.min(unleased.fence_at));
             input = tokio::select! {
                 () = stop.cancelled() => None,
                 // Never waited for: a loop that hangs on a bad disk must not stop the fence (S4).
@@ -106,11 +124,35 @@ impl LeaseKeeper {
                     // The decision loop is gone, and so is this agent.
                     Err(_) => None,
                 },
+                Some(attempt) = attempts.recv() => Some(fencing.ended(attempt, &mut news)),
                 Some(answer) = answered.recv() => Some(answer),
-                command = commands.recv() => command.map(Input::Command),
+                command = commands.recv() => command.map(|command| fencing.filter(command)),
                 () = self.voter.released_here() => Some(Input::Poke),
-                () = tokio::time::sleep(wait) => Some(Input::Tick),
+                () = tokio::time::sleep(boottime().until(wake_at)) => Some(Input::Tick),
             };
+        }
+    }
+
+    /// Begins the fence of a lease that is lost, or of a node that was found running without one.
+    fn fence_if_due(&mut self, lost: Option<Epoch>, fence: &DeadlineFence, fencing: &mut Fencing) {
+        let armed = *self.armed.borrow();
+        if let Some(epoch) = lost {
+            if armed {
+                fencing.begun();
+                fence.begin(epoch);
+            } else {
+                tracing::info!(%epoch, "lease gone; the own node takes no writes");
+            }
+        }
+        if self.held.borrow().is_some() {
+            self.unleased = None;
+        }
+        let due = |unleased: &mut Unleased| unleased.fence_at <= boottime();
+        if let Some(unleased) = self.unleased.take_if(due)
+            && armed
+        {
+            fencing.begun();
+            fence.begin_at_start(unleased.system_id);
         }
     }
 
@@ -148,39 +190,43 @@ impl LeaseKeeper {
             }
         });
     }
+}
 
-    /// Fences the own node because the lease of `epoch` is gone. Does not block the keeper, and
-    /// goes on until it has succeeded, or until this site holds the lease anew: then the node may
-    /// be serving again, and the decision loop knows what it was told of this loss.
-    fn fence(&self, epoch: Epoch) {
-        if !*self.armed.borrow() {
-            tracing::info!(%epoch, "lease gone; the own node takes no writes");
-            return;
+/// A fence at a deadline, and what waits for it.
+///
+/// While it is under way the lease is not asked for anew: what it will have done to the node is not
+/// known, and a plan that begins meanwhile would have its node killed under it.
+#[derive(Debug, Default)]
+struct Fencing {
+    under_way: bool,
+    wanted: bool,
+}
+
+impl Fencing {
+    fn begun(&mut self) {
+        self.under_way = true;
+    }
+
+    /// Passes a command on, unless it must wait.
+    fn filter(&mut self, command: LeaseCommand) -> Input {
+        if self.under_way && command == LeaseCommand::Acquire {
+            self.wanted = true;
+            return Input::Tick;
         }
-        tracing::error!(%epoch, "lease gone: fencing the own node");
-        let node = self.node.clone();
-        let budget = self.rules.fence_budget;
-        let held = self.held.subscribe();
-        spawn_named("deadline fence", async move {
-            let mut pause = FENCE_PAUSE;
-            loop {
-                match node.fence(epoch, Duration::ZERO, budget).await {
-                    Ok(report) => {
-                        tracing::warn!(%epoch, took = ?report.took, "own node fenced");
-                        return;
-                    }
-                    Err(error) => {
-                        tracing::error!(%epoch, %error, "cannot fence the own node; trying again");
-                    }
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(FENCE_PAUSE_MAX);
-                if held.borrow().is_some_and(|(newer, _)| newer > epoch) {
-                    tracing::warn!(%epoch, "this site holds the lease anew: no longer fencing");
-                    return;
-                }
-            }
-        });
+        Input::Command(command)
+    }
+
+    /// Takes in the end of an attempt, and lets go on what has waited for the first one: a node
+    /// that cannot be fenced is better off under a lease.
+    fn ended(&mut self, attempt: Attempt, news: &mut VecDeque<LeaseChange>) -> Input {
+        if let Attempt::Fenced { took } = attempt {
+            queue(news, LeaseChange::Fenced { took });
+        }
+        self.under_way = false;
+        if std::mem::take(&mut self.wanted) {
+            return Input::Command(LeaseCommand::Acquire);
+        }
+        Input::Tick
     }
 }
 
@@ -194,6 +240,7 @@ fn deadline_of(change: &LeaseChange) -> Option<Moment> {
         LeaseChange::Lost { .. } | LeaseChange::Released { .. } => Some(Moment::default()),
         LeaseChange::View { .. }
         | LeaseChange::NotAcquired { .. }
+        | LeaseChange::Fenced { .. }
         | LeaseChange::RecordKept { .. } => None,
     }
 }

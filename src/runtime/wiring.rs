@@ -27,7 +27,7 @@ use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
 use crate::runtime::executor::{Executor, LeaseGate};
 use crate::runtime::handle::AgentHandle;
-use crate::runtime::lease_keeper::LeaseKeeper;
+use crate::runtime::lease_keeper::{LeaseKeeper, Unleased};
 use crate::runtime::members::{Members, lease_rules};
 use crate::runtime::outbox::Outbox;
 use crate::runtime::peer_server::{Admission, AdmissionSettings, PeerService, router, serve};
@@ -51,6 +51,7 @@ pub async fn start(
     events: mpsc::Sender<Event>,
     agent: AgentHandle,
     report: PeerReport,
+    unleased: Option<Unleased>,
     stop: &CancellationToken,
 ) -> Result<Parts, StartError> {
     let own = config.own_site().ok_or(StartError::NoSite)?;
@@ -82,6 +83,7 @@ pub async fn start(
         voter,
         members: members.clone(),
         node: node.clone(),
+        unleased,
         state_dir: config.state_dir.clone(),
         armed: armed_seen,
         held,

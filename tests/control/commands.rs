@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use failover_agent::config::settings::{Control, ControlCommands};
+use failover_agent::effects::permit::Unconditional;
 use failover_agent::effects::postgres::control::{NodeControl, NodeProcess};
 use failover_agent::model::outcome::FailureKind;
 
@@ -92,7 +93,7 @@ async fn start_that_never_accepts_connections_is_an_unknown_outcome() {
         ..commands(&node)
     };
     let error = by(&node, idle)
-        .start_as_primary(EPOCH, Duration::from_millis(500))
+        .start_as_primary(EPOCH, &Unconditional, Duration::from_millis(500))
         .await;
     assert_eq!(error.unwrap_err().kind, FailureKind::OutcomeUnknown);
 }

@@ -384,6 +384,7 @@ impl World {
             }
             LeaseChange::View { .. }
             | LeaseChange::NotAcquired { .. }
+            | LeaseChange::Fenced { .. }
             | LeaseChange::Released { .. } => Ok(()),
         }
     }

@@ -173,6 +173,7 @@ fn plan_kind(name: &str) -> Result<PlanKind, String> {
     [
         PlanKind::GiveUp,
         PlanKind::TakeOver,
+        PlanKind::FinishTakeOver,
         PlanKind::Restart,
         PlanKind::Fence,
         PlanKind::Converge,

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use failover_agent::decision::lease::{Contender, Voter};
 use failover_agent::decision::resume::resume;
 use failover_agent::decision::state::{Inherited, Phase, State};
-use failover_agent::model::Epoch;
 use failover_agent::model::event::Event;
 use failover_agent::model::journal::JournalEntry;
 use failover_agent::model::lease::{LeaseChange, LeaseReply};
 use failover_agent::model::observation::{DatabaseSeen, ProcessSeen};
 use failover_agent::model::peer::PeerReport;
+use failover_agent::model::{Epoch, Moment};
 
 use crate::clock::{MS, Real, SEC};
 use crate::fencing::Fence;
@@ -42,6 +42,8 @@ pub(crate) enum Task {
     Step(u64),
     StepDeadline(u64),
     Fence(u64),
+    /// The time that a node without a lease is given after a start is over.
+    Unleased,
     /// The loop hears what the keeper has for it.
     News,
 }
@@ -73,11 +75,17 @@ pub(crate) struct Agent {
     pub(crate) act: Option<Act>,
     /// The loop has taken an event and is not done with it.
     pub(crate) busy: bool,
+    /// What waits for the loop is being given to it.
+    pub(crate) pumping: bool,
     pub(crate) timer: Timer,
     pub(crate) keeper_timer: Timer,
     pub(crate) contender: Contender,
     pub(crate) voter: Voter,
     pub(crate) armed: bool,
+    /// Fence what the previous life left running at this moment, unless the lease has come.
+    pub(crate) unleased: Option<Moment>,
+    /// The lease is asked for once the fence at a deadline has ended.
+    pub(crate) lease_wanted: bool,
     /// What the keeper has for the loop, in order.
     pub(crate) news: VecDeque<LeaseChange>,
     pub(crate) calls: BTreeMap<u64, Call>,
@@ -156,25 +164,25 @@ impl World {
         };
         let rules = self.setup.rules[site].clone();
         let seed = self.rng.next();
+        let state = State::new(&self.setup.policies[site], &resumed, inherited, moment);
+        let unleased = state.fence_by;
         let agent = Agent {
             life: here.lives,
             frozen: false,
             awake_since: now,
             deferred: Vec::new(),
-            state: Some(State::new(
-                &self.setup.policies[site],
-                &resumed,
-                inherited,
-                moment,
-            )),
+            state: Some(state),
             inbox: VecDeque::new(),
             act: None,
             busy: false,
+            pumping: false,
             timer: Timer::default(),
             keeper_timer: Timer::default(),
             contender: Contender::new(rules.clone(), site_name(site), seed, moment),
             voter: Voter::boot(rules, here.disk.vote.clone(), moment),
             armed: true,
+            unleased,
+            lease_wanted: false,
             news: VecDeque::new(),
             calls: BTreeMap::new(),
             probes: Vec::new(),
@@ -198,7 +206,16 @@ impl World {
         self.start_links(site);
         self.start_probes(site);
         self.task(site, 0, Task::Keeper);
+        self.task_at(site, unleased, Task::Unleased);
         self.task(site, 0, Task::Loop);
+    }
+
+    fn task_at(&mut self, site: usize, moment: Option<Moment>, task: Task) {
+        let (Some(moment), Some(agent)) = (moment, &self.sites[site].agent) else {
+            return;
+        };
+        let (at, life) = (self.clock(site).real(moment), agent.life);
+        self.at(at, Ev::Agent(site, life, task));
     }
 
     /// Queues a task of the present life.
@@ -225,6 +242,7 @@ impl World {
             },
             Task::Act => self.act_on(site),
             Task::Keeper => self.keeper_tick(site),
+            Task::Unleased => self.unleased(site),
             Task::Poke => self.keeper(site, failover_agent::decision::lease::Input::Poke),
             Task::OwnVote(round, reply) => self.own_vote(site, round, *reply),
             Task::Timeout(call) => self.call_timed_out(site, call),

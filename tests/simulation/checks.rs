@@ -349,7 +349,7 @@ impl World {
                     PlanKind::TakeOver if matches!(plan.cause, Cause::HandedOver { .. }) => {
                         self.counts.handovers += 1;
                     }
-                    PlanKind::TakeOver => self.counts.takeovers += 1,
+                    PlanKind::TakeOver | PlanKind::FinishTakeOver => self.counts.takeovers += 1,
                     PlanKind::Restart => self.counts.restarts_in_place += 1,
                     PlanKind::GiveUp | PlanKind::Fence | PlanKind::Converge => {}
                 }

@@ -14,7 +14,8 @@ use std::time::Duration;
 /// A fence under way. Once begun it goes on even if its step is abandoned.
 #[derive(Debug)]
 pub(crate) struct Fence {
-    token: Option<u64>,
+    /// Its step; none when the keeper began it at a deadline.
+    pub(crate) token: Option<u64>,
     pub(crate) forced: bool,
     grace_end: Real,
     budget: Duration,
@@ -112,8 +113,9 @@ impl World {
             self.note(|| format!("node {}: killed by its fence", name(site)));
             self.node_gone(site);
         }
-        let Some(token) = fence.and_then(|fence| fence.token) else {
-            return;
+        let Some(fence) = fence else { return };
+        let Some(token) = fence.token else {
+            return self.deadline_fence_ended(site, fence.budget);
         };
         let undoes_promotion = self.sites[site]
             .agent

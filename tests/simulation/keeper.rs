@@ -5,9 +5,11 @@ use std::collections::VecDeque;
 
 use failover_agent::decision::lease::contender::Send;
 use failover_agent::decision::lease::{Input, Voter};
-use failover_agent::model::Moment;
 use failover_agent::model::event::{Command, Event, Wish};
-use failover_agent::model::lease::{LeaseChange, LeaseReply, LeaseRequest, LeaseView};
+use failover_agent::model::lease::{
+    LeaseChange, LeaseCommand, LeaseReply, LeaseRequest, LeaseView,
+};
+use failover_agent::model::{Moment, Role};
 
 use crate::agent::Task;
 use crate::clock::{MS, Real, US, nanos};
@@ -41,7 +43,19 @@ impl World {
         let Some(agent) = self.sites[site].agent.as_mut() else {
             return;
         };
+        let deadline_fence = agent.fences.values().any(|fence| fence.token.is_none());
+        let input = match input {
+            // What the fence will have done is not known yet.
+            Input::Command(LeaseCommand::Acquire) if deadline_fence => {
+                agent.lease_wanted = true;
+                Input::Tick
+            }
+            input => input,
+        };
         let output = agent.contender.handle(input, moment);
+        if matches!(agent.contender.current_view(), LeaseView::Held { .. }) {
+            agent.unleased = None;
+        }
         let armed = agent.armed;
         if let Some(epoch) = output.fence {
             self.note(|| format!("keeper {}: lease {epoch} gone, armed {armed}", name(site)));
@@ -74,6 +88,35 @@ impl World {
             .as_mut()
             .and_then(|agent| agent.keeper_timer.set(at));
         self.queue_timer(site, queue, Task::Keeper);
+    }
+
+    /// No lease has come in time after a start.
+    pub(crate) fn unleased(&mut self, site: usize) {
+        let Some(agent) = self.sites[site].agent.as_mut() else {
+            return;
+        };
+        let due = agent.unleased.take().is_some();
+        let armed = agent.armed && self.setup.mutation != Mutation::KeeperNeverFences;
+        let node = &self.sites[site].node;
+        if due && armed && node.exists() && node.role == Role::Primary {
+            self.note(|| format!("keeper {}: no lease came since the start", name(site)));
+            self.counts.deadline_fences += 1;
+            let budget = self.setup.rules[site].fence_budget;
+            self.begin_fence(site, None, std::time::Duration::ZERO, budget);
+        }
+    }
+
+    /// The fence at a deadline has ended.
+    pub(crate) fn deadline_fence_ended(&mut self, site: usize, took: std::time::Duration) {
+        let Some(agent) = self.sites[site].agent.as_mut() else {
+            return;
+        };
+        agent.news.push_back(LeaseChange::Fenced { took });
+        let wanted = std::mem::take(&mut agent.lease_wanted);
+        self.tell_news(site);
+        if wanted {
+            self.keeper(site, Input::Command(LeaseCommand::Acquire));
+        }
     }
 
     pub(crate) fn tell_news(&mut self, site: usize) {
@@ -109,7 +152,7 @@ impl World {
                 self.note(|| format!("keeper {}: not acquired: {verdict}", name(site)));
                 None
             }
-            LeaseChange::View { .. } => None,
+            LeaseChange::View { .. } | LeaseChange::Fenced { .. } => None,
             LeaseChange::RecordKept { version } => {
                 self.note(|| format!("keeper {}: record {version:?} is kept", name(site)));
                 None

@@ -68,7 +68,20 @@ impl World {
         self.pump(site);
     }
 
+    /// Gives the loop what waits for it. A call from within changes nothing: the outer one goes on.
     fn pump(&mut self, site: usize) {
+        let Some(agent) = self.sites[site].agent.as_mut().filter(|a| !a.pumping) else {
+            return;
+        };
+        agent.pumping = true;
+        let life = agent.life;
+        self.pump_all(site);
+        if let Some(agent) = self.sites[site].agent.as_mut().filter(|a| a.life == life) {
+            agent.pumping = false;
+        }
+    }
+
+    fn pump_all(&mut self, site: usize) {
         while let Some(agent) = self.sites[site].agent.as_mut() {
             if agent.busy || agent.frozen {
                 return;

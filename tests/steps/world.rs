@@ -10,6 +10,7 @@ use failover_agent::config::settings::{AppConfig, AppConfigEdit, AppConfigValue,
 use failover_agent::effects::clock::boottime;
 use failover_agent::effects::dns::provider_of;
 use failover_agent::effects::error::EffectError;
+use failover_agent::effects::permit::Unconditional;
 use failover_agent::effects::postgres::control::NodeControl;
 use failover_agent::effects::steps::{Attempt, DnsRecordTool, Tools, run};
 use failover_agent::model::event::Learned;
@@ -173,6 +174,7 @@ impl World {
             epoch: EPOCH,
             undo,
             deadline: boottime() + within,
+            permit: &Unconditional,
         };
         run(&tools, attempt).await
     }

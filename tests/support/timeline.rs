@@ -36,7 +36,9 @@ fn events(fault: Timestamp, dir: &Path) -> Vec<(i64, String)> {
             JournalEntry::Planned { plan: begun, .. } => {
                 let word = match begun.kind {
                     PlanKind::GiveUp => Some("detected".to_owned()),
-                    PlanKind::TakeOver => Some("take-over begun".to_owned()),
+                    PlanKind::TakeOver | PlanKind::FinishTakeOver => {
+                        Some("take-over begun".to_owned())
+                    }
                     PlanKind::Restart => Some("restart begun".to_owned()),
                     PlanKind::Fence => Some("fence begun".to_owned()),
                     PlanKind::Converge => None,

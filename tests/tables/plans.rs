@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use failover_agent::decision::check_plan::{Unsafe, check_plan};
+use failover_agent::model::lease::ClusterRecord;
 use failover_agent::model::plan::{Cause, Plan, PlanKind, Step, StepKind};
 use failover_agent::model::{Epoch, LagBytes, Lsn, PlanId, SiteName, SystemId, Timeline};
 
@@ -11,9 +12,10 @@ use StepKind as K;
 
 const HELD: Epoch = Epoch(7);
 
-const KINDS: [PlanKind; 5] = [
+const KINDS: [PlanKind; 6] = [
     PlanKind::GiveUp,
     PlanKind::TakeOver,
+    PlanKind::FinishTakeOver,
     PlanKind::Restart,
     PlanKind::Fence,
     PlanKind::Converge,
@@ -69,7 +71,25 @@ fn plan(kind: PlanKind, steps: &[StepKind]) -> Plan {
 }
 
 fn check(plan: &Plan, held: Option<Epoch>) -> Result<(), Unsafe> {
-    check_plan(plan, held, &SiteName::new("fra"))
+    check_plan(
+        plan,
+        held,
+        Some(&record("fra", true)),
+        &SiteName::new("fra"),
+    )
+}
+
+fn record(primary: &str, promoting: bool) -> ClusterRecord {
+    ClusterRecord {
+        epoch: HELD,
+        revision: 1,
+        primary: SiteName::new(primary),
+        promoting,
+        system_id: SystemId(1),
+        timeline: Timeline(1),
+        last_lsn: Lsn(1),
+        last_failover: None,
+    }
 }
 
 fn checked(kind: PlanKind, steps: &[StepKind]) -> Result<(), Unsafe> {
@@ -77,7 +97,7 @@ fn checked(kind: PlanKind, steps: &[StepKind]) -> Result<(), Unsafe> {
 }
 
 /// The whole plans, as the agent makes them.
-const WHOLE: [(PlanKind, &[StepKind]); 6] = [
+const WHOLE: [(PlanKind, &[StepKind]); 7] = [
     (PlanKind::GiveUp, &[K::FenceOwn, K::HandOver]),
     (
         PlanKind::TakeOver,
@@ -92,7 +112,18 @@ const WHOLE: [(PlanKind, &[StepKind]); 6] = [
         ],
     ),
     (
-        PlanKind::TakeOver,
+        PlanKind::FinishTakeOver,
+        &[
+            K::RecordPrimary,
+            K::Promote,
+            K::VerifyWrites,
+            K::RewriteAppConfig,
+            K::UpdateDns,
+            K::Notify,
+        ],
+    ),
+    (
+        PlanKind::FinishTakeOver,
         &[
             K::VerifyWrites,
             K::RewriteAppConfig,
@@ -151,14 +182,18 @@ fn safe(kind: PlanKind, steps: &[StepKind]) -> bool {
         PlanKind::TakeOver => {
             let before = [K::CheckCandidate, K::RecordPrimary, K::Promote];
             let prepared = before.iter().all(|step| has(*step));
-            let finished = before.iter().all(|step| !has(*step));
             let own = [
                 K::CheckCandidate,
                 K::RecordPrimary,
                 K::Promote,
                 K::VerifyWrites,
             ];
-            only(&with(&own)) && has(K::VerifyWrites) && (prepared || finished)
+            only(&with(&own)) && has(K::VerifyWrites) && prepared
+        }
+        PlanKind::FinishTakeOver => {
+            let own = [K::RecordPrimary, K::Promote, K::VerifyWrites];
+            let recorded = has(K::RecordPrimary) == has(K::Promote);
+            only(&with(&own)) && has(K::VerifyWrites) && recorded
         }
         PlanKind::Restart => {
             only(&with(&[K::StartOwn, K::VerifyWrites]))
@@ -258,8 +293,8 @@ fn unsafe_plans_are_refused_by_name() {
     );
     assert_eq!(
         checked(TakeOver, &[K::UpdateDns]),
-        incomplete(TakeOver, K::VerifyWrites),
-        "moves DNS to a node that nobody proved"
+        incomplete(TakeOver, K::Promote),
+        "moves DNS to a node that nobody promoted"
     );
     assert_eq!(
         checked(GiveUp, &[K::HandOver]),
@@ -286,6 +321,19 @@ fn unsafe_plans_are_refused_by_name() {
         checked(kind, &[step]),
         Err(Unsafe::Misplaced { step, kind })
     );
+}
+
+#[test]
+fn s9_only_an_announced_promotion_of_this_site_is_finished() {
+    let plan = plan(PlanKind::FinishTakeOver, &[K::VerifyWrites]);
+    let me = SiteName::new("fra");
+    for other in [None, Some(record("fra", false)), Some(record("ams", true))] {
+        assert_eq!(
+            check_plan(&plan, Some(HELD), other.as_ref(), &me),
+            Err(Unsafe::NothingToFinish),
+            "{other:?}"
+        );
+    }
 }
 
 #[test]

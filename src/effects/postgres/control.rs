@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
+use super::control_file::{LastState, last_state, system_id};
 use super::fence::{FenceReport, fence_off_thread, is_fenced, stop_cleanly};
 use super::process::Instance;
 use super::start::{LocalServer, Starter, off_thread};
@@ -16,8 +17,9 @@ use crate::config::settings::{Control, ControlCommands, Node};
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::effects::exec::{CommandSpec, Finished, run};
+use crate::effects::permit::Permit;
 use crate::model::observation::ProcessSeen;
-use crate::model::{Epoch, Moment, SiteName};
+use crate::model::{Epoch, Moment, SiteName, SystemId};
 
 /// Bound on one look at a local node, which hangs only with a broken disk.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -112,16 +114,38 @@ impl NodeControl {
         .await
     }
 
+    /// Whether the node may be taking writes, by the processes and the control file on this host.
+    /// What cannot be told counts as yes; a node behind commands is not looked at and counts as no,
+    /// and so does one of another database cluster than `expected`, which is not ours to judge.
+    pub async fn may_be_writing(&self, expected: Option<SystemId>) -> bool {
+        let Some(instance) = self.instance().cloned() else {
+            return false;
+        };
+        let look = off_thread(LOOK_TIMEOUT, move || {
+            if is_fenced(&instance)? {
+                return Ok(false);
+            }
+            let found = system_id(instance.data_dir())?;
+            if let Some(expected) = expected.filter(|expected| *expected != found) {
+                tracing::error!(%found, %expected, "the own node is of another cluster");
+                return Ok(false);
+            }
+            Ok(last_state(instance.data_dir())? == LastState::Primary)
+        });
+        look.await.unwrap_or(true)
+    }
+
     /// Starts the node as primary and waits until it accepts connections. For a local node this
     /// removes what would make it a standby; a start command has to see to that itself.
     ///
     /// # Errors
     ///
     /// Permanent if it cannot be started as configured or already runs as a standby, Retryable if
-    /// it did not come up, `OutcomeUnknown` if it is not ready in time.
+    /// the `permit` is over or it did not come up, `OutcomeUnknown` if it is not ready in time.
     pub async fn start_as_primary(
         &self,
         epoch: Epoch,
+        permit: &dyn Permit,
         timeout: Duration,
     ) -> Result<(), EffectError> {
         let server = LocalServer {
@@ -129,13 +153,18 @@ impl NodeControl {
             instance: &self.instance,
         };
         match &self.node.control {
-            Control::Local => server.start_as_primary(Starter::PgCtl, timeout).await,
+            Control::Local => {
+                let starter = Starter::PgCtl;
+                server.start_as_primary(starter, permit, timeout).await
+            }
             Control::Systemd { unit } => {
-                server.start_as_primary(Starter::Unit(unit), timeout).await
+                let starter = Starter::Unit(unit);
+                server.start_as_primary(starter, permit, timeout).await
             }
             Control::Commands(commands) => {
                 let deadline = boottime() + timeout;
                 let spec = self.command(&commands.start, commands.timeout.min(timeout), epoch)?;
+                permit.still_held()?;
                 must_succeed(&spec).await?;
                 self.wait_accepting(deadline).await
             }

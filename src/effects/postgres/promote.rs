@@ -8,6 +8,7 @@ use super::report::{in_recovery, report};
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::effects::exec::{CommandSpec, run};
+use crate::effects::permit::Permit;
 use crate::model::observation::NodeReport;
 use crate::model::{Moment, Role};
 
@@ -26,13 +27,15 @@ const RECONNECT_EVERY: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 ///
-/// `Retryable` or `Permanent` when nothing has been asked of the node, `OutcomeUnknown` when it has
+/// `Retryable` or `Permanent` when nothing has been asked of the node (also because the `permit` is
+/// over), `OutcomeUnknown` when it has
 /// and is not seen as primary by `deadline`.
 ///
 /// With `command` (a node that is controlled by commands) that is run instead of the function.
 pub async fn promote(
     login: &Login,
     command: Option<&CommandSpec>,
+    permit: &dyn Permit,
     deadline: Moment,
 ) -> Result<NodeReport, EffectError> {
     let attempted = format!("promote node {login}");
@@ -48,10 +51,13 @@ pub async fn promote(
             connection.close(deadline).await;
             return Ok(before);
         }
-        Role::Standby => match command {
-            None => ask(&mut connection, &attempted, deadline).await?,
-            Some(command) => order(command, &attempted).await?,
-        },
+        Role::Standby => {
+            permit.still_held()?;
+            match command {
+                None => ask(&mut connection, &attempted, deadline).await?,
+                Some(command) => order(command, &attempted).await?,
+            }
+        }
     }
     match until_primary(login, connection, deadline).await {
         Ok(report) => Ok(report),

@@ -22,6 +22,7 @@ use crate::config::settings::Node;
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::effects::exec::{CommandSpec, run};
+use crate::effects::permit::Permit;
 use crate::model::Moment;
 
 /// Both make a start something else than that of a primary.
@@ -61,7 +62,8 @@ pub struct LocalServer<'a> {
 }
 
 impl LocalServer<'_> {
-    /// Starts it as primary; does nothing if it already runs as one.
+    /// Starts it as primary, if the `permit` says so right before; does nothing if it already runs
+    /// as one.
     ///
     /// # Errors
     ///
@@ -70,16 +72,19 @@ impl LocalServer<'_> {
     pub async fn start_as_primary(
         &self,
         starter: Starter<'_>,
+        permit: &dyn Permit,
         timeout: Duration,
     ) -> Result<(), EffectError> {
         let deadline = boottime() + timeout;
+        permit.still_held()?;
         let instance = self.instance.clone();
         let check = off_thread(LOOK_TIMEOUT, move || check_before(&instance)).await?;
         let removed = match check {
             Before::Runs => return self.wait_ready(deadline).await,
             Before::Down { removed } => removed,
         };
-        let started = match self.starting(starter, deadline).await {
+        let spec = self.starting(starter, deadline).await;
+        let started = match spec.and_then(|spec| permit.still_held().map(|()| spec)) {
             Ok(spec) => self.run_and_wait(&spec, starter, deadline).await,
             Err(error) => Err(error),
         };

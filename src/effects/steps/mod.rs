@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use crate::config::settings::AppConfig;
 use crate::effects::dns::DnsProvider;
 use crate::effects::error::EffectError;
+use crate::effects::permit::Permit;
 use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
 use crate::effects::postgres::control::NodeControl;
@@ -69,6 +70,8 @@ pub struct Attempt<'a> {
     pub undo: bool,
     /// By when it must have ended.
     pub deadline: Moment,
+    /// Asked right before anything that may let the node take writes.
+    pub permit: &'a dyn Permit,
 }
 
 /// Runs one attempt. Repeating it is harmless.
@@ -80,11 +83,8 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
         (Step::FenceOwn { grace, budget }, false) => {
             fence_own::apply(tools, attempt.epoch, *grace, *budget).await
         }
-        (Step::FenceOwn { .. }, true) => {
-            start_own::apply(tools, attempt.epoch, attempt.deadline).await
-        }
-        (Step::StartOwn { .. }, false) => {
-            start_own::apply(tools, attempt.epoch, attempt.deadline).await
+        (Step::FenceOwn { .. }, true) | (Step::StartOwn { .. }, false) => {
+            start_own::apply(tools, attempt).await
         }
         (
             Step::CheckCandidate {
@@ -103,9 +103,7 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
             };
             check_candidate::apply(tools, demand, attempt.deadline).await
         }
-        (Step::Promote { .. }, false) => {
-            promote::apply(tools, attempt.epoch, attempt.deadline).await
-        }
+        (Step::Promote { .. }, false) => promote::apply(tools, attempt).await,
         (Step::Promote { .. }, true) => promote::undo(tools, attempt.epoch, attempt.deadline).await,
         (Step::VerifyWrites { .. }, false) => {
             verify_writes::apply(tools, attempt.epoch, attempt.deadline).await

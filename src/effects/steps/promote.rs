@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Tools, noted};
+use super::{Attempt, Tools, noted};
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::effects::postgres::control_file::{LastState, last_state};
@@ -15,14 +15,11 @@ use crate::model::{Epoch, Moment};
 const HINT: &str =
     "if it has the newest commits, remove standby.signal and start it; then start the agent again";
 
-pub(super) async fn apply(
-    tools: &Tools,
-    epoch: Epoch,
-    deadline: Moment,
-) -> Result<Learned, EffectError> {
+pub(super) async fn apply(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectError> {
     let began = boottime();
-    let command = tools.node.promote_command(epoch)?;
-    let node = promote(&tools.login, command.as_ref(), deadline).await?;
+    let command = tools.node.promote_command(attempt.epoch)?;
+    let (permit, deadline) = (attempt.permit, attempt.deadline);
+    let node = promote(&tools.login, command.as_ref(), permit, deadline).await?;
     let took = boottime().since(began).as_secs_f64() * 1000.0;
     Ok(Learned {
         note: format!("primary on timeline {} after {took:.1} ms", node.timeline),

@@ -1,20 +1,18 @@
 //! `StartOwn` (and the undo of `FenceOwn`): the own node runs as primary again.
 
-use super::Tools;
+use super::{Attempt, Tools};
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::effects::postgres::report::report;
+use crate::model::Role;
 use crate::model::event::Learned;
-use crate::model::{Epoch, Moment, Role};
 
-pub(super) async fn apply(
-    tools: &Tools,
-    epoch: Epoch,
-    deadline: Moment,
-) -> Result<Learned, EffectError> {
+pub(super) async fn apply(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectError> {
+    let deadline = attempt.deadline;
+    let timeout = boottime().until(deadline);
     tools
         .node
-        .start_as_primary(epoch, boottime().until(deadline))
+        .start_as_primary(attempt.epoch, attempt.permit, timeout)
         .await?;
     let attempted = "read the started node's role";
     let mut connection = tools

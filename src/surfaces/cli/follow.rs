@@ -147,7 +147,10 @@ impl Follow {
         let Some(moved_at) = self.moved_at else {
             let stuck = fresh.iter().find_map(|(site, _, run)| {
                 let end = run.ended.as_ref()?;
-                let moves = matches!(run.kind, PlanKind::GiveUp | PlanKind::TakeOver);
+                let moves = matches!(
+                    run.kind,
+                    PlanKind::GiveUp | PlanKind::TakeOver | PlanKind::FinishTakeOver
+                );
                 let handed_over = run
                     .steps
                     .iter()
@@ -160,7 +163,7 @@ impl Follow {
         let ended = |site_is_new: bool| {
             fresh.iter().any(|(site, _, run)| {
                 let kind = match site_is_new {
-                    true => run.kind == PlanKind::TakeOver,
+                    true => matches!(run.kind, PlanKind::TakeOver | PlanKind::FinishTakeOver),
                     false => run.kind == PlanKind::Converge,
                 };
                 (**site == self.to) == site_is_new && kind && run.ended.is_some()

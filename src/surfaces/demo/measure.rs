@@ -122,7 +122,10 @@ pub(super) fn milestones(
         let JournalEntry::Planned { plan, .. } = &line.entry else {
             return false;
         };
-        matches!(plan.kind, PlanKind::GiveUp | PlanKind::TakeOver) && line.at >= fault
+        matches!(
+            plan.kind,
+            PlanKind::GiveUp | PlanKind::TakeOver | PlanKind::FinishTakeOver
+        ) && line.at >= fault
     };
     let decisions = journals.iter().flat_map(|(_, lines)| lines.iter());
     let first = |kind| {
