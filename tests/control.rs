@@ -21,6 +21,7 @@ use failover_agent::effects::permit::Unconditional;
 use failover_agent::effects::postgres::control::{NodeControl, NodeProcess};
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::{Epoch, SiteName};
+use support::permit::Expiring;
 use support::postgres::{NodeOptions, Pair, SUPERUSER, TestNode};
 use support::processes::state_of;
 use support::wait_until;
@@ -122,6 +123,27 @@ async fn lock_file_of_a_number_taken_by_somebody_else_does_not_stop_a_start() {
     let control = local(&node);
     assert_eq!(control.status().await, NodeProcess::Stopped);
     start(&control).await.unwrap();
+    check_writable(&node).await;
+}
+
+/// However late the lease ends: the node does not start, and nothing else can start it as primary.
+#[tokio::test]
+async fn s2_start_whose_lease_ends_on_the_way_starts_nothing() {
+    let node = TestNode::primary(NodeOptions::default());
+    node.stop("fast");
+    fs::write(signal_file(&node), "").unwrap();
+    for questions in [0, 1] {
+        let permit = Expiring::after(questions);
+        let refused = local(&node).start_as_primary(EPOCH, &permit, AMPLE).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind, FailureKind::Retryable, "{refused}");
+        assert_eq!(refused.what, "the lease is over");
+        assert!(node.processes().is_empty(), "after {questions} questions");
+        assert!(signal_file(&node).exists(), "after {questions} questions");
+    }
+    let permit = Expiring::after(2);
+    let started = local(&node).start_as_primary(EPOCH, &permit, AMPLE).await;
+    started.unwrap();
     check_writable(&node).await;
 }
 

@@ -22,6 +22,7 @@ use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::{Epoch, Moment, Role, SiteName, Timeline};
 use failover_agent::runtime::scheduler::{Jitter, Scheduler};
 use support::agent_role::{AGENT_ROLE, Access, install, table};
+use support::permit::Expiring;
 use support::postgres::{NodeOptions, Pair, SUPERUSER, TestNode};
 use support::wait_until;
 use tokio::sync::mpsc;
@@ -50,6 +51,24 @@ async fn kill(node: &TestNode) {
         node.processes().is_empty()
     })
     .await;
+}
+
+#[tokio::test]
+async fn s2_promotion_whose_lease_ends_on_the_way_is_not_asked_for() {
+    let pair = pair().await;
+    let login = Access::to(&pair.standby).login();
+    let refused = promote(&login, None, &Expiring::after(0), soon()).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Retryable, "{refused}");
+    assert!(pair.standby.data_dir.join("standby.signal").exists());
+    pair.wait_caught_up().await;
+    // One that is promoted already needs no lease to be seen.
+    promote(&login, None, &Expiring::after(1), soon())
+        .await
+        .unwrap();
+    promote(&login, None, &Expiring::after(0), soon())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
