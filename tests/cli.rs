@@ -135,10 +135,63 @@ fn wrong_usage_ends_with_2() {
         &[],
         &["failover", "--to"],
         &["demo", "--scenario", "earthquake"],
-        &["explain", "transitions", "--mermaid", "--json"],
     ] {
         let (code, complaint) = refused(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {complaint}");
+    }
+}
+
+/// For a program, every command says what it has to say in JSON; whatever goes wrong is one object
+/// on standard output, whose code is the process's.
+#[test]
+fn json_failures_are_one_object() {
+    let good = Settings::good();
+    let bad = Settings::write("statedir = 1");
+    let nowhere = "/does/not/exist";
+    for (arguments, code) in [
+        (&["no-such-command", "--json"][..], 2),
+        (&["explain", "transitions", "--mermaid", "--json"], 2),
+        (&["--json", "run", "--config", nowhere], 2),
+        (&["--json", "witness", "--config", bad.path()], 2),
+        (&["check", "--json", "--grants", "--config", bad.path()], 2),
+        (&["status", "--json", "--socket", nowhere], 4),
+        (&["status", "--json", "--config", good.path()], 4),
+        (&["failover", "--json", "--config", good.path()], 4),
+        (&["journal", "--json", "--config", good.path()], 1),
+        (&["demo", "--json", "--pg-bin", nowhere], 2),
+        (&["completions", "--json"], 2),
+        (&["man", "--json", "--out", nowhere], 1),
+    ] {
+        let output = agent(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {output:?}"
+        );
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"));
+        assert_eq!(told["exit"], code, "{arguments:?}: {told}");
+        assert!(!told["error"].as_str().unwrap().is_empty(), "{told}");
+        let problems = told.get("problems").and_then(|all| all.as_array());
+        let settings_are_wrong = arguments.contains(&bad.path());
+        assert!(!settings_are_wrong || problems.unwrap().len() > 2, "{told}");
+    }
+}
+
+#[test]
+fn json_results_are_json_for_every_command() {
+    let good = Settings::good();
+    for arguments in [
+        &["check", "--json", "--config", good.path()][..],
+        &["check", "--grants", "--json", "--config", good.path()],
+        &["explain", "--json"],
+        &["completions", "bash", "--json"],
+        &["man", "--json"],
+    ] {
+        let output = agent(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        let parsed = serde_json::from_slice::<serde_json::Value>(&output.stdout);
+        assert!(parsed.is_ok(), "{arguments:?}: {output:?}");
     }
 }
 
