@@ -195,6 +195,29 @@ fn json_results_are_json_for_every_command() {
     }
 }
 
+/// An operator may use the socket and read the file, but not the agent's secrets; and a mistake
+/// that somebody just made in the file must not keep anybody from looking.
+#[test]
+fn looking_needs_no_secrets_and_no_perfect_settings() {
+    let settings = Settings::good();
+    let text = std::fs::read_to_string(settings.path()).unwrap();
+    let secret = Path::new(settings.path()).with_file_name("peer.secret");
+    std::fs::remove_file(secret).unwrap();
+    std::fs::write(settings.path(), format!("{text}\n[no_such_section]\n")).unwrap();
+    for command in ["status", "failover"] {
+        let (code, complaint) = refused(&[command, "--config", settings.path()]);
+        assert_eq!(code, Some(4), "{complaint}");
+        assert!(complaint.contains("agent.sock"), "{complaint}");
+    }
+    let (code, complaint) = refused(&["journal", "--config", settings.path()]);
+    assert_eq!(code, Some(1), "{complaint}");
+    // Where it would look must be right, though.
+    std::fs::write(settings.path(), "socket = 7\nstate_dir = \"/x\"\n").unwrap();
+    let (code, complaint) = refused(&["status", "--config", settings.path()]);
+    assert_eq!(code, Some(2), "{complaint}");
+    assert!(complaint.contains(":1: socket"), "{complaint}");
+}
+
 #[test]
 fn missing_settings_end_with_2_and_are_named() {
     for command in ["run", "witness", "check", "status", "failover", "journal"] {

@@ -8,7 +8,6 @@ use clap::Args;
 use super::exit::{Exit, Failure};
 use super::socket::{OperatorSocket, SocketError};
 use super::{Context, settings};
-use crate::config::MemberRole;
 use crate::model::SiteName;
 use crate::runtime::status::Snapshot;
 use crate::surfaces::api::operator::{
@@ -40,12 +39,7 @@ impl LocalAgent {
     pub(super) fn of(context: &Context<'_>, argument: &SocketArgument) -> Result<Self, Failure> {
         let path = match &argument.socket {
             Some(path) => path.clone(),
-            // Its warnings are for `agent check`, not for every look.
-            None => {
-                settings::load_quietly(context, MemberRole::Agent)?
-                    .config
-                    .socket
-            }
+            None => settings::places(context)?.socket,
         };
         Ok(Self::at(&path))
     }

@@ -12,7 +12,6 @@ use super::exit::{Exit, Failure};
 use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
 use super::status::span;
 use super::{Context, settings};
-use crate::config::MemberRole;
 use crate::model::journal::{JournalEntry, JournalLine, PlanEnd};
 use crate::model::plan::Plan;
 use crate::model::{PlanId, Timestamp};
@@ -41,11 +40,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
     let state_dir = match &arguments.state_dir {
         Some(directory) => directory.clone(),
-        None => {
-            settings::load_quietly(context, MemberRole::Agent)?
-                .config
-                .state_dir
-        }
+        None => settings::places(context)?.state_dir,
     };
     let mut seen = fingerprint(&state_dir);
     let mut lines = read(&state_dir)?;
