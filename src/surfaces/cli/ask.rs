@@ -11,7 +11,7 @@ use super::{Context, settings};
 use crate::model::SiteName;
 use crate::runtime::status::Snapshot;
 use crate::surfaces::api::operator::{
-    FAILOVER, FailoverAnswer, FailoverQuestion, NEWER_WAIT_MAX, STATUS,
+    FAILOVER, FailoverAnswer, FailoverQuestion, NEWER_WAIT_MAX, STATUS, StatusAnswer,
 };
 
 /// A wish may be passed on to the other agent, which has its own bound.
@@ -46,6 +46,11 @@ impl LocalAgent {
 
     /// The newest picture.
     pub(crate) async fn status(&self) -> Result<Snapshot, SocketError> {
+        self.look().await.map(|answer| answer.picture)
+    }
+
+    /// The newest picture, with what was measured at the last take-over.
+    pub(crate) async fn look(&self) -> Result<StatusAnswer, SocketError> {
         self.0.get_json(STATUS).await
     }
 
