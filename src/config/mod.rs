@@ -192,6 +192,16 @@ fn open<'a>(reader: &Reader<'_>, text: &'a str) -> Option<Spanned<DeTable<'a>>> 
         } else {
             format!("not TOML: {}", error.message())
         });
+        let refusal = match error.message() {
+            // What somebody meets who writes a text as in a shell or in YAML.
+            message if message.starts_with("invalid boolean") => {
+                refusal.hint("a text is in double quotes: key = \"text\"")
+            }
+            message if message.starts_with("invalid basic string") => {
+                refusal.hint("the closing double quote is missing")
+            }
+            _ => refusal,
+        };
         reader.error(&spot, refusal);
     }
     readable.then_some(root)
