@@ -302,6 +302,12 @@ fn journal_of_a_dead_agent_is_read_from_its_directory() {
         last.ends_with(" third\n") && last.lines().count() == 1,
         "{last}"
     );
+    let (code, complaint) = refused(&["journal", "--state-dir", path, "--plan", "fra-9"]);
+    assert_eq!(code, Some(1), "{complaint}");
+    assert!(
+        complaint.contains("no plan fra-9, nor any other"),
+        "{complaint}"
+    );
     let json = printed(&["journal", "--state-dir", path, "--json"]);
     let lines: Vec<serde_json::Value> = json
         .lines()

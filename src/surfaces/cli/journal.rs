@@ -51,6 +51,17 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
         );
         return Err(Failure::text(Exit::Failed, text));
     }
+    if let Some(plan) = &arguments.plan
+        && !arguments.follow
+        && !has_plan(&lines, &PlanId::new(plan))
+    {
+        let text = format!(
+            "the journal in {} has no plan {plan}{}",
+            state_dir.display(),
+            newest_plan(&lines)
+        );
+        return Err(Failure::text(Exit::Failed, text));
+    }
     let mut teller = Teller {
         json: context.global.json,
         only: arguments.plan.as_ref().map(PlanId::new),
@@ -80,6 +91,19 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
         lines = read(&state_dir)?;
         lines.retain(|line| line.number >= next);
     }
+}
+
+fn has_plan(lines: &[JournalLine], plan: &PlanId) -> bool {
+    lines.iter().any(|line| plan_of(&line.entry) == Some(plan))
+}
+
+/// Where to look instead.
+fn newest_plan(lines: &[JournalLine]) -> String {
+    let newest = lines.iter().rev().find_map(|line| plan_of(&line.entry));
+    newest.map_or_else(
+        || ", nor any other".to_owned(),
+        |plan| format!("; the newest is {plan}"),
+    )
 }
 
 /// Changes whenever something is added: the newest file and its length.
