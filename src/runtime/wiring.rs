@@ -341,6 +341,11 @@ pub fn counters(parts: &Parts) -> Vec<Counter> {
             .missed()
             .map(|(target, missed)| (format!("late looks at {target}"), missed)),
     );
+    let silences = parts.members.silences().into_iter();
+    counters.extend(silences.map(|(member, silence)| {
+        let name = format!("reports unanswered by {member}: {}", silence.why);
+        (name, silence.missed)
+    }));
     counters
         .into_iter()
         .filter(|(_, count)| *count > 0)
