@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use failover_agent::surfaces::cli::{Cli, Exit, Failure};
+use failover_agent::surfaces::cli::{self, Cli, Exit, Failure};
 use tracing_subscriber::EnvFilter;
 
 /// The runtime's threads: the work is waiting, so that more would only be memory.
@@ -16,9 +16,8 @@ const LEFTOVERS_MAX: Duration = Duration::from_secs(5);
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
-        // Help and version are no mistakes: clap knows where each is printed.
         Err(said) => {
-            said.print().ok();
+            Failure::tell_usage(&said, cli::wants_json(std::env::args_os()));
             let exit = if said.use_stderr() {
                 Exit::Usage
             } else {
@@ -30,9 +29,7 @@ fn main() -> ExitCode {
     match run(&cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            if let Some(message) = failure.message() {
-                failover_agent::surfaces::cli::tell_failure(&message);
-            }
+            failure.tell(cli.tells_json());
             failure.exit.into()
         }
     }
@@ -43,7 +40,7 @@ fn run(cli: &Cli) -> Result<Exit, Failure> {
     let installed = rustls::crypto::ring::default_provider().install_default();
     debug_assert!(installed.is_ok());
     if cli.is_service() {
-        start_tracing(cli.logs_json());
+        start_tracing(cli.tells_json());
     }
     let threads = std::thread::available_parallelism().map_or(1, Into::into);
     let runtime = tokio::runtime::Builder::new_multi_thread()

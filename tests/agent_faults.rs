@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use failover_agent::model::diagnosis::Diagnosis;
 use failover_agent::model::event::Answer;
-use failover_agent::runtime::status::Snapshot;
+use failover_agent::runtime::status::{Counter, Snapshot};
 use support::cluster::{ClusterOptions, ODD_SECRET, SECRET, TestCluster};
 use support::writer::{App, Session, missing, overlap};
 use support::{log, timeline, wait_until};
@@ -107,6 +107,21 @@ async fn peer_with_a_wrong_secret_is_refused_counted_and_logged_once() {
             shows(status, Diagnosis::AgentSilent)
         })
         .await;
+    // The one whose secret is wrong says so, too: otherwise the others just look dead to it.
+    cluster
+        .wait_status(1, "ams knows why nobody answers", SOON, |status| {
+            let why = |counter: &Counter| {
+                counter.name.starts_with("reports unanswered by fra")
+                    && counter.name.contains("secrets differ")
+            };
+            status.counters.iter().any(why)
+        })
+        .await;
+    let told = log::lines_with("does not answer");
+    assert!(
+        told.iter().any(|line| line.contains("secrets differ")),
+        "{told:#?}"
+    );
     stays_active(&cluster, 0, Duration::from_secs(1)).await;
     assert_eq!(cluster.status(1).lease.view, "unknown");
     assert!(!cluster.status(1).active);

@@ -135,11 +135,87 @@ fn wrong_usage_ends_with_2() {
         &[],
         &["failover", "--to"],
         &["demo", "--scenario", "earthquake"],
-        &["explain", "transitions", "--mermaid", "--json"],
     ] {
         let (code, complaint) = refused(arguments);
         assert_eq!(code, Some(2), "{arguments:?}: {complaint}");
     }
+}
+
+/// For a program, every command says what it has to say in JSON; whatever goes wrong is one object
+/// on standard output, whose code is the process's.
+#[test]
+fn json_failures_are_one_object() {
+    let good = Settings::good();
+    let bad = Settings::write("statedir = 1");
+    let nowhere = "/does/not/exist";
+    for (arguments, code) in [
+        (&["no-such-command", "--json"][..], 2),
+        (&["explain", "transitions", "--mermaid", "--json"], 2),
+        (&["--json", "run", "--config", nowhere], 2),
+        (&["--json", "witness", "--config", bad.path()], 2),
+        (&["check", "--json", "--grants", "--config", bad.path()], 2),
+        (&["status", "--json", "--socket", nowhere], 4),
+        (&["status", "--json", "--config", good.path()], 4),
+        (&["failover", "--json", "--config", good.path()], 4),
+        (&["journal", "--json", "--config", good.path()], 1),
+        (&["demo", "--json", "--pg-bin", nowhere], 2),
+        (&["completions", "--json"], 2),
+        (&["man", "--json", "--out", nowhere], 1),
+    ] {
+        let output = agent(arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {output:?}"
+        );
+        let told: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output:?}"));
+        assert_eq!(told["exit"], code, "{arguments:?}: {told}");
+        assert!(!told["error"].as_str().unwrap().is_empty(), "{told}");
+        let problems = told.get("problems").and_then(|all| all.as_array());
+        let settings_are_wrong = arguments.contains(&bad.path());
+        assert!(!settings_are_wrong || problems.unwrap().len() > 2, "{told}");
+    }
+}
+
+#[test]
+fn json_results_are_json_for_every_command() {
+    let good = Settings::good();
+    for arguments in [
+        &["check", "--json", "--config", good.path()][..],
+        &["check", "--grants", "--json", "--config", good.path()],
+        &["explain", "--json"],
+        &["completions", "bash", "--json"],
+        &["man", "--json"],
+    ] {
+        let output = agent(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        let parsed = serde_json::from_slice::<serde_json::Value>(&output.stdout);
+        assert!(parsed.is_ok(), "{arguments:?}: {output:?}");
+    }
+}
+
+/// An operator may use the socket and read the file, but not the agent's secrets; and a mistake
+/// that somebody just made in the file must not keep anybody from looking.
+#[test]
+fn looking_needs_no_secrets_and_no_perfect_settings() {
+    let settings = Settings::good();
+    let text = std::fs::read_to_string(settings.path()).unwrap();
+    let secret = Path::new(settings.path()).with_file_name("peer.secret");
+    std::fs::remove_file(secret).unwrap();
+    std::fs::write(settings.path(), format!("{text}\n[no_such_section]\n")).unwrap();
+    for command in ["status", "failover"] {
+        let (code, complaint) = refused(&[command, "--config", settings.path()]);
+        assert_eq!(code, Some(4), "{complaint}");
+        assert!(complaint.contains("agent.sock"), "{complaint}");
+    }
+    let (code, complaint) = refused(&["journal", "--config", settings.path()]);
+    assert_eq!(code, Some(1), "{complaint}");
+    // Where it would look must be right, though.
+    std::fs::write(settings.path(), "socket = 7\nstate_dir = \"/x\"\n").unwrap();
+    let (code, complaint) = refused(&["status", "--config", settings.path()]);
+    assert_eq!(code, Some(2), "{complaint}");
+    assert!(complaint.contains(":1: socket"), "{complaint}");
 }
 
 #[test]
@@ -225,6 +301,12 @@ fn journal_of_a_dead_agent_is_read_from_its_directory() {
     assert!(
         last.ends_with(" third\n") && last.lines().count() == 1,
         "{last}"
+    );
+    let (code, complaint) = refused(&["journal", "--state-dir", path, "--plan", "fra-9"]);
+    assert_eq!(code, Some(1), "{complaint}");
+    assert!(
+        complaint.contains("no plan fra-9, nor any other"),
+        "{complaint}"
     );
     let json = printed(&["journal", "--state-dir", path, "--json"]);
     let lines: Vec<serde_json::Value> = json

@@ -15,6 +15,8 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use failover_agent::config::settings::Objectives;
+use failover_agent::runtime::recovery;
 use failover_agent::surfaces::api::local::LocalSocket;
 use failover_agent::surfaces::api::operator;
 use serde_json::Value;
@@ -38,7 +40,13 @@ impl Desk {
         for index in 0..2 {
             let handle = desk.cluster.agents[index].as_ref().unwrap().handle.clone();
             let socket = LocalSocket::bind(&desk.socket(index)).unwrap();
-            tokio::spawn(socket.serve(operator::router(handle), desk.stop.clone()));
+            let objectives = Objectives {
+                rto: Some(Duration::from_secs(60)),
+                rpo: Some(Duration::from_secs(30)),
+            };
+            let (pictures, stop) = (handle.status.clone(), desk.stop.clone());
+            let recovered = recovery::watch(pictures, objectives, None, None, stop.clone());
+            tokio::spawn(socket.serve(operator::router(handle, recovered), stop));
         }
         desk
     }
@@ -148,10 +156,7 @@ async fn failover_shows_its_plan_changes_nothing_until_told_and_then_every_step(
         let refused = desk.agent(0, &["failover", "--to", to, "--yes"]).await;
         assert_eq!(refused.code, Some(3), "{refused:?}");
     }
-    assert_eq!(desk.state()[0], before[0]);
-    assert_eq!(desk.state()[2], before[2]);
-    let plans = |journal: &str| journal.matches("\"planned\"").count();
-    assert_eq!(plans(&desk.state()[1]), plans(&before[1]));
+    nothing_changed(&before, &desk.state());
 
     // Asked for at the standby site: passed on, and followed all the same.
     let moved = desk.agent(1, &["failover", "--yes", "--json"]).await;
@@ -178,6 +183,7 @@ async fn failover_shows_its_plan_changes_nothing_until_told_and_then_every_step(
         .wait_status(1, "ams is active", SOON, |status| status.active)
         .await;
 
+    recovery_is_shown(&desk).await;
     // The old primary is no standby yet: protection is gone, and the way back is refused.
     let status = desk.agent(1, &["status"]).await;
     assert_eq!(status.code, Some(5), "{status:?}");
@@ -185,6 +191,26 @@ async fn failover_shows_its_plan_changes_nothing_until_told_and_then_every_step(
     let back = desk.agent(1, &["failover", "--to", "fra", "--yes"]).await;
     assert_eq!(back.code, Some(3), "{back:?}");
     assert!(back.stderr.contains("refused"), "{back:?}");
+}
+
+/// The same roles and epochs, and no new plan.
+fn nothing_changed(before: &[String], after: &[String]) {
+    assert_eq!((&before[0], &before[2]), (&after[0], &after[2]));
+    let plans = |journal: &str| journal.matches("\"planned\"").count();
+    assert_eq!(plans(&before[1]), plans(&after[1]));
+}
+
+/// What the new primary's agent measured, held against what was promised.
+async fn recovery_is_shown(desk: &Desk) {
+    let status = desk.agent(1, &["status", "--json"]).await.json();
+    let recovery = &status["last_recovery"];
+    assert_eq!(recovery["epoch"], status["record"]["epoch"], "{status}");
+    assert_eq!(recovery["rto_kept"], true, "{recovery}");
+    assert_eq!(recovery["rpo_kept"], true, "{recovery}");
+    let status = desk.agent(1, &["status"]).await;
+    for expected in ["last recovery", "(RTO 60s kept)", "(RPO 30s kept)"] {
+        assert!(status.stdout.contains(expected), "{expected}: {status:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -273,7 +273,7 @@ fn objectives(root: &Table<'_>, lease: &Lease) -> Option<Objectives> {
 }
 
 /// State directory and socket.
-fn places(root: &Table<'_>) -> (PathBuf, PathBuf) {
+pub(super) fn places(root: &Table<'_>) -> (PathBuf, PathBuf) {
     let path = |key, default: &str| root.path(key).unwrap_or_else(|| PathBuf::from(default));
     let state_dir = path("state_dir", defaults::STATE_DIR);
     let socket = path("socket", defaults::SOCKET);

@@ -26,8 +26,9 @@ mod validate;
 
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use toml::Spanned;
 use toml::de::DeTable;
 
 pub use problem::{Problem, Problems, Severity};
@@ -72,15 +73,51 @@ pub fn load(
 ) -> Result<Loaded, Problems> {
     match read_text(path) {
         Ok(text) => parse(&text, path, site, role, env),
-        Err(why) => Err(Problems(vec![Problem {
-            file: path.display().to_string(),
-            line: None,
-            key: String::new(),
-            what: format!("cannot read the settings: {why}"),
-            hint: None,
-            severity: Severity::Error,
-        }])),
+        Err(why) => Err(unreadable(path, &why)),
     }
+}
+
+/// Where a settings file puts what is shared with people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Votes, journal and outbox.
+    pub state_dir: PathBuf,
+    /// Where the operator's commands reach the agent.
+    pub socket: PathBuf,
+}
+
+/// Reads no more than where things are: whoever looks need not be able to read the agent's secrets,
+/// and what is wrong elsewhere in the file is no reason to show nothing.
+///
+/// # Errors
+///
+/// What is wrong with the file as a whole, or with these keys.
+pub fn load_places(path: &Path) -> Result<Places, Problems> {
+    let text = read_text(path).map_err(|why| unreadable(path, &why))?;
+    let reader = Reader::new(&text, path, &|_| None);
+    let places = open(&reader, &text).map(|table| {
+        let root = Table::open(&reader, table.get_ref(), &keys::ROOT, Spot::of_the_file());
+        file::places(&root)
+    });
+    let mut problems = reader.into_problems();
+    let ours =
+        |problem: &Problem| places.is_none() || ["state_dir", "socket"].contains(&&*problem.key);
+    problems.retain(|problem| problem.severity == Severity::Error && ours(problem));
+    match places {
+        Some((state_dir, socket)) if problems.is_empty() => Ok(Places { state_dir, socket }),
+        _ => Err(Problems(problems)),
+    }
+}
+
+fn unreadable(path: &Path, why: &str) -> Problems {
+    Problems(vec![Problem {
+        file: path.display().to_string(),
+        line: None,
+        key: String::new(),
+        what: format!("cannot read the settings: {why}"),
+        hint: None,
+        severity: Severity::Error,
+    }])
 }
 
 /// The file's text, bounded.
@@ -132,6 +169,13 @@ fn read_with(
     site: Option<&str>,
     role: MemberRole,
 ) -> Option<Config> {
+    let root = open(reader, text)?;
+    let root = Table::open(reader, root.get_ref(), &keys::ROOT, Spot::of_the_file());
+    file::read(&root, site, role)
+}
+
+/// The text as TOML; `None` only after an error was reported.
+fn open<'a>(reader: &Reader<'_>, text: &'a str) -> Option<Spanned<DeTable<'a>>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let mut readable = true;
     for error in errors {
@@ -148,17 +192,19 @@ fn read_with(
         } else {
             format!("not TOML: {}", error.message())
         });
+        let refusal = match error.message() {
+            // What somebody meets who writes a text as in a shell or in YAML.
+            message if message.starts_with("invalid boolean") => {
+                refusal.hint("a text is in double quotes: key = \"text\"")
+            }
+            message if message.starts_with("invalid basic string") => {
+                refusal.hint("the closing double quote is missing")
+            }
+            _ => refusal,
+        };
         reader.error(&spot, refusal);
     }
-    if !readable {
-        return None;
-    }
-    let top = Spot {
-        line: None,
-        key: String::new(),
-    };
-    let root = Table::open(reader, root.get_ref(), &keys::ROOT, top);
-    file::read(&root, site, role)
+    readable.then_some(root)
 }
 
 #[cfg(test)]

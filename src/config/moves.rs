@@ -108,9 +108,14 @@ fn edits(table: &Table<'_>) -> Option<Vec<AppConfigEdit>> {
 
 fn edit(table: &Table<'_>) -> Option<AppConfigEdit> {
     table.need("key", "the key in the app's file");
-    let key = table.parsed("key", |text| match text.chars().any(char::is_control) {
-        true => Err(Refusal::new("a key has one line")),
-        false => Ok(text.to_owned()),
+    let key = table.parsed("key", |text| {
+        // No format has a key like this: the step would fail, at the worst time.
+        let never =
+            |sign: char| sign.is_whitespace() || sign.is_control() || "=#\"'".contains(sign);
+        match text.is_empty() || text.chars().any(never) {
+            true => Err(Refusal::new("a key has no blanks, quotes, \"=\" or \"#\"")),
+            false => Ok(text.to_owned()),
+        }
     });
     let url = table.boolean("url", false);
     let value = match (table.has("value"), url) {

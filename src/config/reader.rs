@@ -24,6 +24,16 @@ pub(super) struct Spot {
     pub(super) key: String,
 }
 
+impl Spot {
+    /// No place in particular: the file as a whole.
+    pub(super) fn of_the_file() -> Self {
+        Self {
+            line: None,
+            key: String::new(),
+        }
+    }
+}
+
 /// The file being read, and everything found wrong with it so far.
 pub(super) struct Reader<'a> {
     file: String,

@@ -1,7 +1,7 @@
 //! The links to the other members: one client each, and the own voter without a link.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::config::Config;
@@ -16,12 +16,25 @@ use crate::model::Member;
 use crate::model::lease::{LeaseReply, LeaseRequest};
 use crate::model::peer::PeerReport;
 
+/// One lost packet is nothing to tell.
+const TOLD_AFTER: u64 = 3;
+
 /// Everybody else. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Members {
     rules: LeaseRules,
     clients: Arc<BTreeMap<Member, PeerClient>>,
     timeout: Duration,
+    silences: Arc<Mutex<BTreeMap<Member, Silence>>>,
+}
+
+/// Reports in a row that a member did not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silence {
+    /// How many.
+    pub missed: u64,
+    /// Why the last one got no answer.
+    pub why: String,
 }
 
 /// The lease's rules for the member that reads this configuration.
@@ -81,6 +94,7 @@ impl Members {
             rules: lease_rules(config),
             clients: Arc::new(clients),
             timeout: config.lease.request_timeout,
+            silences: Arc::default(),
         })
     }
 
@@ -116,7 +130,46 @@ impl Members {
     /// # Errors
     /// As [`PeerClient::call`].
     pub async fn report(&self, to: &Member, own: &PeerReport) -> Result<PeerReport, EffectError> {
-        self.client(to)?.call(PATH_REPORT, own, self.timeout).await
+        let answer = self.client(to)?.call(PATH_REPORT, own, self.timeout).await;
+        match &answer {
+            Ok(_) => self.heard(to),
+            Err(error) => self.missed(to, error),
+        }
+        answer
+    }
+
+    /// Who does not answer, and why: a wrong secret looks like a dead agent otherwise.
+    #[must_use]
+    pub fn silences(&self) -> BTreeMap<Member, Silence> {
+        self.silenced().clone()
+    }
+
+    fn silenced(&self) -> MutexGuard<'_, BTreeMap<Member, Silence>> {
+        self.silences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn heard(&self, from: &Member) {
+        let silence = self.silenced().remove(from);
+        if silence.is_some_and(|silence| silence.missed >= TOLD_AFTER) {
+            tracing::info!(member = %from, "answers again");
+        }
+    }
+
+    fn missed(&self, from: &Member, error: &EffectError) {
+        let why = error.to_string();
+        let mut silences = self.silenced();
+        let silence = silences.entry(from.clone()).or_insert(Silence {
+            missed: 0,
+            why: String::new(),
+        });
+        silence.missed += 1;
+        // Once in each silence; the reason of the moment is in the status.
+        if silence.missed == TOLD_AFTER {
+            tracing::warn!(member = %from, error = %why, "does not answer");
+        } else {
+            tracing::debug!(member = %from, error = %why, "no report");
+        }
+        silence.why = why;
     }
 
     /// Passes an operator's command on.

@@ -20,6 +20,7 @@ pub mod pace;
 pub mod peer_server;
 pub mod peer_service;
 pub mod policy;
+pub mod recovery;
 pub mod reports;
 pub mod scheduler;
 pub mod service;

@@ -141,12 +141,10 @@ impl Link {
             };
             let event = match self.members.report(&self.to, &own).await {
                 Ok(report) => Event::Reported(Box::new(report)),
-                Err(error) => {
-                    tracing::debug!(member = %self.to, %error, "no report");
-                    Event::ReportMissed {
-                        from: self.to.clone(),
-                    }
-                }
+                // Told by the link.
+                Err(_) => Event::ReportMissed {
+                    from: self.to.clone(),
+                },
             };
             if self.events.send(event).await.is_err() {
                 return;

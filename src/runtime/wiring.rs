@@ -32,6 +32,7 @@ use crate::runtime::members::{Members, lease_rules};
 use crate::runtime::outbox::Outbox;
 use crate::runtime::peer_server::{Admission, AdmissionSettings, PeerService, router, serve};
 use crate::runtime::peer_service::AgentService;
+use crate::runtime::recovery::{self, Audience};
 use crate::runtime::reports::Reporter;
 use crate::runtime::scheduler::{Jitter, Scheduler};
 use crate::runtime::status::Counter;
@@ -68,6 +69,7 @@ pub async fn start(
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
 
+    measure_recoveries(config, &agent, &outbox, stop);
     let service = AgentService {
         voter: voter.clone(),
         report: reported.clone(),
@@ -126,6 +128,27 @@ pub async fn start(
         members,
         admission,
     })
+}
+
+/// Tells people how each take-over went.
+fn measure_recoveries(
+    config: &Config,
+    agent: &AgentHandle,
+    outbox: &Outbox,
+    stop: &CancellationToken,
+) {
+    let audience = Audience {
+        cluster: config.cluster.clone(),
+        outbox: outbox.clone(),
+        state_dir: config.state_dir.clone(),
+    };
+    drop(recovery::watch(
+        agent.status.clone(),
+        config.objectives,
+        recovery::kept(&config.state_dir),
+        Some(audience),
+        stop.clone(),
+    ));
 }
 
 fn tools(
@@ -320,6 +343,11 @@ pub fn counters(parts: &Parts) -> Vec<Counter> {
             .missed()
             .map(|(target, missed)| (format!("late looks at {target}"), missed)),
     );
+    let silences = parts.members.silences().into_iter();
+    counters.extend(silences.map(|(member, silence)| {
+        let name = format!("reports unanswered by {member}: {}", silence.why);
+        (name, silence.missed)
+    }));
     counters
         .into_iter()
         .filter(|(_, count)| *count > 0)

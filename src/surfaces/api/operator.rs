@@ -12,11 +12,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::model::event::{Answer, Wish};
 use crate::model::plan::Plan;
 use crate::model::{PlanId, SiteName};
 use crate::runtime::handle::{AgentHandle, Stopping};
+use crate::runtime::recovery::Recovery;
+use crate::runtime::status::Snapshot;
 
 /// Where the newest picture is.
 pub const STATUS: &str = "/v1/status";
@@ -102,37 +105,52 @@ impl From<Answer> for FailoverAnswer {
     }
 }
 
+/// The answer to [`STATUS`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// The newest picture.
+    #[serde(flatten)]
+    pub picture: Snapshot,
+    /// What this agent measured when it last took over.
+    pub last_recovery: Option<Recovery>,
+}
+
+/// What the agent shows here.
+#[derive(Debug, Clone)]
+struct Desk {
+    agent: AgentHandle,
+    recovered: watch::Receiver<Option<Recovery>>,
+}
+
 /// The whole API of one agent.
-pub fn router(agent: AgentHandle) -> Router {
+pub fn router(agent: AgentHandle, recovered: watch::Receiver<Option<Recovery>>) -> Router {
     Router::new()
         .route(STATUS, get(status))
         .route(FAILOVER, post(failover))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
-        .with_state(agent)
+        .with_state(Desk { agent, recovered })
 }
 
-async fn status(
-    State(mut agent): State<AgentHandle>,
-    Query(question): Query<StatusQuestion>,
-) -> Response {
+async fn status(State(desk): State<Desk>, Query(question): Query<StatusQuestion>) -> Response {
+    let mut agent = desk.agent;
     if let Some(known) = question.newer_than {
         let newer = agent.status.wait_for(|picture| picture.at.0 > known);
         // Too late or stopping: the newest there is answers, too.
         drop(tokio::time::timeout(NEWER_WAIT_MAX, newer).await);
     }
-    let picture = agent.status.borrow().clone();
-    Json(picture.as_ref()).into_response()
+    let answer = StatusAnswer {
+        picture: agent.status.borrow().as_ref().clone(),
+        last_recovery: desk.recovered.borrow().clone(),
+    };
+    Json(answer).into_response()
 }
 
-async fn failover(
-    State(agent): State<AgentHandle>,
-    Json(question): Json<FailoverQuestion>,
-) -> Response {
+async fn failover(State(desk): State<Desk>, Json(question): Json<FailoverQuestion>) -> Response {
     let wish = Wish::Failover {
         to: question.to,
         dry_run: question.dry_run,
     };
-    match agent.ask(wish).await {
+    match desk.agent.ask(wish).await {
         Ok(answer) => one_line(&FailoverAnswer::from(answer)),
         Err(stopping @ Stopping) => {
             (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()).into_response()

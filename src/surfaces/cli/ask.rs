@@ -8,11 +8,10 @@ use clap::Args;
 use super::exit::{Exit, Failure};
 use super::socket::{OperatorSocket, SocketError};
 use super::{Context, settings};
-use crate::config::MemberRole;
 use crate::model::SiteName;
 use crate::runtime::status::Snapshot;
 use crate::surfaces::api::operator::{
-    FAILOVER, FailoverAnswer, FailoverQuestion, NEWER_WAIT_MAX, STATUS,
+    FAILOVER, FailoverAnswer, FailoverQuestion, NEWER_WAIT_MAX, STATUS, StatusAnswer,
 };
 
 /// A wish may be passed on to the other agent, which has its own bound.
@@ -40,18 +39,18 @@ impl LocalAgent {
     pub(super) fn of(context: &Context<'_>, argument: &SocketArgument) -> Result<Self, Failure> {
         let path = match &argument.socket {
             Some(path) => path.clone(),
-            // Its warnings are for `agent check`, not for every look.
-            None => {
-                settings::load_quietly(context, MemberRole::Agent)?
-                    .config
-                    .socket
-            }
+            None => settings::places(context)?.socket,
         };
         Ok(Self::at(&path))
     }
 
     /// The newest picture.
     pub(crate) async fn status(&self) -> Result<Snapshot, SocketError> {
+        self.look().await.map(|answer| answer.picture)
+    }
+
+    /// The newest picture, with what was measured at the last take-over.
+    pub(crate) async fn look(&self) -> Result<StatusAnswer, SocketError> {
         self.0.get_json(STATUS).await
     }
 

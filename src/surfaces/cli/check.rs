@@ -3,7 +3,7 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::exit::{Exit, Failure};
+use super::exit::{Exit, Failure, ProblemShown};
 use super::output::{self, BAD, GOOD, WARN, styled};
 use super::{Context, settings};
 use crate::config::{self, MemberRole, Problem, Severity, describe, grants};
@@ -27,13 +27,8 @@ struct Report {
 }
 
 #[derive(Debug, Serialize)]
-struct ProblemShown {
-    severity: &'static str,
-    file: String,
-    line: Option<usize>,
-    key: String,
-    what: String,
-    hint: Option<String>,
+struct Grants {
+    sql: String,
 }
 
 pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
@@ -44,7 +39,12 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, 
     let global = context.global;
     if arguments.grants {
         let config = settings::load(context, role)?;
-        return output::print(grants::sql(&config)).map(|()| Exit::Fine);
+        let sql = grants::sql(&config);
+        return match global.json {
+            true => output::json_pretty(&Grants { sql }),
+            false => output::print(sql),
+        }
+        .map(|()| Exit::Fine);
     }
     let loaded = config::load(&global.config, global.site.as_deref(), role, context.env);
     let (problems, text) = match loaded {
@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, 
     if global.json {
         output::json_pretty(&Report {
             ok: text.is_some(),
-            problems: problems.into_iter().map(shown).collect(),
+            problems: problems.iter().map(ProblemShown::from).collect(),
             describes: text
                 .iter()
                 .flat_map(|text| text.lines().map(str::to_owned))
@@ -90,19 +90,5 @@ fn tell(problems: &[Problem], text: Option<&str>) -> Result<(), Failure> {
             output::note(format_args!("{errors} {mistakes} to put right"));
             Ok(())
         }
-    }
-}
-
-fn shown(problem: Problem) -> ProblemShown {
-    ProblemShown {
-        severity: match problem.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-        },
-        file: problem.file,
-        line: problem.line,
-        key: problem.key,
-        what: problem.what,
-        hint: problem.hint,
     }
 }

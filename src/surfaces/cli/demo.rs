@@ -75,6 +75,8 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
     }
     match report.problems.is_empty() {
         true => Ok(Exit::Fine),
+        // The object has them already, and there must be only one.
+        false if json => Ok(Exit::Failed),
         false => Err(Failure::text(Exit::Failed, report.problems.join("; "))),
     }
 }

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use serde::Serialize;
+
+use super::output::{self, BAD, styled};
+use crate::config::{Problem, Problems, Severity};
+
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
@@ -79,10 +84,73 @@ impl Failure {
         }
     }
 
-    /// One line, causes behind colons; `None` when everything was told already.
-    #[must_use]
-    pub fn message(&self) -> Option<String> {
-        self.error.as_ref().map(|error| format!("{error:#}"))
+    /// Tells why, unless it was told already: a line for people, or one JSON object for programs.
+    pub fn tell(&self, json: bool) {
+        let Some(error) = &self.error else {
+            return;
+        };
+        let text = format!("{error:#}");
+        match json {
+            true => output::json_error(&Told {
+                error: &text,
+                exit: self.exit.number(),
+                problems: error
+                    .downcast_ref::<Problems>()
+                    .map(|problems| problems.0.iter().map(ProblemShown::from).collect()),
+            }),
+            false => output::note(format_args!("{} {text}", styled(BAD, "agent:"))),
+        }
+    }
+
+    /// The same for what clap complains about. Help and versions are no failures.
+    pub fn tell_usage(error: &clap::Error, json: bool) {
+        if !json || !error.use_stderr() {
+            // Clap knows where each is printed. That nobody reads it is no failure.
+            error.print().ok();
+            return;
+        }
+        output::json_error(&Told {
+            error: error.render().to_string().trim(),
+            exit: Exit::Usage.number(),
+            problems: None,
+        });
+    }
+}
+
+/// A failure as `--json` tells it.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    error: &'a str,
+    exit: u8,
+    /// The mistakes of a settings file, one by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<Vec<ProblemShown>>,
+}
+
+/// A mistake in the settings as `--json` tells it.
+#[derive(Debug, Serialize)]
+pub(super) struct ProblemShown {
+    severity: &'static str,
+    file: String,
+    line: Option<usize>,
+    key: String,
+    what: String,
+    hint: Option<String>,
+}
+
+impl From<&Problem> for ProblemShown {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            severity: match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            file: problem.file.clone(),
+            line: problem.line,
+            key: problem.key.clone(),
+            what: problem.what.clone(),
+            hint: problem.hint.clone(),
+        }
     }
 }
 

@@ -220,7 +220,10 @@ impl Watch {
                 Outcome::Failed { why } => ("failed", Some(why), Exit::Failed),
             },
             Err(_) => {
-                let why = format!("still waiting for {}", self.follow.waits_for(&picture));
+                let why = format!(
+                    "still waiting for {}; the agents go on by themselves, see agent status",
+                    self.follow.waits_for(&picture)
+                );
                 match moved_ms {
                     Some(_) => ("moved", Some(why), Exit::Degraded),
                     None => ("unfinished", Some(why), Exit::Failed),

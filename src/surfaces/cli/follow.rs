@@ -90,20 +90,20 @@ impl Follow {
 
     /// What is being waited for, for somebody who sees nothing happen.
     pub(super) fn waits_for(&self, picture: &Snapshot) -> String {
-        let running = runs(picture).into_iter().find_map(|(site, _, run)| {
+        let mut running = Vec::new();
+        for (site, _, run) in runs(picture) {
             let mut steps = run.steps.iter();
-            let step = steps
-                .find(|step| matches!(step.state, StepState::Running | StepState::Retrying))?;
-            let note = match step.note.as_str() {
-                "" => String::new(),
-                note => format!(" ({note})"),
-            };
-            Some(format!("{site}: {}{note}", step.step))
-        });
-        match (running, self.moved_at) {
-            (Some(step), _) => step,
-            (None, Some(_)) => "files and records to follow the primary".to_owned(),
-            (None, None) => format!("{} to take over; {}", self.to, picture.lease.words),
+            let step =
+                steps.find(|step| matches!(step.state, StepState::Running | StepState::Retrying));
+            running.extend(step.map(|step| match step.note.as_str() {
+                "" => format!("{site}: {}", step.step),
+                note => format!("{site}: {} ({note})", step.kind),
+            }));
+        }
+        match (running.is_empty(), self.moved_at) {
+            (false, _) => running.join("; and for "),
+            (true, Some(_)) => "files and records to follow the primary".to_owned(),
+            (true, None) => format!("{} to take over; {}", self.to, picture.lease.words),
         }
     }
 

@@ -12,7 +12,6 @@ use super::exit::{Exit, Failure};
 use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
 use super::status::span;
 use super::{Context, settings};
-use crate::config::MemberRole;
 use crate::model::journal::{JournalEntry, JournalLine, PlanEnd};
 use crate::model::plan::Plan;
 use crate::model::{PlanId, Timestamp};
@@ -41,11 +40,7 @@ pub(super) struct Arguments {
 pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
     let state_dir = match &arguments.state_dir {
         Some(directory) => directory.clone(),
-        None => {
-            settings::load_quietly(context, MemberRole::Agent)?
-                .config
-                .state_dir
-        }
+        None => settings::places(context)?.state_dir,
     };
     let mut seen = fingerprint(&state_dir);
     let mut lines = read(&state_dir)?;
@@ -53,6 +48,17 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
         let text = format!(
             "no journal in {}: no agent has run here yet",
             state_dir.display()
+        );
+        return Err(Failure::text(Exit::Failed, text));
+    }
+    if let Some(plan) = &arguments.plan
+        && !arguments.follow
+        && !has_plan(&lines, &PlanId::new(plan))
+    {
+        let text = format!(
+            "the journal in {} has no plan {plan}{}",
+            state_dir.display(),
+            newest_plan(&lines)
         );
         return Err(Failure::text(Exit::Failed, text));
     }
@@ -85,6 +91,19 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
         lines = read(&state_dir)?;
         lines.retain(|line| line.number >= next);
     }
+}
+
+fn has_plan(lines: &[JournalLine], plan: &PlanId) -> bool {
+    lines.iter().any(|line| plan_of(&line.entry) == Some(plan))
+}
+
+/// Where to look instead.
+fn newest_plan(lines: &[JournalLine]) -> String {
+    let newest = lines.iter().rev().find_map(|line| plan_of(&line.entry));
+    newest.map_or_else(
+        || ", nor any other".to_owned(),
+        |plan| format!("; the newest is {plan}"),
+    )
 }
 
 /// Changes whenever something is added: the newest file and its length.

@@ -92,12 +92,11 @@ pub fn command() -> clap::Command {
         .mut_subcommands(|command| command.after_help(exit::CODES))
 }
 
-/// Tells why a command failed.
-pub fn tell_failure(message: &str) {
-    output::note(format_args!(
-        "{} {message}",
-        output::styled(output::BAD, "agent:")
-    ));
+/// Whether JSON was asked for, also when the rest of the command line is not understood.
+#[must_use]
+pub fn wants_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let mut options = arguments.into_iter().take_while(|word| word != "--");
+    options.any(|word| word == "--json")
 }
 
 impl Cli {
@@ -117,9 +116,9 @@ impl Cli {
         matches!(self.command, Command::Run(_) | Command::Witness(_))
     }
 
-    /// True when a service is to log as JSON.
+    /// True when what is told is for programs: results, failures, and the logs of services.
     #[must_use]
-    pub fn logs_json(&self) -> bool {
+    pub fn tells_json(&self) -> bool {
         self.global.json
     }
 
@@ -141,8 +140,8 @@ impl Cli {
             Command::Journal(arguments) => journal::run(&context, arguments).await,
             Command::Explain(arguments) => explain::run(&context, arguments),
             Command::Demo(arguments) => demo::run(&context, arguments).await,
-            Command::Completions(arguments) => completions::run(arguments),
-            Command::Man(arguments) => man::run(arguments),
+            Command::Completions(arguments) => completions::run(&context, arguments),
+            Command::Man(arguments) => man::run(&context, arguments),
         }
     }
 }

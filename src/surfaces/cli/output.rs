@@ -50,6 +50,12 @@ pub(super) fn json_pretty(value: &impl Serialize) -> Result<(), Failure> {
     line(text)
 }
 
+/// Prints why there is no result, as the JSON object that programs wait for. That nobody reads it
+/// changes nothing: the exit code says it, too.
+pub(super) fn json_error(value: &impl Serialize) {
+    drop(json(value));
+}
+
 /// Prints bytes that are no text of ours: completions, man pages.
 pub(super) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

@@ -7,7 +7,7 @@ use super::exit::{Exit, Failure};
 use super::{Context, service, settings};
 use crate::config::MemberRole;
 use crate::runtime::tasks::spawn_named;
-use crate::runtime::{agent, service as service_link};
+use crate::runtime::{agent, recovery, service as service_link};
 use crate::surfaces::api::local::LocalSocket;
 use crate::surfaces::api::operator;
 
@@ -19,6 +19,7 @@ pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Fa
     let config = settings::load(context, MemberRole::Agent)?;
     let socket = config.socket.clone();
     let rhythm = config.lease.renew_every;
+    let (objectives, last) = (config.objectives, recovery::kept(&config.state_dir));
     let stop = CancellationToken::new();
     service::stop_at_signal(&stop)?;
     let started = agent::start(config, stop.clone()).await;
@@ -27,7 +28,9 @@ pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Fa
     // Nobody can ask an agent without a socket, but it fails over all the same (S16).
     match LocalSocket::bind(&socket) {
         Ok(socket) => {
-            let serving = socket.serve(operator::router(handle), stop.clone());
+            let (pictures, stop) = (handle.status.clone(), stop.clone());
+            let recovered = recovery::watch(pictures, objectives, last, None, stop.clone());
+            let serving = socket.serve(operator::router(handle, recovered), stop);
             spawn_named("operator socket", serving);
         }
         Err(error) => tracing::error!(%error, "no operator socket: going on without"),

@@ -9,10 +9,13 @@ use super::Context;
 use super::ask::{LocalAgent, SocketArgument};
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
+use crate::model::Timestamp;
 use crate::model::diagnosis::Severity;
 use crate::model::peer::{Progress, StepState};
 use crate::model::situation::Reach;
+use crate::runtime::recovery::Recovery;
 use crate::runtime::status::{self, MemberStatus, Snapshot};
+use crate::surfaces::api::operator::StatusAnswer;
 
 /// Show what the agent sees, what it would do, and why it does not.
 #[derive(Debug, Args)]
@@ -23,13 +26,12 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
     let agent = LocalAgent::of(context, &arguments.socket)?;
-    let picture = agent.status().await?;
-    if context.global.json {
-        output::json_pretty(&picture)?;
-    } else {
-        output::print(render(&picture))?;
+    let answer = agent.look().await?;
+    match context.global.json {
+        true => output::json_pretty(&answer)?,
+        false => output::print(render(&answer))?,
     }
-    Ok(verdict(&picture))
+    Ok(verdict(&answer.picture))
 }
 
 /// Degraded when anything is wrong by name, or this site neither is active nor knows who is.
@@ -45,7 +47,8 @@ fn verdict(picture: &Snapshot) -> Exit {
 }
 
 /// The whole picture for people.
-fn render(picture: &Snapshot) -> String {
+fn render(answer: &StatusAnswer) -> String {
+    let picture = &answer.picture;
     let mut text = String::new();
     head(&mut text, picture);
     mind(&mut text, picture);
@@ -60,6 +63,9 @@ fn render(picture: &Snapshot) -> String {
             push(&mut text, format_args!("\n{}", styled(BOLD, title)));
             push(&mut text, format_args!(" begun {age} ago\n{}", plan(run)));
         }
+    }
+    if let Some(recovery) = &answer.last_recovery {
+        recovered(&mut text, recovery, picture.at);
     }
     if !picture.counters.is_empty() {
         push(&mut text, format_args!("\n{}\n", styled(BOLD, "counted")));
@@ -231,6 +237,23 @@ fn targets(text: &mut String, picture: &Snapshot) {
     }
 }
 
+/// What was measured at the last take-over, and whether promises were kept.
+fn recovered(text: &mut String, recovery: &Recovery, now: Timestamp) {
+    let age = span(millis_between(recovery.at.0, now.0));
+    let title = styled(BOLD, "last recovery");
+    push(
+        text,
+        format_args!("\n{title} by {}, {age} ago\n", recovery.plan),
+    );
+    let style = match recovery.broke_a_promise() {
+        true => WARN,
+        false => Style::new(),
+    };
+    for line in &recovery.words {
+        push(text, format_args!("  {}\n", styled(style, line)));
+    }
+}
+
 /// A plan with the state of each step.
 fn plan(run: &Progress) -> String {
     let mut text = format!(
@@ -370,6 +393,19 @@ mod tests {
         serde_json::from_value(picture).unwrap()
     }
 
+    fn recovery() -> Recovery {
+        let recovery = json!({
+            "plan": "fra-1", "epoch": 6, "site": "fra", "at": 990_000,
+            "away_ms": 3100, "rto_ms": 1000, "rto_kept": false,
+            "missing_ms": 0, "rpo_ms": null, "rpo_kept": null,
+            "words": [
+                "writes were away for 3.1s (RTO 1s not proven to be kept)",
+                "nothing is missing",
+            ],
+        });
+        serde_json::from_value(recovery).unwrap()
+    }
+
     #[test]
     fn picture_says_what_is_seen_what_would_be_done_and_why_not() {
         let expected = "\
@@ -396,10 +432,18 @@ running plan begun 1.5 s ago
                        nothing ran
     waiting            release the lease to site ams
 
+last recovery by fra-1, 10.0 s ago
+  writes were away for 3.1s (RTO 1s not proven to be kept)
+  nothing is missing
+
 counted
       12 refused requests
 ";
-        assert_eq!(strip_str(&render(&picture())).to_string(), expected);
+        let answer = StatusAnswer {
+            picture: picture(),
+            last_recovery: Some(recovery()),
+        };
+        assert_eq!(strip_str(&render(&answer)).to_string(), expected);
         assert_eq!(verdict(&picture()), Exit::Degraded);
     }
 

@@ -64,6 +64,7 @@ impl Settings<'_> {
             self.witness,
             root("database.password"),
         );
+        text += "[objectives]\nrto = \"10s\"\nrpo = \"2s\"\n\n";
         for site in self.sites {
             text += &format!(
                 "[sites.{name}]\naddress = \"{}\"\n\n[sites.{name}.database]\nhost = \"{}\"\n\

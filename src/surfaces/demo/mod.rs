@@ -34,6 +34,8 @@ pub use measure::StepShown;
 pub use scenario::Scenario;
 pub use voice::Listener;
 
+use crate::runtime::recovery::Recovery;
+
 use playground::Playground;
 use voice::Voice;
 
@@ -80,6 +82,8 @@ pub struct Report {
     pub config_ms: Option<i64>,
     /// The DNS record had moved.
     pub dns_ms: Option<i64>,
+    /// What the new primary's agent measured itself, held against the demo's objectives.
+    pub recovery: Option<Recovery>,
     /// Every step of every plan.
     pub steps: Vec<StepShown>,
     /// What should have been and is not.

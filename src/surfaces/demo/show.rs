@@ -277,8 +277,10 @@ impl Proof {
         playground: &Playground,
         problems: &mut Vec<String>,
     ) -> Result<Report, DemoError> {
-        let new_primary = playground.sites[NEW].agent.status().await.ok();
-        let new_primary = new_primary.and_then(|picture| picture.record);
+        let answer = playground.sites[NEW].agent.look().await.ok();
+        let (new_primary, recovery) = answer.map_or((None, None), |answer| {
+            (answer.picture.record, answer.last_recovery)
+        });
         let journals = playground.sites.each_ref().map(|site| {
             let lines = read_all(&site.state_dir).unwrap_or_default();
             (site.name, lines)
@@ -306,6 +308,7 @@ impl Proof {
             promoted_ms: milestones.promoted,
             config_ms: milestones.config,
             dns_ms: milestones.dns,
+            recovery,
             steps,
             problems: std::mem::take(problems),
         })
@@ -346,6 +349,15 @@ fn conclude(voice: &Voice, report: &Report, proof: &Proof) {
         ("DNS moved after", after(report.dns_ms)),
     ] {
         voice.line(&format!("  {what:<24} {value:>9}"));
+    }
+    if let Some(recovery) = &report.recovery {
+        let site = &recovery.site;
+        voice.line(&format!(
+            "\nwhat the agent of {site} says of it, from what it saw:"
+        ));
+        for line in &recovery.words {
+            voice.line(&format!("  {line}"));
+        }
     }
     for problem in &report.problems {
         voice.line(&format!("PROBLEM: {problem}"));
