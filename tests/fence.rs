@@ -9,7 +9,9 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -334,6 +336,38 @@ fn vanished_data_directory_is_still_fenced() {
     assert!(report.was_running);
     assert!(report.problem.is_some(), "{report:?}");
     assert_eq!(processes_in(&elsewhere), Vec::<u32>::new());
+}
+
+/// Every file below a directory, by its path in it.
+fn files_below(dir: &Path, inside: &Path, found: &mut BTreeSet<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let path = inside.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            files_below(&entry.path(), &path, found);
+        } else {
+            found.insert(path);
+        }
+    }
+}
+
+#[test]
+fn s12_fence_takes_nothing_away_from_the_data_directory() {
+    let node = TestNode::primary(NodeOptions::default());
+    let held = |dir: &str| {
+        let mut files = BTreeSet::new();
+        files_below(&node.data_dir.join(dir), Path::new(dir), &mut files);
+        files
+    };
+    // What holds data; PostgreSQL itself clears up its own temporary files elsewhere.
+    let holding = ["base", "global", "pg_wal", "pg_xact"];
+    let before = holding.map(held);
+    let instance = Instance::new(&node.data_dir);
+    assert!(fence(&instance, NO_GRACE, BUDGET).unwrap().forced);
+    for (before, dir) in before.iter().zip(holding) {
+        let lost: Vec<_> = before.difference(&held(dir)).cloned().collect();
+        assert_eq!(lost, Vec::<PathBuf>::new());
+        assert!(!before.is_empty(), "{dir} holds nothing");
+    }
 }
 
 #[test]
