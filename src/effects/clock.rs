@@ -2,6 +2,8 @@
 //!
 //! Effects measure; they do not decide by time. Deadlines that decide come in as parameters.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::model::Moment;
@@ -13,16 +15,24 @@ pub fn boottime() -> Moment {
     // The kernel keeps both parts non-negative and nanoseconds below 10^9 for this clock.
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
-    Moment::from_boot(std::time::Duration::new(seconds, nanos))
+    Moment::from_boot(Duration::new(seconds, nanos))
 }
 
 /// Now, on the wall clock: for people and for the journal, never for a decision (S2).
+///
+/// Asked of the C library, as everything else in this process that shows or checks a date does
+/// (log lines, certificates): whoever gives the process another wall clock gives it one, not two.
+/// [`boottime`] asks the kernel, so that nobody can.
 #[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the wall clock is read"
+)]
 pub fn wall() -> crate::model::Timestamp {
-    let time = clock_gettime(ClockId::Realtime);
-    crate::model::Timestamp(
-        time.tv_sec
-            .saturating_mul(1000)
-            .saturating_add(time.tv_nsec / 1_000_000),
-    )
+    let now = SystemTime::now();
+    let millis = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+    crate::model::Timestamp(match now.duration_since(UNIX_EPOCH) {
+        Ok(after) => millis(after),
+        Err(before) => -millis(before.duration()),
+    })
 }

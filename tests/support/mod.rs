@@ -24,6 +24,7 @@ pub mod cluster;
 pub mod database;
 pub mod endpoint;
 pub mod log;
+pub mod members;
 pub mod permit;
 pub mod postgres;
 pub mod processes;

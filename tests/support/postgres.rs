@@ -106,11 +106,38 @@ impl TestNode {
     /// Clones this primary with `pg_basebackup -R` and starts a standby that streams from it.
     pub fn standby(&self, options: NodeOptions) -> Self {
         let mut standby = Self::prepare("standby", options);
-        let source = format!(
+        standby.copy(self, standby.options.slot.as_deref());
+        standby.start_on_free_port();
+        standby
+    }
+
+    /// Becomes a standby of `source`, with the directory and the port that it has had: what an
+    /// operator does with an old primary after a failover. No process of it may be left.
+    pub fn follow(&self, source: &Self) {
+        let left = self.processes();
+        assert!(left.is_empty(), "still running: {left:?}");
+        self.wait_until_reaped();
+        for entry in fs::read_dir(&self.data_dir).expect("the data directory can be read") {
+            let path = entry.expect("the data directory can be read").path();
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.expect("the old data can be removed");
+        }
+        self.copy(source, None);
+        self.write_settings();
+        self.start();
+    }
+
+    /// Clones `source` into the empty data directory.
+    fn copy(&self, source: &Self, new_slot: Option<&str>) {
+        let from = format!(
             "host=127.0.0.1 port={} user={SUPERUSER} application_name={}",
-            self.port, standby.name
+            source.port, self.name
         );
-        let mut clone = server_command(&standby.tool("pg_basebackup"), &standby.data_dir);
+        let mut clone = server_command(&self.tool("pg_basebackup"), &self.data_dir);
         clone.args([
             "-R",
             "-X",
@@ -118,14 +145,12 @@ impl TestNode {
             "--checkpoint=fast",
             "--no-sync",
             "-d",
-            &source,
+            &from,
         ]);
-        if let Some(slot) = &standby.options.slot {
+        if let Some(slot) = new_slot {
             clone.args(["-C", "-S", slot]);
         }
         run(&mut clone);
-        standby.start_on_free_port();
-        standby
     }
 
     /// Connects over TCP; a background task drives the connection until the client is dropped.

@@ -61,6 +61,31 @@ impl Session {
         Self { log, task }
     }
 
+    /// As [`Session::open`], but whenever its connection is gone it opens another one to the same
+    /// node: whatever that node acknowledges, and whenever it does, is seen.
+    pub fn persistent(node: &TestNode) -> Self {
+        let address = node.conninfo(SUPERUSER);
+        let log = Arc::new(Mutex::new(Log::default()));
+        let kept = Arc::clone(&log);
+        let task = tokio::spawn(async move {
+            loop {
+                if let Ok((client, connection)) = tokio_postgres::connect(&address, NoTls).await {
+                    let driver = tokio::spawn(async move { drop(connection.await) });
+                    while !client.is_closed() {
+                        let done = commit(&client).await;
+                        note(&kept, done);
+                        // bounded: by the test, which drops the session
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    driver.abort();
+                }
+                // bounded: by the test, which drops the session
+                tokio::time::sleep(PAUSE * 5).await;
+            }
+        });
+        Self { log, task }
+    }
+
     /// Everything acknowledged so far.
     pub fn commits(&self) -> Vec<Commit> {
         commits(&self.log)
