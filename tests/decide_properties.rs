@@ -52,7 +52,7 @@ fn random_histories_get_everywhere() {
     let histories = prop::collection::vec((0_u64..3000, happening()), 120);
     let mut plans = BTreeSet::new();
     let mut steps = BTreeSet::new();
-    for round in 0..600 {
+    for round in 0..1500 {
         let start = if round % 2 == 0 {
             How::Primary
         } else {

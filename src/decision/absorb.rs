@@ -64,6 +64,9 @@ pub fn absorb(
 
 fn observed(policy: &Policy, state: &mut State, observation: &Observation) {
     let thresholds = situate::thresholds(policy, &observation.target);
+    if observation.target == Target::OwnProcess {
+        process_changed(state, &observation.seen);
+    }
     let health = state.health.entry(observation.target.clone()).or_default();
     health.observe(thresholds, observation.seen.clone(), observation.at);
     // A database that serves again has a postmaster again, whatever the process watch last said.
@@ -78,11 +81,43 @@ fn observed(policy: &Policy, state: &mut State, observation: &Observation) {
         }
         state.restart_tried = false;
     }
-    // A new postmaster has nothing to do with the failures of the old one.
-    if matches!(&observation.seen, Seen::Process(ProcessSeen::Gone)) {
-        for channel in [Channel::Persistent, Channel::Fresh] {
-            if let Some(health) = state.health.get_mut(&Target::OwnDatabase(channel)) {
-                health.forget();
+    let runs = matches!(
+        &observation.seen,
+        Seen::Process(ProcessSeen::Running { .. } | ProcessSeen::Stopped { .. })
+    );
+    let answers = own
+        && !matches!(
+            &observation.seen,
+            Seen::Database(DatabaseSeen::NothingListens | DatabaseSeen::Unreachable { .. })
+        );
+    if runs || answers {
+        state.fenced = false;
+    }
+}
+
+/// A new postmaster has nothing to do with the failures of the old one, nor with its role.
+fn process_changed(state: &mut State, seen: &Seen) {
+    let pid = |seen: &Seen| match seen {
+        Seen::Process(ProcessSeen::Running { pid } | ProcessSeen::Stopped { pid }) => Some(*pid),
+        _ => None,
+    };
+    let last = state
+        .health
+        .get(&Target::OwnProcess)
+        .and_then(|health| health.last().map(|(_, seen)| seen.clone()));
+    let gone = |seen: &Seen| matches!(seen, Seen::Process(ProcessSeen::Gone));
+    let another = match (last.as_ref(), pid(seen)) {
+        (Some(last), Some(new)) => gone(last) || pid(last).is_some_and(|old| old != new),
+        (None, _) | (_, None) => false,
+    };
+    if !another && !gone(seen) {
+        return;
+    }
+    for channel in [Channel::Persistent, Channel::Fresh] {
+        if let Some(health) = state.health.get_mut(&Target::OwnDatabase(channel)) {
+            health.forget();
+            if another {
+                health.forget_role();
             }
         }
     }
@@ -97,6 +132,7 @@ fn own_fenced(policy: &Policy, state: &mut State, now: Now, took: Duration) {
         seen: Seen::Process(ProcessSeen::Gone),
     };
     observed(policy, state, &gone);
+    state.fenced = true;
 }
 
 fn reported(policy: &Policy, state: &mut State, report: &PeerReport, now: Now) {
@@ -189,7 +225,8 @@ fn view_changed(
     record: Option<&ClusterRecord>,
     now: Now,
 ) {
-    let held = state.held_epoch().is_some();
+    let held_before = state.held_epoch();
+    let held = held_before.is_some();
     let for_me = |lease: &LeaseView| {
         matches!(lease, LeaseView::Free { released_to, .. }
             if released_to.as_ref() == Some(&policy.me))
@@ -209,11 +246,15 @@ fn view_changed(
         | LeaseView::Other { .. }
         | LeaseView::Free { .. } => view.clone(),
     };
+    // Under a held lease only this agent makes records: one of an older term is a leftover that no
+    // majority kept.
+    let still = state
+        .held_epoch()
+        .filter(|epoch| held_before == Some(*epoch));
     let newer = record.filter(|new| {
-        state
-            .record
-            .as_ref()
-            .is_none_or(|known| known.version() < new.version())
+        let leftover = still.is_some_and(|epoch| new.epoch < epoch);
+        let known = state.record.as_ref();
+        !leftover && known.is_none_or(|known| known.version() < new.version())
     });
     if let Some(new) = newer {
         state.record = Some(new.clone());
@@ -342,7 +383,7 @@ fn step_finished(
         && let Some(record) = &state.record
         && state.held_epoch() == Some(epoch)
     {
-        let proved = records::proved(record, epoch, learned.node.as_ref());
+        let proved = records::proved(policy, record, epoch, learned.node.as_ref());
         state.record = Some(proved.clone());
         actions.push(Action::Lease(LeaseCommand::Keep(Box::new(proved))));
     }

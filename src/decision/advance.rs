@@ -118,6 +118,9 @@ fn start(
             let by_itself = !matches!(run.plan.cause, Cause::Operator { .. });
             let new = match (&run.record_before, undo) {
                 (Some(before), true) => records::restored(&record, before, epoch),
+                _ if run.plan.kind == PlanKind::Restart => {
+                    records::reaffirmed(policy, &record, epoch)
+                }
                 _ => {
                     let at = by_itself.then_some(now.wall);
                     records::claiming(policy, state, &record, epoch, site, at)

@@ -83,6 +83,7 @@ fn allowed(kind: PlanKind) -> &'static [StepKind] {
             K::Notify,
         ],
         PlanKind::FinishTakeOver => &[
+            K::CheckCandidate,
             K::RecordPrimary,
             K::Promote,
             K::VerifyWrites,
@@ -91,6 +92,8 @@ fn allowed(kind: PlanKind) -> &'static [StepKind] {
             K::Notify,
         ],
         PlanKind::Restart => &[
+            K::FenceOwn,
+            K::RecordPrimary,
             K::StartOwn,
             K::VerifyWrites,
             K::RewriteAppConfig,
@@ -111,20 +114,18 @@ fn required(kind: PlanKind) -> &'static [StepKind] {
         PlanKind::TakeOver => &[K::Promote, K::VerifyWrites],
         // One that finds its promotion already done has no promotion to begin.
         PlanKind::FinishTakeOver => &[K::VerifyWrites],
-        PlanKind::Restart => &[K::StartOwn, K::VerifyWrites],
+        PlanKind::Restart => &[K::RecordPrimary, K::StartOwn, K::VerifyWrites],
         PlanKind::Fence => &[K::FenceOwn],
         PlanKind::Converge => &[],
     }
 }
 
 /// (step, what must be in the same plan): a promotion is checked and recorded, or not done; and
-/// nobody checks or records for nothing. A take-over that is finished was checked by the plan that
-/// began it.
+/// nobody checks for nothing.
 const NEEDS: &[(StepKind, StepKind)] = &[
     (StepKind::Promote, StepKind::CheckCandidate),
     (StepKind::Promote, StepKind::RecordPrimary),
     (StepKind::CheckCandidate, StepKind::Promote),
-    (StepKind::RecordPrimary, StepKind::Promote),
 ];
 
 /// Checks a plan that is about to be made under the held epoch and the newest record.
@@ -164,13 +165,20 @@ pub fn check_plan(
         });
     }
     in_order(&kinds)?;
+    // Nobody records a primary for nothing: that is what promotes, or what starts.
+    let moves = kinds
+        .iter()
+        .any(|step| matches!(step, StepKind::Promote | StepKind::StartOwn));
+    if kinds.contains(&StepKind::RecordPrimary) && !moves {
+        let (step, needs) = (StepKind::RecordPrimary, StepKind::Promote);
+        return Err(Unsafe::Missing { step, needs });
+    }
     let finishes = plan.kind == PlanKind::FinishTakeOver;
     if finishes && !record.is_some_and(|record| record.promoting && record.primary == *me) {
         return Err(Unsafe::NothingToFinish);
     }
     for &(step, needs) in NEEDS {
-        let checked = finishes && needs == StepKind::CheckCandidate;
-        if !checked && kinds.contains(&step) && !kinds.contains(&needs) {
+        if kinds.contains(&step) && !kinds.contains(&needs) {
             return Err(Unsafe::Missing { step, needs });
         }
     }

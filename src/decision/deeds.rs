@@ -97,10 +97,9 @@ fn give_back(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Act
     if let Some(epoch) = state.held_epoch() {
         state.released = Some(epoch);
         // A named successor may start at once, so nothing here may be able to write (S3).
-        let successor_may_start = state.facts.is_some_and(|facts| {
-            facts.peer_agent == Reach::Answers
-                && matches!(facts.own, NodeState::Standby | NodeState::Dead)
-        });
+        let successor_may_start = state
+            .facts
+            .is_some_and(|facts| facts.peer_agent == Reach::Answers && !state.own_may_write());
         let to = successor_may_start.then(|| policy.peer.clone());
         state.fence_by = Some(now.moment);
         actions.push(Action::Lease(LeaseCommand::Release { to }));

@@ -219,7 +219,9 @@ pub fn against_give_up(
         }
         StandbyState::Lagging => {
             let lag = match peer_view::peer_own_report(policy, state, now.moment) {
-                Some(DatabaseSeen::Answered(report)) => situate::lag(policy, state, report),
+                Some(DatabaseSeen::Answered(report)) => {
+                    situate::lag(policy, state, peer_view::newest_of(state, report))
+                }
                 _ => LagBytes(u64::MAX),
             };
             guards.push(Guard::StandbyLagging {
@@ -245,6 +247,10 @@ pub fn against_take_over(
     let site = policy.peer.clone();
     if !policy.has_witness() {
         guards.push(Guard::NoWitness);
+    }
+    // It may be cut off and go on writing: only a fence that its own agent proves ends that (S3).
+    if !policy.can_fence.get(&policy.peer).copied().unwrap_or(false) {
+        guards.push(Guard::CannotFence { site: site.clone() });
     }
     match facts.standing {
         Standing::Unknown => guards.push(Guard::CutOff),
@@ -361,6 +367,7 @@ fn unusable_because(policy: &Policy, state: &State, now: Now) -> String {
         }
         Some(DatabaseSeen::NothingListens) => "its node is down".to_owned(),
         Some(DatabaseSeen::TimedOut { phase }) => format!("its node does not answer ({phase})"),
+        Some(DatabaseSeen::LocalFault { why }) => format!("its agent cannot look at it: {why}"),
         Some(DatabaseSeen::Unreachable { why }) => format!("its node is unreachable: {why}"),
     }
 }

@@ -42,6 +42,10 @@ pub struct Health {
     bad_since: Option<Moment>,
     /// The last look.
     last: Option<(Moment, Seen)>,
+    /// The last look that said something of the target.
+    telling_at: Option<Moment>,
+    /// Since when it says that it is starting up or shutting down, without a break.
+    between_since: Option<Moment>,
     /// The last good look.
     last_good: Option<(Moment, Seen)>,
     /// What a database last said of itself, also before it became busy.
@@ -59,6 +63,15 @@ impl Health {
         ) = &seen
         {
             self.last_report = Some((at, report.clone()));
+        }
+        if sign(&seen) != Sign::Nothing {
+            self.telling_at = Some(at);
+        }
+        match &seen {
+            Seen::Database(DatabaseSeen::StartingUp | DatabaseSeen::ShuttingDown) => {
+                self.between_since.get_or_insert(at);
+            }
+            Seen::Database(_) | Seen::Endpoint(_) | Seen::Process(_) => self.between_since = None,
         }
         match sign(&seen) {
             Sign::Good => {
@@ -94,6 +107,12 @@ impl Health {
         };
     }
 
+    /// What a former postmaster said of itself says nothing of this one.
+    pub fn forget_role(&mut self) {
+        self.last_good = None;
+        self.last_report = None;
+    }
+
     fn turn(&mut self, to: Condition, at: Moment) {
         if self.condition != to {
             self.condition = to;
@@ -104,8 +123,8 @@ impl Health {
     /// The condition as of `now`: knowledge older than `stale_after` is no knowledge (S13).
     #[must_use]
     pub fn condition(&self, thresholds: Thresholds, now: Moment) -> Condition {
-        match &self.last {
-            Some((at, _)) if now.since(*at) <= thresholds.stale_after => self.condition,
+        match self.telling_at {
+            Some(at) if now.since(at) <= thresholds.stale_after => self.condition,
             _ => Condition::Unknown,
         }
     }
@@ -114,6 +133,12 @@ impl Health {
     #[must_use]
     pub fn since(&self) -> Moment {
         self.since
+    }
+
+    /// Since when it says without a break that it is starting up or shutting down.
+    #[must_use]
+    pub fn between_since(&self) -> Option<Moment> {
+        self.between_since
     }
 
     /// When the current run of bad looks began.
@@ -160,6 +185,7 @@ pub fn sign(seen: &Seen) -> Sign {
             | DatabaseSeen::TooManyClients
             | DatabaseSeen::StartingUp
             | DatabaseSeen::RefusesUs { .. } => Sign::Good,
+            DatabaseSeen::LocalFault { .. } => Sign::Nothing,
             DatabaseSeen::ShuttingDown
             | DatabaseSeen::CannotWrite { .. }
             | DatabaseSeen::NothingListens
@@ -247,6 +273,16 @@ mod tests {
         };
         let health = after(&[Passed, fault.clone(), fault.clone(), fault.clone(), fault]);
         assert_eq!(health.condition(THRESHOLDS, at(5)), Condition::Up);
+    }
+
+    #[test]
+    fn s13_a_fault_of_our_own_keeps_nothing_alive() {
+        let fault = EndpointResult::LocalFault {
+            why: "no descriptor".to_owned(),
+        };
+        let mut health = after(&[Passed, fault.clone()]);
+        health.observe(THRESHOLDS, endpoint(fault), at(12));
+        assert_eq!(health.condition(THRESHOLDS, at(12)), Condition::Unknown);
     }
 
     #[test]

@@ -21,7 +21,7 @@ const RECORD_REFRESH: Duration = Duration::from_secs(30);
 /// What is due when nothing happens: files and DNS in line with the record, a fresh record.
 pub fn keep_house(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Action>) {
     let Some(facts) = state.facts else { return };
-    refresh_record(state, facts.own, now, actions);
+    refresh_record(policy, state, facts.own, now, actions);
     let Some(record) = state.record.clone() else {
         return;
     };
@@ -70,7 +70,13 @@ fn replace_outdated(state: &mut State, record: &ClusterRecord, actions: &mut Vec
     }
 }
 
-fn refresh_record(state: &mut State, own: NodeState, now: Now, actions: &mut Vec<Action>) {
+fn refresh_record(
+    policy: &Policy,
+    state: &mut State,
+    own: NodeState,
+    now: Now,
+    actions: &mut Vec<Action>,
+) {
     let due = now.moment.since(state.record_refreshed) >= RECORD_REFRESH;
     let (Some(epoch), Some(record)) = (state.held_epoch(), &state.record) else {
         return;
@@ -80,7 +86,7 @@ fn refresh_record(state: &mut State, own: NodeState, now: Now, actions: &mut Vec
         return;
     }
     let report = own_view::own_report(state);
-    let fresh = records::proved(record, epoch, report);
+    let fresh = records::proved(policy, record, epoch, report);
     state.record_refreshed = now.moment;
     keep(state, fresh, actions);
 }

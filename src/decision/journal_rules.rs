@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::decision::patience::{has_undo, wave};
+use crate::decision::patience::{pending, undoes, wave};
 use crate::model::PlanId;
 use crate::model::journal::{JournalEntry, PlanEnd};
 use crate::model::plan::{Plan, Step, StepKind};
@@ -250,9 +250,9 @@ impl Track {
 
     fn against_undo(&self, step: usize, kind: StepKind) -> Option<&'static str> {
         let later = (step + 1..self.plan.steps.len()).any(|index| !self.is_back(index));
-        if self.at(step).attempts == 0 {
+        if self.at(step).attempts == 0 && !pending(self.plan.kind, kind) {
             Some("what was never begun has no undo")
-        } else if !has_undo(kind) {
+        } else if !undoes(self.plan.kind, kind) {
             Some("this kind of step has no undo")
         } else if later {
             Some("a later step is not undone yet")
@@ -264,8 +264,10 @@ impl Track {
     /// Nothing of this step is left to undo.
     fn is_back(&self, step: usize) -> bool {
         let track = self.at(step);
-        let undoable = self.kind(step).is_some_and(has_undo);
-        track.attempts == 0
+        let kind = self.kind(step);
+        let undoable = kind.is_some_and(|kind| undoes(self.plan.kind, kind));
+        let pending = kind.is_some_and(|kind| pending(self.plan.kind, kind));
+        (track.attempts == 0 && !pending)
             || track.now == Place::Undone
             || (!undoable && track.now != Place::Running)
     }

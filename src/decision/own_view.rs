@@ -26,6 +26,9 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
     }
     let targets = [Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase);
     let [open, fresh] = &targets;
+    if between_too_long(policy, state, &targets, now) {
+        return NodeState::Hung;
+    }
     let open_down = condition(policy, state, open, now) == Condition::Down;
     let fresh_down = condition(policy, state, fresh, now) == Condition::Down;
     if !open_down && !fresh_down {
@@ -39,6 +42,15 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
         _ if open_down && !fresh_down && stalls(state, open, fresh, now) => NodeState::Busy,
         _ => NodeState::Hung,
     }
+}
+
+/// It has been starting up or shutting down for longer than any start may take: nothing says that
+/// this will ever end, and nobody is served meanwhile.
+fn between_too_long(policy: &Policy, state: &State, targets: &[Target], now: Moment) -> bool {
+    targets
+        .iter()
+        .filter_map(|target| state.health(target)?.between_since())
+        .any(|since| now.since(since) > policy.start_timeout)
 }
 
 fn process_exists(process: Option<&ProcessSeen>) -> bool {
@@ -85,6 +97,7 @@ fn working_node(policy: &Policy, state: &State, targets: &[Target], now: Moment)
             | DatabaseSeen::CannotWrite { .. }
             | DatabaseSeen::NothingListens
             | DatabaseSeen::TimedOut { .. }
+            | DatabaseSeen::LocalFault { .. }
             | DatabaseSeen::Unreachable { .. } => NodeState::Unknown,
         },
         _ => NodeState::Unknown,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::model::plan::StepKind;
+use crate::model::plan::{PlanKind, StepKind};
 
 /// How often a step is tried, and how long is waited in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,20 @@ pub fn has_undo(kind: StepKind) -> bool {
         | StepKind::UpdateDns
         | StepKind::Notify => false,
     }
+}
+
+/// Whether a plan of this kind undoes a step of this kind that was begun.
+#[must_use]
+pub fn undoes(plan: PlanKind, step: StepKind) -> bool {
+    // What was dead before is not started to make good for a start that failed.
+    has_undo(step) && !(plan == PlanKind::Restart && step == StepKind::FenceOwn)
+}
+
+/// Whether a plan of this kind undoes a step of this kind even when it was not begun: the promotion
+/// of a former life may still come true, wherever this one failed.
+#[must_use]
+pub fn pending(plan: PlanKind, step: StepKind) -> bool {
+    plan == PlanKind::FinishTakeOver && step == StepKind::Promote
 }
 
 /// The order in which converging steps get their first attempt; `None` for the sequence.

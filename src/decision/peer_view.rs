@@ -41,6 +41,7 @@ fn life_sign(seen: &DatabaseSeen) -> PeerNode {
         | DatabaseSeen::ShuttingDown
         | DatabaseSeen::CannotWrite { .. }
         | DatabaseSeen::RefusesUs { .. } => PeerNode::Alive,
+        DatabaseSeen::LocalFault { .. } => PeerNode::Unknown,
         DatabaseSeen::NothingListens
         | DatabaseSeen::TimedOut { .. }
         | DatabaseSeen::Unreachable { .. } => PeerNode::Down,
@@ -68,7 +69,9 @@ pub fn peer_node(policy: &Policy, state: &State, now: Moment) -> PeerNode {
     // The other agent knows its own node best, and at once.
     match reported {
         Some(PeerNode::Primary) => return PeerNode::Primary,
-        Some(PeerNode::Down) if !wal_arrives(policy, state) => return PeerNode::Down,
+        Some(PeerNode::Down) if !wal_arrives(policy, state) && !seen_since_report(state) => {
+            return PeerNode::Down;
+        }
         _ => {}
     }
     if any(PeerNode::Primary) {
@@ -82,6 +85,16 @@ pub fn peer_node(policy: &Policy, state: &State, now: Moment) -> PeerNode {
     } else {
         PeerNode::Unknown
     }
+}
+
+/// A probe from here was answered after the other agent's last report had come.
+fn seen_since_report(state: &State) -> bool {
+    let reported = state.peer.report.as_ref().map(|(_, at)| *at);
+    [Channel::Persistent, Channel::Fresh]
+        .map(Target::PeerDatabase)
+        .iter()
+        .filter_map(|target| state.health(target)?.last_good())
+        .any(|(at, _)| Some(*at) > reported)
 }
 
 /// What the witness sees of the other site's node. Its failure to see it accuses nobody.
@@ -115,6 +128,19 @@ fn wal_arrives(policy: &Policy, state: &State) -> bool {
     })
 }
 
+/// The standby's report, or what a probe from here saw of it if that is further: reports come less
+/// often than WAL is written, and their age is not its lag.
+#[must_use]
+pub fn newest_of<'a>(state: &'a State, report: &'a NodeReport) -> &'a NodeReport {
+    let same = |seen: &&NodeReport| {
+        seen.role == report.role
+            && seen.system_id == report.system_id
+            && seen.timeline == report.timeline
+            && seen.lsn > report.lsn
+    };
+    peer_probe_report(state).filter(same).unwrap_or(report)
+}
+
 /// The other site's node as somebody to hand over to.
 #[must_use]
 pub fn peer_standby(policy: &Policy, state: &State, own: NodeState, now: Moment) -> StandbyState {
@@ -132,7 +158,7 @@ pub fn peer_standby(policy: &Policy, state: &State, own: NodeState, now: Moment)
     let own_id = own_report(state).map(|own| own.system_id);
     if report.role != Role::Standby || tripped || own_id.is_some_and(|id| id != report.system_id) {
         StandbyState::Unusable
-    } else if lag(policy, state, report) > policy.lag_max {
+    } else if lag(policy, state, newest_of(state, report)) > policy.lag_max {
         StandbyState::Lagging
     } else if own == NodeState::Primary && !report.streaming {
         StandbyState::NotReceiving

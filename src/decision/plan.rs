@@ -67,6 +67,7 @@ pub fn take_over(
             timeline,
             last_lsn: situate::newest_lsn(policy, state),
             lag_max: policy.lag_max,
+            finishes: false,
         },
         Step::RecordPrimary { site: site.clone() },
         Step::Promote {
@@ -94,10 +95,9 @@ pub fn take_over(
 /// The record announces a promotion of a former life: make sure that it has happened, prove it and
 /// converge. With `promote` it may still be under way, or have been lost on the way.
 ///
-/// The candidate was checked before that record was written, and nobody else acts on it since; so
-/// there is nothing to check any more, and whatever fails ends in a fence: a promotion that comes
-/// true later would be a second writer. It is recorded once more, because it is not known how many
-/// voters had kept that record.
+/// A node that is a primary by now passes the candidate check, and whatever fails ends in a fence:
+/// a promotion that comes true later would be a second writer. It is recorded once more, because it
+/// is not known how many voters had kept that record.
 #[must_use]
 pub fn finish_take_over(
     policy: &Policy,
@@ -115,9 +115,13 @@ pub fn finish_take_over(
         cause,
     );
     plan.kind = PlanKind::FinishTakeOver;
+    for step in &mut plan.steps {
+        if let Step::CheckCandidate { finishes, .. } = step {
+            *finishes = true;
+        }
+    }
     plan.steps.retain(|step| match step.kind() {
-        StepKind::CheckCandidate => false,
-        StepKind::RecordPrimary | StepKind::Promote => promote,
+        StepKind::CheckCandidate | StepKind::RecordPrimary | StepKind::Promote => promote,
         StepKind::FenceOwn
         | StepKind::HandOver
         | StepKind::StartOwn
@@ -130,6 +134,7 @@ pub fn finish_take_over(
 }
 
 /// The recorded primary is down at its own site, which holds the lease: start it within `timeout`.
+/// What a killed postmaster left behind is fenced first, where that can be done.
 #[must_use]
 pub fn restart(
     policy: &Policy,
@@ -138,7 +143,19 @@ pub fn restart(
     cause: Cause,
     timeout: Duration,
 ) -> Plan {
-    let mut steps = vec![Step::StartOwn { timeout }, Step::VerifyWrites { timeout }];
+    let fence = Step::FenceOwn {
+        grace: Duration::ZERO,
+        budget: policy.fence_budget,
+    };
+    let can_fence = policy.can_fence.get(&policy.me).copied().unwrap_or(false);
+    let mut steps: Vec<Step> = can_fence.then_some(fence).into_iter().collect();
+    steps.extend([
+        Step::RecordPrimary {
+            site: policy.me.clone(),
+        },
+        Step::StartOwn { timeout },
+        Step::VerifyWrites { timeout },
+    ]);
     steps.extend(converging(policy, &policy.me, &policy.me, true));
     Plan {
         id: next_id(policy, state),

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::decision::patience::{has_undo, patience, wave};
+use crate::decision::patience::{patience, pending, undoes, wave};
 use crate::model::Moment;
 use crate::model::event::StepFinished;
 use crate::model::journal::PlanEnd;
@@ -271,8 +271,9 @@ impl PlanRun {
             return Some(end);
         }
         for (run, step) in self.steps.iter_mut().zip(&self.plan.steps) {
-            let touched = run.state != StepState::Waiting;
-            run.state = match (touched, has_undo(step.kind())) {
+            let kind = step.kind();
+            let touched = run.state != StepState::Waiting || pending(self.plan.kind, kind);
+            run.state = match (touched, undoes(self.plan.kind, kind)) {
                 (true, true) => StepState::Retrying,
                 (true, false) => StepState::Undone,
                 (false, _) => StepState::Waiting,

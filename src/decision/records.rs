@@ -72,10 +72,25 @@ pub fn restored(now: &ClusterRecord, before: &ClusterRecord, epoch: Epoch) -> Cl
     }
 }
 
+/// This site has the primary, and says so under the held epoch before it starts it: should it be
+/// lost right afterwards, a majority knows who wrote last.
+#[must_use]
+pub fn reaffirmed(policy: &Policy, record: &ClusterRecord, epoch: Epoch) -> ClusterRecord {
+    ClusterRecord {
+        primary: policy.me.clone(),
+        ..next(record, epoch)
+    }
+}
+
 /// The own node was seen to take writes.
 #[must_use]
-pub fn proved(record: &ClusterRecord, epoch: Epoch, report: Option<&NodeReport>) -> ClusterRecord {
-    let mut proved = next(record, epoch);
+pub fn proved(
+    policy: &Policy,
+    record: &ClusterRecord,
+    epoch: Epoch,
+    report: Option<&NodeReport>,
+) -> ClusterRecord {
+    let mut proved = reaffirmed(policy, record, epoch);
     proved.promoting = false;
     if let Some(report) = report {
         proved.timeline = report.timeline;

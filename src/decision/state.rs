@@ -148,6 +148,8 @@ pub struct State {
     pub restart_tried: bool,
     /// The facts as of the last event.
     pub facts: Option<Facts>,
+    /// The last that is known of the own node is that a fence left no process of it (S3).
+    pub fenced: bool,
     /// The diagnoses as of the last event, most severe first.
     pub diagnoses: Vec<Diagnosis>,
     /// Why nothing is done about them, in words.
@@ -172,12 +174,10 @@ impl State {
     pub fn new(policy: &Policy, resumed: &Resumed, inherited: Inherited, now: Moment) -> Self {
         let fence_by = match inherited {
             Inherited::NeverActive => None,
-            Inherited::FenceAt(deadline) if deadline > now => Some(deadline),
-            // Long enough for one round of asking, short enough to matter (S10). A node that has
-            // outlived its deadline without an agent gets that round too: if another site holds
-            // the lease it is fenced as soon as that is known, and if none does, fencing a primary
-            // that serves would be an outage for nothing.
-            Inherited::FenceAt(_) | Inherited::NoDeadline => Some(now + policy.request_timeout * 2),
+            // One that has passed meanwhile is due at once: others may be starting already (S2).
+            Inherited::FenceAt(deadline) => Some(deadline.max(now)),
+            // Long enough for one round of asking, short enough to matter (S10).
+            Inherited::NoDeadline => Some(now + policy.request_timeout * 2),
         };
         Self {
             started: now,
@@ -208,6 +208,7 @@ impl State {
             lease_step: None,
             restart_tried: false,
             facts: None,
+            fenced: false,
             diagnoses: Vec::new(),
             refusals: Vec::new(),
             told: Vec::new(),
@@ -277,7 +278,9 @@ impl State {
     pub fn own_may_write(&self) -> bool {
         use crate::model::situation::NodeState;
         self.facts.is_none_or(|facts| match facts.own {
-            NodeState::Standby | NodeState::Dead => false,
+            NodeState::Standby => false,
+            // Backends outlive a killed postmaster, and can still commit.
+            NodeState::Dead => !self.fenced,
             NodeState::Unknown
             | NodeState::Primary
             | NodeState::Busy

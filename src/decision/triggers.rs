@@ -173,7 +173,7 @@ fn held_unfenced(policy: &Policy, state: &State, facts: &Facts, now: Now) -> boo
     in_vain
         && state.held_epoch().is_some()
         && facts.identity != Identity::Differs
-        && !matches!(facts.own, NodeState::Standby | NodeState::Dead)
+        && state.own_may_write()
         && !fence_tried(policy, state, now)
 }
 

@@ -131,6 +131,12 @@ pub enum DatabaseSeen {
         /// What was being waited for: `connect`, `startup`, `query`, `write`.
         phase: String,
     },
+    /// This host is at fault: no free port or descriptor, a name that cannot be resolved. It says
+    /// nothing of the node (S13).
+    LocalFault {
+        /// The error.
+        why: String,
+    },
     /// The connection broke or the network said no.
     Unreachable {
         /// The error.

@@ -135,6 +135,10 @@ pub enum Step {
         last_lsn: Lsn,
         /// How much of that may be missing.
         lag_max: LagBytes,
+        /// It may be a primary already, or have been one since: this goes on with a take-over
+        /// whose promotion may have come true.
+        #[serde(default)]
+        finishes: bool,
     },
     /// Writes "this site is the primary now" into the cluster record at a majority, before it is
     /// true, so that the old primary's site can never assume otherwise. Undo: the previous record.
@@ -311,6 +315,7 @@ impl fmt::Display for Step {
                 timeline,
                 last_lsn,
                 lag_max,
+                finishes: _,
             } => write!(
                 f,
                 "check own standby: system id {system_id}, timeline {timeline} in its history, \

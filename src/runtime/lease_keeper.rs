@@ -148,9 +148,8 @@ impl LeaseKeeper {
             self.unleased = None;
         }
         let due = |unleased: &mut Unleased| unleased.fence_at <= boottime();
-        if let Some(unleased) = self.unleased.take_if(due)
-            && armed
-        {
+        // Whatever the loop thinks of it: the processes of the node say whether there is a need.
+        if let Some(unleased) = self.unleased.take_if(due) {
             fencing.begun();
             fence.begin_at_start(unleased.system_id);
         }

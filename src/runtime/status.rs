@@ -350,6 +350,7 @@ pub fn database_words(seen: &DatabaseSeen) -> String {
         DatabaseSeen::RefusesUs { why } => format!("refuses the agent's user: {why}"),
         DatabaseSeen::NothingListens => "nothing listens".to_owned(),
         DatabaseSeen::TimedOut { phase } => format!("timed out in {phase}"),
+        DatabaseSeen::LocalFault { why } => format!("cannot be looked at from here: {why}"),
         DatabaseSeen::Unreachable { why } => format!("unreachable: {why}"),
     }
 }

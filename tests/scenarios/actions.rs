@@ -27,6 +27,9 @@ pub(crate) fn setting(policy: &mut Policy, words: &[&str]) -> Result<bool, Strin
         ["cannot", "fence"] => {
             policy.can_fence.insert(policy.me.clone(), false);
         }
+        ["peer", "cannot", "fence"] => {
+            policy.can_fence.insert(policy.peer.clone(), false);
+        }
         ["restart_budget", span] => policy.restart_budget = time(span)?,
         ["block", span] => policy.block = time(span)?,
         ["lag_max", size] => policy.lag_max = LagBytes(mebibytes(size)?),

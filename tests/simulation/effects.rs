@@ -5,7 +5,7 @@ use crate::clock::{SEC, nanos};
 use crate::setup::index;
 use crate::world::{Pointer, World, name};
 use failover_agent::decision::decide::Order;
-use failover_agent::model::plan::{Step, StepKind};
+use failover_agent::model::plan::StepKind;
 
 impl World {
     /// S8, S9: a step that can make a node writable, or proves it, takes effect now.
@@ -39,13 +39,12 @@ impl World {
             let what = format!("'{kind}' at {} after its lease {}", name(site), order.epoch);
             self.violated(Rule::S8Epoch, what);
         }
-        if matches!(order.what, Step::Promote { .. }) {
-            self.check_promotion(site, order);
-        }
+        self.check_recorded(site, order);
     }
 
-    /// S9: a majority already keeps the record that names this site.
-    pub(crate) fn check_promotion(&mut self, site: usize, order: &Order) {
+    /// S9: a majority already keeps the record that names this site. The undo of a fence starts
+    /// what it stopped a moment ago, under the same record as before.
+    pub(crate) fn check_recorded(&mut self, site: usize, order: &Order) {
         let votes = [
             &self.sites[0].disk.vote,
             &self.sites[1].disk.vote,
@@ -58,11 +57,13 @@ impl World {
             .filter_map(|vote| vote.record.as_ref())
             .filter(|record| record.epoch == order.epoch && index(&record.primary) == site)
             .count();
-        if keepers <= voters / 2 {
-            let what = format!("{} is promoted with {keepers} records", name(site));
+        if keepers <= voters / 2 && !order.undo {
+            let kind = order.what.kind();
+            let what = format!("'{kind}' at {} with {keepers} records", name(site));
             self.violated(Rule::S9Order, what);
         }
-        if self.setup.pair && self.truth.held_until[1 - site].is_some() {
+        let promotes = order.what.kind() == StepKind::Promote;
+        if promotes && self.setup.pair && self.truth.held_until[1 - site].is_some() {
             let what = format!(
                 "{} takes over from a silent site without a third vote",
                 name(site)
@@ -121,6 +122,10 @@ impl World {
     /// A node has become a writable primary.
     pub(crate) fn began_to_write(&mut self, site: usize) {
         self.truth.handed_on = None;
+        if self.sites[1 - site].node.writable() {
+            // Two writers: that is judged after every event.
+            return;
+        }
         if self.sites[site].node.self_started.is_none() {
             self.check_timeline(site);
         }

@@ -96,9 +96,9 @@ impl World {
             return;
         };
         let due = agent.unleased.take().is_some();
-        let armed = agent.armed && self.setup.mutation != Mutation::KeeperNeverFences;
+        let fences = self.setup.mutation != Mutation::KeeperNeverFences;
         let node = &self.sites[site].node;
-        if due && armed && node.exists() && node.role == Role::Primary {
+        if due && fences && node.exists() && node.role == Role::Primary {
             self.note(|| format!("keeper {}: no lease came since the start", name(site)));
             self.counts.deadline_fences += 1;
             let budget = self.setup.rules[site].fence_budget;

@@ -237,6 +237,7 @@ impl World {
             timeline,
             last_lsn,
             lag_max,
+            finishes,
             ..
         } = &order.what
         else {
@@ -245,8 +246,9 @@ impl World {
         match self.session(site) {
             Err(failure) => Some(Err(failure)),
             Ok(report)
-                if report.role != Role::Standby
-                    || report.timeline != *timeline
+                if (report.role != Role::Standby && !finishes)
+                    || report.timeline < *timeline
+                    || (report.timeline > *timeline && !finishes)
                     || report.lsn.behind(*last_lsn) > *lag_max =>
             {
                 failed(FailureKind::Permanent, "not fit to be promoted")

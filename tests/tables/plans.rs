@@ -38,6 +38,7 @@ fn step(kind: StepKind) -> Step {
             timeline: Timeline(1),
             last_lsn: Lsn(1),
             lag_max: LagBytes(1),
+            finishes: false,
         },
         K::RecordPrimary => Step::RecordPrimary {
             site: SiteName::new("fra"),
@@ -114,6 +115,7 @@ const WHOLE: [(PlanKind, &[StepKind]); 7] = [
     (
         PlanKind::FinishTakeOver,
         &[
+            K::CheckCandidate,
             K::RecordPrimary,
             K::Promote,
             K::VerifyWrites,
@@ -134,6 +136,8 @@ const WHOLE: [(PlanKind, &[StepKind]); 7] = [
     (
         PlanKind::Restart,
         &[
+            K::FenceOwn,
+            K::RecordPrimary,
             K::StartOwn,
             K::VerifyWrites,
             K::RewriteAppConfig,
@@ -191,12 +195,16 @@ fn safe(kind: PlanKind, steps: &[StepKind]) -> bool {
             only(&with(&own)) && has(K::VerifyWrites) && prepared
         }
         PlanKind::FinishTakeOver => {
-            let own = [K::RecordPrimary, K::Promote, K::VerifyWrites];
-            let recorded = has(K::RecordPrimary) == has(K::Promote);
-            only(&with(&own)) && has(K::VerifyWrites) && recorded
+            let before = [K::CheckCandidate, K::RecordPrimary, K::Promote];
+            let prepared = before.iter().all(|step| has(*step));
+            let finished = before.iter().all(|step| !has(*step));
+            let own = [&before[..], &[K::VerifyWrites]].concat();
+            only(&with(&own)) && has(K::VerifyWrites) && (prepared || finished)
         }
         PlanKind::Restart => {
-            only(&with(&[K::StartOwn, K::VerifyWrites]))
+            let own = [K::FenceOwn, K::RecordPrimary, K::StartOwn, K::VerifyWrites];
+            only(&with(&own))
+                && has(K::RecordPrimary)
                 && at(K::StartOwn).is_some()
                 && at(K::VerifyWrites) > at(K::StartOwn)
         }
@@ -305,8 +313,17 @@ fn unsafe_plans_are_refused_by_name() {
         incomplete(GiveUp, K::HandOver)
     );
     assert_eq!(
-        checked(Restart, &[K::VerifyWrites]),
-        incomplete(Restart, K::StartOwn)
+        checked(Restart, &[K::RecordPrimary, K::VerifyWrites]),
+        Err(Unsafe::Missing {
+            step: K::RecordPrimary,
+            needs: K::Promote
+        }),
+        "records for nothing"
+    );
+    assert_eq!(
+        checked(Restart, &[K::StartOwn, K::VerifyWrites]),
+        incomplete(Restart, K::RecordPrimary),
+        "starts what no majority knows of"
     );
     assert_eq!(
         checked(GiveUp, &[K::HandOver, K::FenceOwn]),

@@ -140,7 +140,7 @@ impl Login {
             .resolver
             .resolve_or_last(&self.host, deadline)
             .await
-            .map_err(|error| DatabaseError::Unreachable {
+            .map_err(|error| DatabaseError::LocalFault {
                 why: error.to_string(),
             })?;
         connect_any(&addresses, self.port, deadline)
@@ -150,7 +150,9 @@ impl Login {
                 DialError::TimedOut(_) => DatabaseError::TimedOut {
                     phase: Phase::Connect,
                 },
-                DialError::LocalFault(why) | DialError::Broken(why) => {
+                DialError::LocalFault(why) => DatabaseError::LocalFault { why },
+                // No route may be the far end's doing as well.
+                DialError::NoRoute(why) | DialError::Broken(why) => {
                     DatabaseError::Unreachable { why }
                 }
             })

@@ -27,6 +27,12 @@ pub enum DatabaseError {
         /// While waiting for this.
         phase: Phase,
     },
+    /// This host is at fault (S13).
+    #[error("{why}")]
+    LocalFault {
+        /// The error.
+        why: String,
+    },
     /// The connection broke, or none came about.
     #[error("{why}")]
     Unreachable {
@@ -95,6 +101,7 @@ impl DatabaseError {
             Self::Server { code, .. } => !code.starts_with("57P") && !code.starts_with("08"),
             Self::NothingListens
             | Self::TimedOut { .. }
+            | Self::LocalFault { .. }
             | Self::Unreachable { .. }
             | Self::RefusesUs { .. } => false,
         }
@@ -107,7 +114,10 @@ impl DatabaseError {
             // Also an administrator's pg_terminate_backend looks like this (57P01).
             Self::Server { code, .. } => code.starts_with("57P") || code.starts_with("08"),
             Self::Unreachable { .. } => true,
-            Self::NothingListens | Self::TimedOut { .. } | Self::RefusesUs { .. } => false,
+            Self::NothingListens
+            | Self::TimedOut { .. }
+            | Self::LocalFault { .. }
+            | Self::RefusesUs { .. } => false,
         }
     }
 
@@ -117,6 +127,7 @@ impl DatabaseError {
         match self {
             Self::NothingListens => DatabaseSeen::NothingListens,
             Self::TimedOut { phase } => timed_out(phase),
+            Self::LocalFault { why } => DatabaseSeen::LocalFault { why },
             Self::Unreachable { why } => DatabaseSeen::Unreachable { why },
             Self::RefusesUs { why } => refuses_us(&why),
             Self::Server {
@@ -149,6 +160,7 @@ impl DatabaseError {
             },
             Self::NothingListens
             | Self::TimedOut { .. }
+            | Self::LocalFault { .. }
             | Self::Unreachable { .. }
             | Self::RefusesUs { .. } => self.into_seen(),
         }
@@ -160,7 +172,10 @@ impl DatabaseError {
         let refuses = match &self {
             Self::RefusesUs { .. } => true,
             Self::Server { code, message, .. } => meaning(code, message) == Meaning::RefusesUs,
-            Self::NothingListens | Self::TimedOut { .. } | Self::Unreachable { .. } => false,
+            Self::NothingListens
+            | Self::TimedOut { .. }
+            | Self::LocalFault { .. }
+            | Self::Unreachable { .. } => false,
         };
         if refuses {
             EffectError::permanent(format!("cannot {attempted}: {self}")).hint(HINT_GRANTS)

@@ -11,6 +11,7 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, lchown};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use rustix::process::geteuid;
@@ -78,11 +79,14 @@ impl LocalServer<'_> {
         let deadline = boottime() + timeout;
         permit.still_held()?;
         let instance = self.instance.clone();
-        let check = off_thread(LOOK_TIMEOUT, move || check_before(&instance)).await?;
+        let waiting = Arc::new(());
+        let waiter = Arc::downgrade(&waiting);
+        let check = off_thread(LOOK_TIMEOUT, move || check_before(&instance, &waiter)).await?;
         let removed = match check {
             Before::Runs => return self.wait_ready(deadline).await,
             Before::Down { removed } => removed,
         };
+        let mut given_up = removed.then(|| GivenUp(Some(self.instance.clone())));
         let spec = self.starting(starter, deadline).await;
         let started = match spec.and_then(|spec| permit.still_held().map(|()| spec)) {
             Ok(spec) => self.run_and_wait(&spec, starter, deadline).await,
@@ -93,6 +97,10 @@ impl LocalServer<'_> {
             let instance = self.instance.clone();
             off_thread(LOOK_TIMEOUT, move || forbid_primary_if_down(&instance)).await?;
         }
+        if let Some(given_up) = &mut given_up {
+            given_up.0 = None;
+        }
+        drop(waiting);
         started
     }
 
@@ -196,13 +204,32 @@ pub(super) async fn off_thread<T: Send + 'static>(
     }
 }
 
+/// A start that was given up on its way, because its plan was: what allowed the node to be a
+/// primary is taken back, since the fence that follows the plan's end may already be over (S10).
+struct GivenUp(Option<Instance>);
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        if let Some(instance) = self.0.take() {
+            std::thread::spawn(move || {
+                if let Err(error) = forbid_primary_if_down(&instance) {
+                    tracing::error!(%error, "a start was given up");
+                }
+            });
+        }
+    }
+}
+
 enum Before {
     Runs,
     Down { removed: bool },
 }
 
 /// Looks whether it may be started, and takes away what would make it a standby.
-fn check_before(instance: &Instance) -> Result<Before, EffectError> {
+///
+/// Runs on a thread of its own, which a bad disk may hold up until long after the start was given
+/// up and the node was fenced: then `waiter` is gone, and nothing may be taken away any more (S10).
+fn check_before(instance: &Instance, waiter: &Weak<()>) -> Result<Before, EffectError> {
     let data_dir = instance.data_dir();
     let shown = data_dir.display();
     let signals: Vec<_> = SIGNAL_FILES.map(|name| data_dir.join(name)).into();
@@ -221,12 +248,20 @@ fn check_before(instance: &Instance) -> Result<Before, EffectError> {
         let what = format!("processes of an earlier run still work in {shown}");
         return Err(EffectError::permanent(what).hint("fence the node first"));
     }
+    let given_up = || EffectError::retryable(format!("the start of {shown} was given up"));
+    if waiter.strong_count() == 0 {
+        return Err(given_up());
+    }
     remove_dead_lock_files(data_dir)?;
     for path in &signals {
         fs::remove_file(path).map_err(|error| cannot_remove(path, error))?;
     }
     if let Err(error) = File::open(data_dir).and_then(|dir| dir.sync_all()) {
         return Err(EffectError::retryable(format!("cannot sync {shown}")).caused_by(error));
+    }
+    if waiter.strong_count() == 0 && !signals.is_empty() {
+        forbid_primary_if_down(instance)?;
+        return Err(given_up());
     }
     Ok(Before::Down {
         removed: !signals.is_empty(),

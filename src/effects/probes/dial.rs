@@ -73,8 +73,10 @@ impl Progress {
 /// Why there is no connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DialError {
-    /// This host is at fault: the name, no route, no free port or descriptor (S13).
+    /// This host is at fault: the name, no free port or descriptor (S13).
     LocalFault(String),
+    /// No way there, as far as this host knows.
+    NoRoute(String),
     /// Nothing listens.
     Refused,
     /// No answer in time.
@@ -86,7 +88,7 @@ pub enum DialError {
 impl From<DialError> for EndpointResult {
     fn from(error: DialError) -> Self {
         match error {
-            DialError::LocalFault(why) => Self::LocalFault { why },
+            DialError::LocalFault(why) | DialError::NoRoute(why) => Self::LocalFault { why },
             DialError::Refused => Self::Refused,
             DialError::TimedOut(phase) => Self::TimedOut {
                 phase: phase.to_string(),
@@ -140,8 +142,9 @@ pub(crate) async fn connect_any(
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
-        let known_only_from_here = matches!(verdict, DialError::LocalFault(_));
-        if known_only_from_here || !matches!(error, DialError::LocalFault(_)) {
+        let from_here =
+            |error: &DialError| matches!(error, DialError::LocalFault(_) | DialError::NoRoute(_));
+        if from_here(&verdict) || !from_here(&error) {
             verdict = error;
         }
     }
@@ -165,19 +168,14 @@ fn classify(error: &io::Error, address: SocketAddr) -> DialError {
     };
     let why = format!("cannot connect to {address}: {error}");
     let kind = error.kind();
-    let ours = [
-        NetworkUnreachable,
-        NetworkDown,
-        AddrNotAvailable,
-        AddrInUse,
-        PermissionDenied,
-        OutOfMemory,
-    ];
+    let ours = [AddrNotAvailable, AddrInUse, PermissionDenied, OutOfMemory];
     if kind == ConnectionRefused {
         DialError::Refused
     } else if kind == TimedOut {
         // The kernel gave up on its own, before our deadline.
         DialError::TimedOut(Phase::Connect)
+    } else if [NetworkUnreachable, NetworkDown].contains(&kind) {
+        DialError::NoRoute(why)
     } else if ours.contains(&kind) || out_of_descriptors(error) {
         DialError::LocalFault(why)
     } else {
@@ -243,17 +241,14 @@ mod tests {
         let address: SocketAddr = "192.0.2.1:80".parse().unwrap();
         let kind_of =
             |errno: Errno| classify(&io::Error::from_raw_os_error(errno.raw_os_error()), address);
-        for errno in [
-            Errno::NETUNREACH,
-            Errno::MFILE,
-            Errno::NOBUFS,
-            Errno::ADDRNOTAVAIL,
-        ] {
+        for errno in [Errno::MFILE, Errno::NOBUFS, Errno::ADDRNOTAVAIL] {
             assert!(
                 matches!(kind_of(errno), DialError::LocalFault(_)),
                 "{errno}"
             );
         }
+        let no_route = kind_of(Errno::NETUNREACH);
+        assert!(matches!(no_route, DialError::NoRoute(_)), "{no_route:?}");
         for errno in [Errno::HOSTUNREACH, Errno::CONNRESET] {
             assert!(matches!(kind_of(errno), DialError::Broken(_)), "{errno}");
         }

@@ -14,6 +14,8 @@ pub(super) struct Demand {
     pub(super) timeline: Timeline,
     pub(super) last_lsn: Lsn,
     pub(super) lag_max: LagBytes,
+    /// It may have been promoted already.
+    pub(super) finishes: bool,
 }
 
 pub(super) async fn apply(
@@ -52,10 +54,11 @@ fn judge(demand: Demand, node: &NodeReport) -> Result<(), String> {
             node.system_id, demand.system_id
         ));
     }
-    if node.role != Role::Standby {
+    if node.role != Role::Standby && !demand.finishes {
         return Err("it is not a standby".to_owned());
     }
-    if node.timeline != demand.timeline {
+    let promoted = demand.finishes && node.timeline > demand.timeline;
+    if node.timeline != demand.timeline && !promoted {
         return Err(format!(
             "it is on timeline {}, the primary was on {}: its history is another one",
             node.timeline, demand.timeline
@@ -80,6 +83,7 @@ mod tests {
         timeline: Timeline(3),
         last_lsn: Lsn(1_000),
         lag_max: LagBytes(100),
+        finishes: false,
     };
 
     fn node() -> NodeReport {
@@ -98,6 +102,31 @@ mod tests {
     #[test]
     fn a_following_standby_within_the_lag_limit_may_be_promoted() {
         assert_eq!(judge(DEMAND, &node()), Ok(()));
+    }
+
+    #[test]
+    fn s9_what_may_have_been_promoted_already_must_still_lack_little() {
+        let demand = Demand {
+            finishes: true,
+            ..DEMAND
+        };
+        let promoted = NodeReport {
+            role: Role::Primary,
+            timeline: Timeline(4),
+            ..node()
+        };
+        assert_eq!(judge(demand, &promoted), Ok(()));
+        let older = NodeReport {
+            timeline: Timeline(2),
+            ..promoted.clone()
+        };
+        let lacking = NodeReport {
+            lsn: Lsn(899),
+            ..promoted
+        };
+        for flawed in [older, lacking] {
+            assert!(judge(demand, &flawed).is_err(), "{flawed:?}");
+        }
     }
 
     #[test]

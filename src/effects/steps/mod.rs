@@ -92,6 +92,7 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
                 timeline,
                 last_lsn,
                 lag_max,
+                finishes,
             },
             false,
         ) => {
@@ -100,6 +101,7 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
                 timeline: *timeline,
                 last_lsn: *last_lsn,
                 lag_max: *lag_max,
+                finishes: *finishes,
             };
             check_candidate::apply(tools, demand, attempt.deadline).await
         }

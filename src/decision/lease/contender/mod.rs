@@ -245,7 +245,10 @@ impl Contender {
         let knows = &reply.knows;
         self.epoch_seen = self.epoch_seen.max(knows.promised);
         let version = |record: &Option<ClusterRecord>| record.as_ref().map(ClusterRecord::version);
-        if version(&knows.record) > version(&self.record) {
+        // Only the holder makes records now. One of an older term that turns up late was never
+        // kept by a majority, or the votes for this term would have shown it.
+        let holds = matches!(self.phase, Phase::Holding(_));
+        if !holds && version(&knows.record) > version(&self.record) {
             self.record.clone_from(&knows.record);
         }
         // Replies may come out of order: a newer one is not replaced by an older.
