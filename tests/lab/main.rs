@@ -1,0 +1,147 @@
+//! The lab: real PostgreSQL and real agents on three hosts in network namespaces, broken in every
+//! way that [`faults::FAULTS`] knows, and an oracle that sees each commit.
+//!
+//! Start reading at [`round::run`]. `docs/proof.md` says how to run it.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "test code: a failure is the answer"
+)]
+
+mod calm;
+mod cut_off;
+mod delay;
+mod dice;
+mod faults;
+mod judge;
+mod keeper;
+mod knobs;
+mod lab;
+mod oracle;
+mod place;
+mod report;
+mod round;
+mod settings;
+#[path = "../support/mod.rs"]
+mod support;
+mod wires;
+
+use std::time::Duration;
+
+use dice::Dice;
+use faults::named;
+
+use knobs::Knobs;
+use lab::Lab;
+use place::Place;
+use wires::Host;
+
+/// Builds a lab, or says loudly why there is none.
+async fn lab() -> Option<Lab> {
+    if let Some(why) = wires::forbidden() {
+        println!("THE LAB IS SKIPPED: no network namespaces here: {why}");
+        eprintln!("THE LAB IS SKIPPED: no network namespaces here: {why}");
+        return None;
+    }
+    Some(Lab::build().await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s1_random_faults_never_make_two_writers() {
+    let Some(lab) = lab().await else { return };
+    let knobs = Knobs::read();
+    let seed = knobs.seed;
+    println!("SEED={seed} ROUNDS={}", knobs.rounds);
+    for need in [faults::Need::Guard, faults::Need::Faketime] {
+        if let Some(why) = place::missing(&lab, need) {
+            println!("not drawn: faults that need {need:?}: {why}");
+        }
+    }
+    let usable = |need| place::missing(&lab, need).is_none();
+    let mut outcomes = Vec::new();
+    for round in knobs.first_round..knobs.first_round + knobs.rounds {
+        let drawn = faults::draw(&mut Dice::of(seed, round), usable);
+        let outcome = round::run(&lab, round, drawn).await;
+        println!("{}", report::line(&outcome));
+        if !outcome.violations.is_empty() {
+            println!("{}", report::violated(&lab, seed, &outcome));
+        }
+        outcomes.push(outcome);
+    }
+    println!("{}", report::table(&outcomes));
+    let violated: Vec<_> = outcomes
+        .iter()
+        .filter(|outcome| !outcome.violations.is_empty())
+        .map(|outcome| format!("ROUND={}: {}", outcome.round, outcome.violations.join("; ")))
+        .collect();
+    assert!(violated.is_empty(), "SEED={seed}\n{}", violated.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s2_cut_off_site_commits_nothing_after_the_other_begins() {
+    let Some(lab) = lab().await else { return };
+    let runs = Knobs::read().runs;
+    let mut margins = Vec::new();
+    for run in 1..=runs {
+        let cut = cut_off::once(&lab).await;
+        println!(
+            "run {run}: {} commits before, last on fra +{} ms, first on ams +{} ms",
+            cut.old_commits,
+            cut.last_old.as_millis(),
+            cut.first_new.as_millis()
+        );
+        assert_eq!(cut.overlap, Duration::ZERO, "{cut:?}");
+        assert!(cut.last_old < cut.first_new, "{cut:?}");
+        margins.push((cut.first_new - cut.last_old).as_millis());
+    }
+    margins.sort_unstable();
+    println!(
+        "{runs} runs, from the last commit to the first: {} / {} / {} ms (min / median / max)",
+        margins[0],
+        margins[margins.len() / 2],
+        margins[margins.len() - 1]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s7_witness_or_peer_away_fails_no_commit() {
+    let Some(lab) = lab().await else { return };
+    let away = Knobs::read().away;
+    let mut place = Place::start(&lab, round::TTL, &[]).await;
+    for (name, fault) in [
+        ("witness dead", named("member-kill", &[Host::Witness], away)),
+        ("witness cut off", named("cut-off", &[Host::Witness], away)),
+        ("peer cut off", named("cut-off", &[Host::Ams], away)),
+    ] {
+        let calm = calm::stretch(&mut place, name, Some(&fault), calm::Load::None, away).await;
+        println!("{}", calm.line());
+        assert!(calm.problems.is_empty(), "{calm:?}");
+        assert_eq!(calm.failures, 0, "{calm:?}");
+        assert!(calm.commits > 100, "{calm:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s13_brown_outs_cause_no_failover() {
+    let (Some(first), Some(second)) = (lab().await, lab().await) else {
+        return;
+    };
+    let lasts = Knobs::read().brown_out;
+    let (loads, wires) = tokio::join!(
+        calm::brown_outs(&first, calm::LOADS, lasts),
+        calm::brown_outs(&second, calm::WIRES, lasts),
+    );
+    let failed: Vec<String> = loads
+        .iter()
+        .chain(&wires)
+        .filter(|calm| !calm.problems.is_empty())
+        .map(calm::Calm::line)
+        .collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
