@@ -56,7 +56,7 @@ pub enum Act {
     Mend,
     Fill(Disk),
     Free(Disk),
-    /// The wall clock of agent and node jumps by this, as libfaketime writes it.
+    /// The wall clock of the node jumps by this, as libfaketime writes it.
     Clock(&'static str),
 }
 

@@ -13,6 +13,8 @@ pub struct Knobs {
     pub first_round: u64,
     /// How many rounds.
     pub rounds: u64,
+    /// How many labs run at once.
+    pub jobs: u64,
     /// How often a site is cut off in the test that counts runs.
     pub runs: u64,
     /// How long a witness or a peer is away.
@@ -44,6 +46,7 @@ impl Knobs {
             seed: number("LAB_SEED").unwrap_or(seed),
             first_round: only.unwrap_or(1),
             rounds: only.map_or_else(|| number("LAB_ROUNDS").unwrap_or(rounds), |_| 1),
+            jobs: number("LAB_JOBS").unwrap_or(1).max(1),
             runs: number("LAB_RUNS").unwrap_or(runs),
             away: seconds("LAB_AWAY", away),
             brown_out: seconds("LAB_SECONDS", brown_out),

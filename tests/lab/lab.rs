@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use failover_agent::effects::clock::wall;
 use tokio_postgres::{Client, NoTls};
 
 use super::keeper::Keeper;
@@ -175,40 +176,53 @@ impl Lab {
     }
 
     /// Starts a node by hand, as its owner would.
-    pub fn start_node(&self, site: Host) {
-        let started = self.pg_ctl(site, &["start", "-w", "-t", "30"]);
+    pub fn start_node(&self, site: Host, clock: &[(&str, PathBuf)]) {
+        let started = self.pg_ctl(site, &["start", "-w", "-t", "30"], clock);
         let log = fs::read_to_string(self.run_dir(site).join("server.log")).unwrap_or_default();
-        assert!(
-            started.status.success(),
-            "{} does not start: {log}",
-            site.name()
-        );
+        assert!(started, "{} does not start: {log}", site.name());
     }
 
-    fn pg_ctl(&self, site: Host, arguments: &[&str]) -> Output {
+    fn pg_ctl(&self, site: Host, arguments: &[&str], env: &[(&str, PathBuf)]) -> bool {
         let data = self.data_dir(site);
-        let mut command = self.as_server(site, "pg_ctl");
-        command.args(arguments).arg("-D").arg(data);
+        // Set after the user is: faketime shares memory with its children.
+        let set = env
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.display()));
+        let mut command = self.as_server(site, Path::new("env"));
+        command
+            .args(set)
+            .arg(bin_dir().join("pg_ctl"))
+            .args(arguments)
+            .arg("-D")
+            .arg(data);
         command.arg("-l").arg(self.run_dir(site).join("server.log"));
         // Whoever inherits a pipe would keep it open.
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        let status = command.status().expect("pg_ctl can be run");
-        Output {
-            status,
-            stdout: Vec::new(),
-            stderr: Vec::new(),
-        }
+        command.status().expect("pg_ctl can be run").success()
+    }
+
+    /// How far the wall clock of a node is from the host's, in whole seconds.
+    pub fn clock_of_node(&self, site: Host) -> Option<i64> {
+        let mut ask = self.as_server(site, &bin_dir().join("psql"));
+        ask.arg("-h").arg(self.run_dir(site));
+        ask.args([
+            "-AtXc",
+            "SELECT extract(epoch FROM clock_timestamp())::bigint",
+        ]);
+        let said = ask.env("PGCONNECT_TIMEOUT", "2").output().ok()?;
+        let there: i64 = String::from_utf8(said.stdout).ok()?.trim().parse().ok()?;
+        Some(there - wall().0 / 1000)
     }
 
     /// A program of PostgreSQL on a host, as the server's user.
-    fn as_server(&self, site: Host, program: &str) -> Command {
+    fn as_server(&self, site: Host, program: &Path) -> Command {
         let (uid, gid) = server_user().expect("the lab runs as root");
         let mut command = self.wires.command(site, Path::new("setpriv"));
         command
             .arg(format!("--reuid={uid}"))
             .arg(format!("--regid={gid}"))
             .arg("--clear-groups")
-            .arg(bin_dir().join(program))
+            .arg(program)
             .current_dir("/")
             .env("LC_ALL", "C");
         command
@@ -237,7 +251,7 @@ impl Lab {
         fs::set_permissions(holder, fs::Permissions::from_mode(0o755)).expect("its mode");
         fs::create_dir_all(&data).expect("a data directory");
         give_to_server_user(&data);
-        let mut initdb = self.as_server(Host::Fra, "initdb");
+        let mut initdb = self.as_server(Host::Fra, &bin_dir().join("initdb"));
         run(initdb
             .args(["--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C"])
             .args(["--username=postgres", "-D"])
@@ -250,7 +264,7 @@ impl Lab {
         append("postgresql.conf", "include 'lab.conf'\n");
         append("pg_hba.conf", settings::HBA);
         self.write_node_settings(Host::Fra, &settings);
-        self.start_node(Host::Fra);
+        self.start_node(Host::Fra, &[]);
         let toml = settings.member(self, Host::Fra);
         fs::write(self.settings_file(Host::Fra), toml).expect("settings");
         let grants = self.agent_program(&["check", "--grants", "--config"], Host::Fra);
@@ -265,11 +279,7 @@ impl Lab {
             .await
             .expect("tables");
         drop(client);
-        assert!(
-            self.pg_ctl(Host::Fra, &["stop", "-w", "-m", "fast"])
-                .status
-                .success()
-        );
+        assert!(self.pg_ctl(Host::Fra, &["stop", "-w", "-m", "fast"], &[]));
         let mut moving = Command::new("cp");
         run(moving.arg("-a").arg(&data).arg(self.template()));
         fs::remove_dir_all(&data).expect("the original goes");

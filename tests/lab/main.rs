@@ -32,6 +32,8 @@ mod settings;
 mod support;
 mod wires;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dice::Dice;
@@ -52,6 +54,27 @@ async fn lab() -> Option<Lab> {
     Some(Lab::build().await)
 }
 
+/// Takes one round after the other until none is left.
+async fn rounds(lab: Lab, knobs: Knobs, next: Arc<AtomicU64>) -> Vec<round::Outcome> {
+    let usable = |need| place::missing(&lab, need).is_none();
+    let mut outcomes = Vec::new();
+    loop {
+        let round = next.fetch_add(1, Ordering::Relaxed);
+        if round >= knobs.first_round + knobs.rounds {
+            return outcomes;
+        }
+        let drawn = faults::draw(&mut Dice::of(knobs.seed, round), usable);
+        let outcome = round::run(&lab, round, drawn).await;
+        println!("{}", report::line(&outcome));
+        if !outcome.violations.is_empty() {
+            println!("{}", report::violated(&lab, knobs.seed, &outcome));
+        } else if knobs.rounds == 1 {
+            println!("{}", report::timeline(&lab, &outcome));
+        }
+        outcomes.push(outcome);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s1_random_faults_never_make_two_writers() {
     let Some(lab) = lab().await else { return };
@@ -63,17 +86,19 @@ async fn s1_random_faults_never_make_two_writers() {
             println!("not drawn: faults that need {need:?}: {why}");
         }
     }
-    let usable = |need| place::missing(&lab, need).is_none();
-    let mut outcomes = Vec::new();
-    for round in knobs.first_round..knobs.first_round + knobs.rounds {
-        let drawn = faults::draw(&mut Dice::of(seed, round), usable);
-        let outcome = round::run(&lab, round, drawn).await;
-        println!("{}", report::line(&outcome));
-        if !outcome.violations.is_empty() {
-            println!("{}", report::violated(&lab, seed, &outcome));
-        }
-        outcomes.push(outcome);
+    let next = Arc::new(AtomicU64::new(knobs.first_round));
+    let mut labs = vec![lab];
+    while u64::try_from(labs.len()).unwrap() < knobs.jobs {
+        labs.push(Lab::build().await);
     }
+    let work = labs
+        .into_iter()
+        .map(|lab| tokio::spawn(rounds(lab, knobs, Arc::clone(&next))));
+    let mut outcomes = Vec::new();
+    for done in work.collect::<Vec<_>>() {
+        outcomes.extend(done.await.unwrap());
+    }
+    outcomes.sort_by_key(|outcome| outcome.round);
     println!("{}", report::table(&outcomes));
     let violated: Vec<_> = outcomes
         .iter()

@@ -71,9 +71,9 @@ impl Oracle {
                 conninfo,
                 seen: Arc::clone(&seen),
             };
-            tasks.push(tokio::spawn(probe.clone().old(old, pace)));
-            tasks.push(tokio::spawn(probe.clone().long(long)));
-            tasks.push(tokio::spawn(probe.new()));
+            tasks.push(tokio::spawn(probe.clone().keep_session(old, pace)));
+            tasks.push(tokio::spawn(probe.clone().keep_transactions(long)));
+            tasks.push(tokio::spawn(probe.open_sessions()));
         }
         Self { seen, tasks }
     }
@@ -127,7 +127,7 @@ enum Outcome {
 }
 
 impl Probe {
-    async fn old(self, mut client: Client, pace: Duration) {
+    async fn keep_session(self, mut client: Client, pace: Duration) {
         loop {
             while !client.is_closed() {
                 self.commit(&client).await;
@@ -138,7 +138,7 @@ impl Probe {
         }
     }
 
-    async fn new(self) {
+    async fn open_sessions(self) {
         loop {
             let one = async {
                 let client = self.reconnect().await;
@@ -150,7 +150,7 @@ impl Probe {
         }
     }
 
-    async fn long(self, mut client: Client) {
+    async fn keep_transactions(self, mut client: Client) {
         loop {
             while !client.is_closed() {
                 self.transaction(&client).await;

@@ -74,7 +74,8 @@ impl<'lab> Place<'lab> {
         }
         std::thread::scope(|scope| {
             for site in SITES {
-                scope.spawn(move || lab.start_node(site));
+                let clock = place.clock_env(site);
+                scope.spawn(move || lab.start_node(site, &clock));
             }
         });
         for host in HOSTS {
@@ -192,6 +193,8 @@ impl<'lab> Place<'lab> {
             Act::Free(disk) => drop(fs::remove_file(self.ballast(host, disk))),
             Act::Clock(offset) => {
                 fs::write(self.clock_file(host), offset).expect("the clock");
+                let off = self.lab.clock_of_node(host);
+                return Some(format!("the node's clock is off by {off:?} s"));
             }
         }
         None
@@ -211,6 +214,22 @@ impl<'lab> Place<'lab> {
 
     fn clock_file(&self, host: Host) -> PathBuf {
         self.lab.dir(host).join("clock")
+    }
+
+    /// What makes a program's wall clock follow the host's clock file.
+    ///
+    /// The agent reads its clocks without libc, which no preloaded library sees; its node does not.
+    fn clock_env(&self, host: Host) -> Vec<(&'static str, PathBuf)> {
+        let library = faketime().filter(|_| self.fake_clock);
+        let Some(library) = library else {
+            return Vec::new();
+        };
+        vec![
+            ("LD_PRELOAD", library),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("FAKETIME_TIMESTAMP_FILE", self.clock_file(host)),
+        ]
     }
 
     fn signal(&self, signal: Sig, whom: Whom, host: Host) -> Option<String> {
@@ -281,15 +300,7 @@ impl<'lab> Place<'lab> {
             .args([word, "--config"])
             .arg(self.lab.settings_file(host));
         command.env("NO_COLOR", "1").current_dir("/");
-        if self.fake_clock
-            && let Some(library) = faketime()
-        {
-            command
-                .env("LD_PRELOAD", library)
-                .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
-                .env("FAKETIME_NO_CACHE", "1")
-                .env("FAKETIME_TIMESTAMP_FILE", self.lab.dir(host).join("clock"));
-        }
+        command.envs(self.clock_env(host));
         command
             .stdout(log.try_clone().expect("the same log"))
             .stderr(log);

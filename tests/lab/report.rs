@@ -39,7 +39,7 @@ pub fn violated(lab: &Lab, seed: u64, outcome: &Outcome) -> String {
 }
 
 /// Faults, journals and the oracle, merged.
-fn timeline(lab: &Lab, outcome: &Outcome) -> String {
+pub fn timeline(lab: &Lab, outcome: &Outcome) -> String {
     let mut events = outcome.events.clone();
     let Some(first) = events.first().map(|event| event.at) else {
         return String::new();
