@@ -1,6 +1,8 @@
 //! What must not move the primary: brown-outs, and a witness or a peer that is away.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use failover_agent::effects::clock::boottime;
@@ -8,11 +10,13 @@ use failover_agent::model::Moment;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
 
+use super::delay::Delays;
 use super::faults::{Drawn, named};
 use super::judge;
 use super::lab::{Lab, SOON};
 use super::oracle::Oracle;
 use super::place::Place;
+use super::settings::{OFFERED, Settings};
 use super::support::wait_until;
 use super::wires::Host;
 
@@ -101,12 +105,7 @@ impl Calm {
 
 /// Runs these brown-outs one after the other on one pair.
 pub async fn brown_outs(lab: &Lab, list: &[BrownOut], lasts: Duration) -> Vec<Calm> {
-    let faults: Vec<Drawn> = list
-        .iter()
-        .filter_map(|brown_out| brown_out.fault)
-        .map(|(name, hosts)| named(name, hosts, lasts))
-        .collect();
-    let mut place = Place::start(lab, TTL, &faults).await;
+    let mut place = start(lab, list).await;
     let mut ended = Vec::new();
     for brown_out in list {
         let fault = brown_out
@@ -125,10 +124,28 @@ pub async fn brown_outs(lab: &Lab, list: &[BrownOut], lasts: Duration) -> Vec<Ca
         ended.push(calm);
         if failed {
             // The pair is no longer what the next one expects.
-            place = Place::start(lab, TTL, &faults).await;
+            place = start(lab, list).await;
         }
     }
     ended
+}
+
+async fn start<'lab>(lab: &'lab Lab, list: &[BrownOut]) -> Place<'lab> {
+    let late = |brown_out: &BrownOut| brown_out.fault.is_some_and(|(name, _)| name == "late");
+    let delays = list.iter().any(late);
+    let settings = Settings {
+        ttl: TTL,
+        data_disk: "700m",
+        delays: delays.then(|| Delays::build(&lab.wires, &OFFERED)),
+    };
+    Place::start_as(lab, settings, false).await
+}
+
+/// Cuts a host off that the primary can do without.
+pub async fn away(lab: &Lab, name: &str, hosts: &'static [Host], lasts: Duration) -> Calm {
+    let fault = named("cut-off", hosts, lasts);
+    let mut place = Place::start(lab, super::round::TTL, &[]).await;
+    stretch(&mut place, name, Some(&fault), Load::None, lasts).await
 }
 
 /// One stretch: the fault is broken, the load runs, and nothing may move.
@@ -198,15 +215,12 @@ fn moved(place: &Place<'_>, postmaster: Option<u32>) -> Option<String> {
 }
 
 /// Sessions that keep the primary busy until they are dropped.
-struct Loading(
-    Vec<JoinHandle<()>>,
-    std::sync::Arc<std::sync::atomic::AtomicUsize>,
-);
+struct Loading(Vec<JoinHandle<()>>, Arc<AtomicUsize>);
 
 impl Loading {
     fn start(lab: &Lab, load: Load) -> Self {
         let conninfo = lab.conninfo(Host::Fra);
-        let connected = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let connected = Arc::new(AtomicUsize::new(0));
         let (count, user, work) = match load {
             Load::None => (0, "app", ""),
             Load::AllConnections => (
@@ -224,14 +238,14 @@ impl Loading {
         };
         let conninfo = conninfo.replace("user=postgres", &format!("user={user}"));
         let tasks = (0..count).map(|_| {
-            let (conninfo, connected) = (conninfo.clone(), connected.clone());
+            let (conninfo, connected) = (conninfo.clone(), Arc::clone(&connected));
             tokio::spawn(async move {
                 let Ok((client, connection)) = tokio_postgres::connect(&conninfo, NoTls).await
                 else {
                     return;
                 };
                 tokio::spawn(async move { drop(connection.await) });
-                connected.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                connected.fetch_add(1, Ordering::Relaxed);
                 loop {
                     for statement in work.split(';') {
                         if client.batch_execute(statement).await.is_err() && client.is_closed() {
@@ -245,7 +259,7 @@ impl Loading {
     }
 
     fn sessions(&self) -> usize {
-        self.1.load(std::sync::atomic::Ordering::Relaxed)
+        self.1.load(Ordering::Relaxed)
     }
 }
 

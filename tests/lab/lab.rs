@@ -45,15 +45,10 @@ impl Disk {
             Self::State => "state",
         }
     }
-
-    /// Small enough to be filled at once, large enough for a round.
-    fn size(self) -> &'static str {
-        match self {
-            Self::Data => "700m",
-            Self::State => "16m",
-        }
-    }
 }
+
+/// Of the disk under an agent's state.
+const STATE_DISK: &str = "16m";
 
 impl Lab {
     /// Builds hosts and the pair from which rounds begin.
@@ -123,12 +118,12 @@ impl Lab {
         }
         self.wires.mend_all();
         for host in HOSTS {
-            for disk in [Disk::Data, Disk::State] {
+            for (disk, size) in [(Disk::Data, settings.data_disk), (Disk::State, STATE_DISK)] {
                 let place = self.disk(host, disk);
                 // The first time there is none.
                 let mut unmount = Command::new("umount");
                 drop(unmount.arg("-l").arg(&place).output());
-                let size = format!("size={},mode=755", disk.size());
+                let size = format!("size={size},mode=755");
                 run(Command::new("mount")
                     .args(["-t", "tmpfs", "-o", &size, "lab"])
                     .arg(&place));

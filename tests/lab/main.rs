@@ -37,11 +37,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dice::Dice;
-use faults::named;
 
 use knobs::Knobs;
 use lab::Lab;
-use place::Place;
 use wires::Host;
 
 /// Builds a lab, or says loudly why there is none.
@@ -136,15 +134,15 @@ async fn s2_cut_off_site_commits_nothing_after_the_other_begins() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s7_witness_or_peer_away_fails_no_commit() {
-    let Some(lab) = lab().await else { return };
+    let (Some(first), Some(second)) = (lab().await, lab().await) else {
+        return;
+    };
     let away = Knobs::read().away;
-    let mut place = Place::start(&lab, round::TTL, &[]).await;
-    for (name, fault) in [
-        ("witness dead", named("member-kill", &[Host::Witness], away)),
-        ("witness cut off", named("cut-off", &[Host::Witness], away)),
-        ("peer cut off", named("cut-off", &[Host::Ams], away)),
-    ] {
-        let calm = calm::stretch(&mut place, name, Some(&fault), calm::Load::None, away).await;
+    let (witness, peer) = tokio::join!(
+        calm::away(&first, "witness away", &[Host::Witness], away),
+        calm::away(&second, "peer away", &[Host::Ams], away),
+    );
+    for calm in [witness, peer] {
         println!("{}", calm.line());
         assert!(calm.problems.is_empty(), "{calm:?}");
         assert_eq!(calm.failures, 0, "{calm:?}");

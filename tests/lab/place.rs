@@ -1,12 +1,13 @@
 //! One round's running cluster, and what can be done to it.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 use failover_agent::runtime::status::Snapshot;
+use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::delay::Delays;
@@ -60,14 +61,23 @@ impl<'lab> Place<'lab> {
     pub async fn start(lab: &'lab Lab, ttl: &'static str, drawn: &[Drawn]) -> Self {
         let needs = |need| drawn.iter().any(|drawn| drawn.fault.need == need);
         let delays = needs(Need::Delays).then(|| Delays::build(&lab.wires, &OFFERED));
-        let settings = Settings { ttl, delays };
+        let settings = Settings {
+            ttl,
+            delays,
+            ..Settings::default()
+        };
+        Self::start_as(lab, settings, needs(Need::Faketime)).await
+    }
+
+    /// As [`Self::start`], with settings of the caller's own.
+    pub async fn start_as(lab: &'lab Lab, settings: Settings, fake_clock: bool) -> Self {
         lab.reset(&settings);
         let mut place = Self {
             lab,
             settings,
             members: [None, None, None],
             outages: [0; 3],
-            fake_clock: needs(Need::Faketime),
+            fake_clock,
         };
         for host in HOSTS {
             fs::write(place.clock_file(host), "+0").expect("the clock");
@@ -346,7 +356,17 @@ fn ways(way: Way, host: Host) -> Vec<(Host, Host)> {
 /// Fills a disk to its last byte.
 fn fill(ballast: &Path) {
     let mut file = fs::File::create(ballast).expect("ballast");
-    let mut piece = vec![0_u8; 1 << 20];
+    let disk = fstatvfs(&file).expect("the disk tells its size");
+    // At once what there is room for, then what others gave back meanwhile.
+    fallocate(
+        &file,
+        FallocateFlags::empty(),
+        0,
+        disk.f_bavail * disk.f_frsize,
+    )
+    .ok();
+    file.seek(SeekFrom::End(0)).expect("its end");
+    let mut piece = vec![0_u8; 1 << 16];
     while !piece.is_empty() {
         if file.write_all(&piece).is_err() {
             let half = piece.len() / 2;

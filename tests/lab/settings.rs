@@ -15,6 +15,8 @@ pub const HBA: &str =
 #[derive(Debug)]
 pub struct Settings {
     pub ttl: &'static str,
+    /// Of the disk under the data directory: filled at once, and enough for a round.
+    pub data_disk: &'static str,
     /// Every way between hosts leads through them, if there are any.
     pub delays: Option<Delays>,
 }
@@ -23,6 +25,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             ttl: "2s",
+            data_disk: "160m",
             delays: None,
         }
     }
