@@ -88,11 +88,11 @@ sim: ## Simulate whole clusters, seeded [SEED, RUNS]
 	  $(CARGO) test --release --test simulation $(CARGOFLAGS) -- --nocapture
 
 # What of the lab runs: everything but the brown-outs, or only them, or one round again.
-LAB_TESTS := $(or $(T),$(if $(BROWNOUT),s13_,$(if $(ROUND),s1_,s1_ s2_ s7_)))
+LAB_TESTS := $(or $(T),$(if $(BROWNOUT),s13_,$(if $(ROUND)$(FAULTS),s1_,s1_ s2_ s7_)))
 
 .PHONY: lab
-lab: setup ## Break real clusters, seeded [SEED, ROUNDS, ROUND, JOBS, RUNS, AWAY, BROWNOUT, SECONDS, T]
-	LAB_FULL=1 $(foreach knob,SEED ROUNDS ROUND JOBS RUNS AWAY SECONDS,$(if $($(knob)),LAB_$(knob)='$($(knob))')) \
+lab: setup ## Break real clusters, seeded [SEED, ROUNDS, ROUND, FAULTS, RUNS, BROWNOUT…]
+	LAB_FULL=1 $(foreach knob,SEED ROUNDS ROUND FAULTS JOBS RUNS AWAY SECONDS,$(if $($(knob)),LAB_$(knob)='$($(knob))')) \
 	  $(CARGO) test --test lab $(CARGOFLAGS) -- --nocapture --test-threads=1 $(LAB_TESTS)
 
 .PHONY: bench

@@ -2,6 +2,7 @@
 //!
 //! A later fault is a row of [`FAULTS`]; a new way to break something is an [`Act`].
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -272,6 +273,38 @@ impl Drawn {
     }
 }
 
+impl fmt::Display for Drawn {
+    /// With its times in milliseconds, as [`parse`] reads it: `cut-off(fra)@0-3000`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = (self.breaks_at.as_millis(), self.heals_at.as_millis());
+        write!(f, "{}@{from}-{to}", self.label())
+    }
+}
+
+/// Reads what [`Drawn`] displays: a round that does not depend on how the table grows.
+pub fn parse(text: &str) -> Option<Vec<Drawn>> {
+    text.split_whitespace().map(parse_one).collect()
+}
+
+fn parse_one(text: &str) -> Option<Drawn> {
+    let (label, times) = text.split_once('@')?;
+    let (from, to) = times.split_once('-')?;
+    let drawn = FAULTS.iter().flat_map(|fault| {
+        fault.places.iter().map(move |hosts| Drawn {
+            fault,
+            hosts,
+            breaks_at: Duration::ZERO,
+            heals_at: Duration::ZERO,
+        })
+    });
+    let mut drawn = drawn.filter(|drawn| drawn.label() == label);
+    Some(Drawn {
+        breaks_at: Duration::from_millis(from.parse().ok()?),
+        heals_at: Duration::from_millis(to.parse().ok()?),
+        ..drawn.next()?
+    })
+}
+
 /// Faults in one round at most.
 const FAULTS_MAX: u64 = 3;
 /// The next fault comes within this of the one before.
@@ -308,5 +341,22 @@ pub fn named(name: &str, hosts: &'static [Host], lasts: Duration) -> Drawn {
         hosts,
         breaks_at: Duration::ZERO,
         heals_at: lasts,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_drawn_can_be_read_back() {
+        for round in 1..200 {
+            let drawn = draw(&mut Dice::of(7, round), |_| true);
+            let words: Vec<_> = drawn.iter().map(ToString::to_string).collect();
+            let read: Vec<_> = parse(&words.join(" ")).expect("it was just written");
+            let again: Vec<_> = read.iter().map(ToString::to_string).collect();
+            assert_eq!(words, again);
+        }
+        assert!(parse("cut-off(moon)@0-1").is_none());
     }
 }

@@ -40,7 +40,8 @@ impl Knobs {
         } else {
             SEED_OF_TESTS
         };
-        let only = number("LAB_ROUND");
+        let only = number("LAB_ROUND").or(faults().map(|_| 1));
+        let only = only.filter(|_| number("LAB_ROUNDS").is_none());
         let seconds = |name, or| Duration::from_secs(number(name).unwrap_or(or));
         Self {
             seed: number("LAB_SEED").unwrap_or(seed),
@@ -52,6 +53,11 @@ impl Knobs {
             brown_out: seconds("LAB_SECONDS", brown_out),
         }
     }
+}
+
+/// The faults of every round, instead of drawn ones.
+pub fn faults() -> Option<String> {
+    std::env::var("LAB_FAULTS").ok()
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -61,7 +61,12 @@ async fn rounds(lab: Lab, knobs: Knobs, next: Arc<AtomicU64>) -> Vec<round::Outc
         if round >= knobs.first_round + knobs.rounds {
             return outcomes;
         }
-        let drawn = faults::draw(&mut Dice::of(knobs.seed, round), usable);
+        let drawn = match knobs::faults() {
+            Some(text) => {
+                faults::parse(&text).expect("FAULTS: name(host)@from-to, in milliseconds")
+            }
+            None => faults::draw(&mut Dice::of(knobs.seed, round), usable),
+        };
         let outcome = round::run(&lab, round, drawn).await;
         println!("{}", report::line(&outcome));
         if !outcome.violations.is_empty() {

@@ -24,10 +24,12 @@ const LINE_MAX: usize = 240;
 pub fn violated(lab: &Lab, seed: u64, outcome: &Outcome) -> String {
     let round = outcome.round;
     let kept = keep_evidence(lab, seed, round);
+    let faults: Vec<_> = outcome.drawn.iter().map(ToString::to_string).collect();
     let mut text = format!(
         "VIOLATION SEED={seed} ROUND={round}: {}\n  again: make lab SEED={seed} ROUND={round}\n  \
-         evidence: {}\n",
+         or, whatever the table has become: make lab FAULTS='{}'\n  evidence: {}\n",
         outcome.label(),
+        faults.join(" "),
         kept.display()
     );
     for rule in &outcome.violations {
