@@ -87,6 +87,14 @@ sim: ## Simulate whole clusters, seeded [SEED, RUNS]
 	$(if $(RUNS),SIM_RUNS='$(RUNS)') $(if $(SEED),SIM_SEED='$(SEED)') \
 	  $(CARGO) test --release --test simulation $(CARGOFLAGS) -- --nocapture
 
+# What of the lab runs: everything but the brown-outs, or only them, or one round again.
+LAB_TESTS := $(or $(T),$(if $(BROWNOUT),s13_,$(if $(ROUND)$(FAULTS),s1_,s1_ s2_ s7_)))
+
+.PHONY: lab
+lab: setup ## Break real clusters, seeded [SEED, ROUNDS, ROUND, FAULTS, RUNS, BROWNOUT…]
+	LAB_FULL=1 $(foreach knob,SEED ROUNDS ROUND FAULTS JOBS RUNS AWAY SECONDS,$(if $($(knob)),LAB_$(knob)='$($(knob))')) \
+	  $(CARGO) test --test lab $(CARGOFLAGS) -- --nocapture --test-threads=1 $(LAB_TESTS)
+
 .PHONY: bench
 bench: ## Measure [ARGS]
 	$(CARGO) bench $(CARGOFLAGS) $(if $(ARGS),-- $(ARGS))

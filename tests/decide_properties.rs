@@ -12,13 +12,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use failover_agent::model::journal::JournalEntry;
+use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::plan::{Plan, PlanKind, StepKind};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use history::{Happening, happening};
+use history::{End, Happening, happening};
 use life::Life;
 use world::nodes::How;
 
@@ -43,8 +44,8 @@ proptest! {
     }
 }
 
-/// An active site, and another one that could take over.
-fn healthy() -> [Happening; 6] {
+/// An active site, and another one that could take over; then its node dies, and the fence fails.
+fn healthy_until_the_fence_fails() -> [Happening; 9] {
     [
         Happening::OwnProbe(How::Primary, true),
         Happening::PeerReports(How::Standby(true), true),
@@ -52,6 +53,9 @@ fn healthy() -> [Happening; 6] {
         Happening::Granted,
         Happening::Renewed,
         Happening::RecordKept,
+        Happening::OwnProbe(How::Gone, true),
+        Happening::Steps(End::Fails(FailureKind::Permanent)),
+        Happening::Steps(End::Well),
     ]
 }
 
@@ -72,7 +76,9 @@ fn random_histories_get_everywhere() {
         };
         let mut life = Life::new(start);
         // Some begin with a healthy site, or few would come to where there is one to lose.
-        for happening in healthy().into_iter().filter(|_| round % 4 == 0) {
+        let beginning = healthy_until_the_fence_fails();
+        let taken = [beginning.len(), 0, 6, 0][round % 4];
+        for happening in beginning.into_iter().take(taken) {
             life.now = life.now + Duration::from_millis(10);
             life.happen(happening);
         }
