@@ -45,11 +45,12 @@ proptest! {
 }
 
 /// An active site, and another one that could take over; then its node dies, and the fence fails.
-fn healthy_until_the_fence_fails() -> [Happening; 9] {
+fn healthy_until_the_fence_fails() -> [Happening; 10] {
     [
         Happening::OwnProbe(How::Primary, true),
         Happening::PeerReports(How::Standby(true), true),
         Happening::WitnessReports,
+        Happening::Free(None),
         Happening::Granted,
         Happening::Renewed,
         Happening::RecordKept,
@@ -77,7 +78,7 @@ fn random_histories_get_everywhere() {
         let mut life = Life::new(start);
         // Some begin with a healthy site, or few would come to where there is one to lose.
         let beginning = healthy_until_the_fence_fails();
-        let taken = [beginning.len(), 0, 6, 0][round % 4];
+        let taken = [beginning.len(), 0, 7, 0][round % 4];
         for happening in beginning.into_iter().take(taken) {
             life.now = life.now + Duration::from_millis(10);
             life.happen(happening);
