@@ -28,8 +28,6 @@ pub struct Cell {
     pub claim: u64,
     /// Grows with each write of one process: tells an own write from every other one.
     pub beat: u64,
-    /// True once the holder knew that it held: a write that came true too late never is.
-    pub confirmed: bool,
     /// True once the holder gave the epoch up.
     pub released: bool,
     /// Whom it named as its successor.

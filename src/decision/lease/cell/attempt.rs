@@ -111,7 +111,6 @@ impl CellContender {
                 .map_or(0, |observed| observed.seen.revision),
             cell: cell.clone(),
         };
-        self.attempted = Some(claim);
         let round = self.ask_store(Purpose::Acquire(cell), request, now, out);
         self.set_step(Step::Writing { round, sent: now });
     }
@@ -147,7 +146,7 @@ impl CellContender {
         if reply.written || applied {
             let from_reply = self.rules.breaks(BrokenRule::CountFromReply);
             let sent = if from_reply { now } else { round.sent };
-            let hold = Hold::won(&self.rules, cell, reply.seen.revision, sent, now);
+            let hold = Hold::won(&self.rules, cell, reply.seen.revision, sent);
             if hold.fence_at() <= now {
                 // Won too late to be of use. It cannot be told from losing.
                 self.lose(Verdict::StaleEpoch, now, out);

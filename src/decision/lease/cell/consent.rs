@@ -48,8 +48,6 @@ impl CellContender {
         if busy || epoch < self.epoch_seen || epoch == Epoch::NONE {
             return false;
         }
-        // A write that was given up and comes true later must not look like a lease.
-        self.attempted = None;
         let until = now + self.rules.grant_span();
         self.promised = Some(Promise { epoch, until });
         true

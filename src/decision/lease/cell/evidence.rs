@@ -3,7 +3,7 @@
 use super::CellContender;
 use crate::decision::lease::rules::BrokenRule;
 use crate::model::Moment;
-use crate::model::cell::{Cell, SeenCell};
+use crate::model::cell::SeenCell;
 use crate::model::lease::Verdict;
 
 /// The cell as it was last seen.
@@ -61,18 +61,9 @@ impl CellContender {
             let mine = cell.released_to.as_ref().is_none_or(|to| *to == self.site);
             return verdict_if(mine || waited, Verdict::ReservedForSuccessor);
         }
-        verdict_if(
-            self.held_here_before(cell) || (waited && promise.is_none()),
-            Verdict::GrantRuns,
-        )
-    }
-
-    /// True when this site's node is the only one that the cell's epoch lets write, for certain.
-    fn held_here_before(&self, cell: &Cell) -> bool {
-        let sure = cell.confirmed
-            || self.attempted == Some(cell.claim)
-            || self.rules.breaks(BrokenRule::AmnesiaIgnored);
-        cell.holder == self.site && sure
+        // The own site's node is the only one that its own epoch lets write.
+        let own = cell.holder == self.site;
+        verdict_if(own || (waited && promise.is_none()), Verdict::GrantRuns)
     }
 
     /// When the cell will have looked the same for one span; `None` if it need not be waited for.

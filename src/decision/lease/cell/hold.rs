@@ -24,13 +24,7 @@ pub(super) struct Hold {
 }
 
 impl Hold {
-    pub(super) fn won(
-        rules: &LeaseRules,
-        cell: &Cell,
-        revision: u64,
-        sent: Moment,
-        now: Moment,
-    ) -> Self {
+    pub(super) fn won(rules: &LeaseRules, cell: &Cell, revision: u64, sent: Moment) -> Self {
         Self {
             epoch: cell.epoch,
             claim: cell.claim,
@@ -39,8 +33,7 @@ impl Hold {
             renewing: None,
             store_silent: false,
             to_tell: None,
-            // At once: to confirm the cell.
-            next_renewal_at: now,
+            next_renewal_at: sent + rules.renew_every,
         }
     }
 
@@ -132,8 +125,7 @@ impl CellContender {
             .is_some_and(|(_, sent)| now.since(sent) >= timeout);
         let (epoch, claim, revision) = (hold.epoch, hold.claim, hold.revision);
         let silent = hold.store_silent;
-        let mut cell = Box::new(self.own_cell(epoch, claim));
-        cell.confirmed = true;
+        let cell = Box::new(self.own_cell(epoch, claim));
         let request = CellRequest::Write {
             if_revision: revision,
             cell: cell.clone(),
@@ -257,7 +249,6 @@ impl CellContender {
         let (epoch, claim) = (giving.epoch, giving.claim);
         let (to, if_revision) = (giving.to.clone(), giving.revision);
         let mut cell = Box::new(self.own_cell(epoch, claim));
-        cell.confirmed = true;
         cell.released = true;
         cell.released_to = to;
         let request = CellRequest::Write {

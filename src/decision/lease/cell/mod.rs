@@ -23,12 +23,12 @@
 //!   other agent instead, which answers that it will not take over for `ttl·(1 + ρ)` from the
 //!   receipt. It is the only other candidate. It gives no consent while a write of its own may
 //!   still be counted, and does not count a write that is answered later than that.
-//! - *A write that is applied too late.* A write that was given up may come true long afterwards,
-//!   perhaps after a consent. It shows as this site's own cell, but never as a confirmed one: that
-//!   takes a second write on the revision of the first, which only a holder in time knows. So a
-//!   restarted agent goes on at once under a confirmed cell of its own, and waits a whole span
-//!   under any other. For the same reason a promise need not survive a restart: every way to the
-//!   lease that it bars takes at least one span after the first look of the new life.
+//! - *A write that is applied too late.* It was sent when the other site had stopped, and a site
+//!   whose deadline has passed never goes on under that epoch; a new epoch of it is a new revision,
+//!   on which the late write fails. So a cell of the own site means that the other one has stopped,
+//!   also to an agent that was restarted.
+//! - *A promise that a restart forgets.* An agent that has just started takes a cell of the other
+//!   site only after one whole span from its own first look, which is later than the promise.
 //! - *Released.* Only its holder writes that, and never acts under that epoch again.
 
 mod attempt;
@@ -79,8 +79,6 @@ pub struct CellContender {
     phase: Phase,
     give_back: Option<GiveBack>,
     promised: Option<Promise>,
-    /// The claim of the newest attempt, as long as no promise was given after it.
-    attempted: Option<u64>,
     /// Numbers this process's writes.
     beat: u64,
     /// The look that is under way.
@@ -133,7 +131,6 @@ impl CellContender {
             phase: Phase::Looking,
             give_back: None,
             promised: None,
-            attempted: None,
             beat: 0,
             looking: None,
             next_look_at: now,
@@ -272,7 +269,6 @@ impl CellContender {
             holder: self.site.clone(),
             claim,
             beat: self.beat,
-            confirmed: false,
             released: false,
             released_to: None,
             record: self.record.clone(),
