@@ -1,7 +1,6 @@
 //! Builds what the loop talks to, from the configuration: adapters, probes, links, tasks.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -71,7 +70,6 @@ pub async fn start(
     let (held, held_seen) = watch::channel(None);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
-
     let (ask_peer, asked) = PeerAsks::channel();
 
     measure_recoveries(config, &agent, &outbox, stop);
@@ -102,8 +100,7 @@ pub async fn start(
         asked,
     };
     let lease = start_keeper(keeper, stop);
-    let every = policy.renew_every;
-    start_reporter(&members, reported, &events, every, stop);
+    start_reporter(&members, reported, &events, policy, stop);
 
     let canary = CanaryWriter {
         table: table.clone(),
@@ -189,10 +186,11 @@ fn start_reporter(
     members: &Members,
     own: watch::Receiver<PeerReport>,
     events: &mpsc::Sender<Event>,
-    every: Duration,
+    policy: &Policy,
     stop: &CancellationToken,
 ) {
     let (members, events) = (members.clone(), events.clone());
+    let every = policy.renew_every;
     let reporter = Reporter {
         members,
         own,

@@ -123,9 +123,11 @@ impl CellContender {
         if attempt.round() != Some(number) {
             return;
         }
-        match self.may_acquire(now) {
-            Verdict::Ok => self.write(now, out),
-            verdict => self.lose(verdict, now, out),
+        let verdict = self.may_acquire(now);
+        if verdict == Verdict::Ok {
+            self.write(now, out);
+        } else {
+            self.lose(verdict, now, out);
         }
     }
 
@@ -159,10 +161,13 @@ impl CellContender {
         }
         let again = attempt.rewrites_left > 0;
         attempt.rewrites_left = attempt.rewrites_left.saturating_sub(1);
-        match self.may_acquire(now) {
-            Verdict::Ok if again => self.write(now, out),
-            Verdict::Ok => self.lose(Verdict::StaleEpoch, now, out),
-            verdict => self.lose(verdict, now, out),
+        let verdict = self.may_acquire(now);
+        if verdict != Verdict::Ok {
+            self.lose(verdict, now, out);
+        } else if again {
+            self.write(now, out);
+        } else {
+            self.lose(Verdict::StaleEpoch, now, out);
         }
     }
 
