@@ -4,12 +4,7 @@
 //! request and answer may be lost or come very late, the store is away for anybody for a while,
 //! agents are restarted, and clocks run wrong by the stated bound. A broken rule is found, so the
 //! search would notice.
-#![expect(
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    clippy::wildcard_enum_match_arm,
-    reason = "a model of two sites, whose size is printed"
-)]
+#![expect(clippy::indexing_slicing, reason = "a model of two sites")]
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -1,4 +1,8 @@
 //! A whole pair that keeps its lease in a real etcd, without a witness, over real PostgreSQL.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "helpers of tests measure and wait, within bounds"
+)]
 
 mod support;
 

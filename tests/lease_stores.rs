@@ -1,5 +1,7 @@
 //! The lease in etcd, against real ones: one member and three, with TLS and logins too.
 #![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
     clippy::unwrap_used,
     clippy::panic,
     clippy::wildcard_enum_match_arm,
