@@ -33,11 +33,15 @@ fn example_dir() -> TempDir {
     for (file, text) in [
         ("secrets/peer", "0123456789abcdef\n"),
         ("secrets/database", "hunter2\n"),
+        ("secrets/etcd", "hunter2"),
         ("secrets/cloudflare", "hunter2"),
         ("secrets/webhook", "https://hooks.example.com/hunter2\r\n"),
         ("tls/member.crt", ""),
         ("tls/member.key", ""),
         ("tls/ca.crt", ""),
+        ("tls/etcd-ca.crt", ""),
+        ("tls/etcd-client.crt", ""),
+        ("tls/etcd-client.key", ""),
         ("tls/database-ca.crt", ""),
         ("tls/shop-ca.crt", ""),
     ] {

@@ -28,6 +28,9 @@ pub const LEASE_FENCE_BUDGET_MAX: Duration = Duration::from_secs(2);
 /// Derived times are cut to multiples of this, so that people can read and repeat them.
 pub const LEASE_STEP: Duration = Duration::from_millis(50);
 
+/// Says whose it is to whoever lists the keys of a shared etcd.
+pub const ETCD_PREFIX: &str = "/failover-agent";
+
 /// PostgreSQL's own.
 pub const DATABASE_PORT: u16 = 5432;
 /// Own role, own grants (`agent check --grants` prints them).

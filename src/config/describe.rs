@@ -9,6 +9,7 @@ use super::settings::{
     ProbeTiming, Site, Trip,
 };
 use super::units::{show_duration, show_size};
+use crate::model::lease::LeaseStore;
 
 /// The whole configuration in words, one sentence a line, the most important first.
 #[must_use]
@@ -159,13 +160,21 @@ fn fails_over(config: &Config) -> Vec<String> {
     let failover = &config.failover;
     let [first, second] = &config.sites;
     let mut lines = vec![lease(&config.lease)];
-    lines.push(match &config.witness {
-        Some(_) => "Fails over by itself when the active site says that its database is dead, or \
+    lines.extend(etcd(config));
+    lines.push(match config.lease_store {
+        LeaseStore::Quorum => {
+            "Fails over by itself when the active site says that its database is dead, or \
                     falls silent and the other site and the witness agree."
+                .to_owned()
+        }
+        LeaseStore::Etcd => "Fails over by itself when the active site says that its database is \
+                             dead, or falls silent and its lease in etcd has run out."
             .to_owned(),
-        None => "Fails over by itself only when the active site says that its database is dead; \
+        LeaseStore::Pair => {
+            "Fails over by itself only when the active site says that its database is dead; \
                  when it falls silent, a person must decide, because there is no witness."
-            .to_owned(),
+                .to_owned()
+        }
     });
     for (from, to) in [(first, second), (second, first)] {
         lines.push(match can_fence(from) {
@@ -210,6 +219,23 @@ fn lease(lease: &Lease) -> String {
         show_duration(lease.renew_every),
         show_duration(lease.fence_budget),
     )
+}
+
+/// Where the lease is kept, if not with the members.
+fn etcd(config: &Config) -> Option<String> {
+    let etcd = config.etcd.as_ref();
+    let etcd = etcd.filter(|_| config.lease_store == LeaseStore::Etcd)?;
+    let login = match &etcd.login {
+        Some((user, _)) => format!(" as {user}"),
+        None => String::new(),
+    };
+    Some(format!(
+        "The lease is kept in etcd at {}{login}, under {}/{}. While etcd is away, the active site \
+         goes on only as long as the other agent agrees, and nobody takes over.",
+        etcd.endpoints.join(", "),
+        etcd.prefix,
+        config.cluster,
+    ))
 }
 
 fn trip(trip: &Trip) -> String {

@@ -9,7 +9,9 @@ use super::reader::{Spot, Table};
 use super::settings::{Config, Failover, Lease, Objectives, Peer, PeerTls};
 use super::sites::Sites;
 use super::validate;
-use super::{MemberRole, defaults, keys, moves, probes, secret_source, sites, syntax, units};
+use super::{
+    MemberRole, defaults, keys, lease_store, moves, probes, secret_source, sites, syntax, units,
+};
 use crate::model::{ClusterName, LagBytes, SiteName};
 
 /// Below 2 s a single lost packet is a quarter of it; above 5 minutes nobody calls it failover.
@@ -40,7 +42,12 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     let witness = witness(root, role);
     let peer = peer(root);
     validate::members(root, &sites, witness.as_ref(), peer.as_ref());
-    let lease = lease(root);
+    let lease_table = root.table_or_empty("lease", &keys::LEASE);
+    let lease = lease(lease_table.as_ref());
+    let (lease_store, etcd) = match &lease_table {
+        Some(table) => lease_store::read(root, table, role),
+        None => (None, None),
+    };
     let database = probes::database(root, &sites, role);
     let failover = failover(root);
     let probes = probes::endpoints(root, &sites);
@@ -64,6 +71,8 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
         witness: witness.map(|(address, _)| address.to_string()),
         peer: peer?,
         lease,
+        lease_store: lease_store?,
+        etcd,
         database: database?,
         failover: failover?,
         probes: probes.read,
@@ -123,18 +132,9 @@ fn site_hint(sites: &Sites) -> String {
 
 fn witness(root: &Table<'_>, role: MemberRole) -> Option<(syntax::HostPort, Spot)> {
     if !root.has("witness") {
-        match role {
-            MemberRole::Agent => root.warning(
-                "witness",
-                Refusal::new("missing: a silent site is never failed over automatically")
-                    .hint("only a handover is; run `agent witness` at a third place"),
-            ),
-            MemberRole::Witness => {
-                root.error(
-                    "witness",
-                    Refusal::new("missing").hint("[witness] address = \"…\""),
-                );
-            }
+        if role == MemberRole::Witness {
+            let refusal = Refusal::new("missing").hint("[witness] address = \"…\"");
+            root.error("witness", refusal);
         }
         return None;
     }
@@ -208,8 +208,8 @@ pub(super) fn existing_file(table: &Table<'_>, key: &'static str) -> Option<Path
     None
 }
 
-fn lease(root: &Table<'_>) -> Lease {
-    let Some(table) = root.table_or_empty("lease", &keys::LEASE) else {
+fn lease(table: Option<&Table<'_>>) -> Lease {
+    let Some(table) = table else {
         return defaults::lease(defaults::LEASE_TTL);
     };
     let ttl = table.duration("ttl", &TTL).unwrap_or(defaults::LEASE_TTL);

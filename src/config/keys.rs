@@ -44,7 +44,29 @@ pub(super) const PEER_TLS: Section = Section {
 
 pub(super) const LEASE: Section = Section {
     path: "lease",
-    keys: &["ttl", "renew_every", "request_timeout", "fence_budget"],
+    keys: &[
+        "store",
+        "ttl",
+        "renew_every",
+        "request_timeout",
+        "fence_budget",
+        "etcd",
+    ],
+};
+
+pub(super) const ETCD: Section = Section {
+    path: "lease.etcd",
+    keys: &[
+        "endpoints",
+        "prefix",
+        "ca",
+        "cert",
+        "key",
+        "user",
+        "password_file",
+        "password_env",
+        "password",
+    ],
 };
 
 pub(super) const SITE: Section = Section {
@@ -175,11 +197,12 @@ pub(super) const OBJECTIVES: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 17] = [
+pub const ALL: [Section; 18] = [
     ROOT,
     PEER,
     PEER_TLS,
     LEASE,
+    ETCD,
     SITE,
     NODE,
     CONTROL,
@@ -210,6 +233,12 @@ pub(super) const PEER_SECRET: SecretKeys = SecretKeys {
 };
 
 pub(super) const DATABASE_PASSWORD: SecretKeys = SecretKeys {
+    file: "password_file",
+    env: "password_env",
+    inline: "password",
+};
+
+pub(super) const ETCD_PASSWORD: SecretKeys = SecretKeys {
     file: "password_file",
     env: "password_env",
     inline: "password",

@@ -11,6 +11,7 @@ pub mod describe;
 mod file;
 pub mod grants;
 pub mod keys;
+mod lease_store;
 mod moves;
 mod probes;
 pub mod problem;

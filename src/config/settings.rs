@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::Secret;
+use crate::model::lease::LeaseStore;
 use crate::model::{ClusterName, LagBytes, Member, ProbeName, SiteName};
 
 /// Everything `agent.toml` says, checked and with defaults filled in. The same file serves every
@@ -28,6 +29,10 @@ pub struct Config {
     pub peer: Peer,
     /// The lease's times.
     pub lease: Lease,
+    /// Where the lease is kept.
+    pub lease_store: LeaseStore,
+    /// The etcd cluster; always there when the lease is kept in it.
+    pub etcd: Option<Etcd>,
     /// How the databases are probed.
     pub database: Database,
     /// How failovers are done.
@@ -146,6 +151,21 @@ pub struct Lease {
     pub request_timeout: Duration,
     /// Time reserved for the fence at the end of the lease (F in S2).
     pub fence_budget: Duration,
+}
+
+/// An etcd cluster that keeps the lease.
+#[derive(Debug, Clone)]
+pub struct Etcd {
+    /// Its members' client URLs, without a path. Each of them is enough.
+    pub endpoints: Vec<String>,
+    /// What its keys begin with; the cluster's name follows.
+    pub prefix: String,
+    /// PEM authorities that sign the members' certificates; `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// PEM certificate chain and private key that are shown to the members.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// User and password, where etcd asks for them.
+    pub login: Option<(String, Secret)>,
 }
 
 /// The largest relative error of any member's clock rate (ρ in S2). Crystal oscillators are within

@@ -291,7 +291,7 @@ fn release_moved_on(policy: &Policy, state: &mut State, now: Now, actions: &mut 
     };
     // Without a witness grants do not run out: there the release is sent until it arrives.
     let span = policy.ttl + policy.renew_every;
-    let ran_out = policy.has_witness() && now.moment.since(begun) > span;
+    let ran_out = policy.lease_runs_out() && now.moment.since(begun) > span;
     if moved_on || ran_out {
         let happened = Awaits::Release(released);
         finish_lease_step(

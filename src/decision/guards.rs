@@ -245,7 +245,7 @@ pub fn against_take_over(
 ) -> Vec<Guard> {
     let mut guards = common(policy, state, facts, mover, now);
     let site = policy.peer.clone();
-    if !policy.has_witness() {
+    if !policy.lease_runs_out() {
         guards.push(Guard::NoWitness);
     }
     // It may be cut off and go on writing: only a fence that its own agent proves ends that (S3).
@@ -255,7 +255,7 @@ pub fn against_take_over(
     match facts.standing {
         Standing::Unknown => guards.push(Guard::CutOff),
         // That of a pair never runs out: the reason above says it all.
-        Standing::Peer if policy.has_witness() => {
+        Standing::Peer if policy.lease_runs_out() => {
             guards.push(Guard::LeaseRuns { site: site.clone() });
         }
         Standing::Peer

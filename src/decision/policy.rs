@@ -16,6 +16,8 @@ pub struct Policy {
     pub peer: SiteName,
     /// Everybody with a vote.
     pub voters: Vec<Member>,
+    /// The lease is kept in a store of its own, and not with the voters.
+    pub lease_in_store: bool,
     /// How long a grant runs.
     pub ttl: Duration,
     /// How often the lease and the reports are renewed.
@@ -122,10 +124,17 @@ impl Policy {
         self.renew_every * 3 + self.request_timeout
     }
 
-    /// There is a third vote, so a silent site may be taken over (S7).
+    /// There is a witness: it looks from a third place, and votes unless there is a store.
     #[must_use]
     pub fn has_witness(&self) -> bool {
         self.voters.contains(&Member::Witness)
+    }
+
+    /// A lease that is not renewed runs out, so a silent site may be taken over (S7): a third vote,
+    /// or a store, tells a silent site from a cut link.
+    #[must_use]
+    pub fn lease_runs_out(&self) -> bool {
+        self.has_witness() || self.lease_in_store
     }
 
     /// Time that must be left on the lease before a step that cannot be taken back (S8).

@@ -38,6 +38,9 @@ pub fn situate(policy: &Policy, state: &State, now: Moment) -> Facts {
         peer_agent: reach(policy, &state.peer, now),
         witness: if policy.has_witness() {
             reach(policy, &state.witness, now)
+        } else if policy.lease_runs_out() {
+            // Nobody waits for it, and its absence means nothing.
+            Reach::Unknown
         } else {
             Reach::Absent
         },
@@ -63,7 +66,7 @@ pub fn situate(policy: &Policy, state: &State, now: Moment) -> Facts {
 fn standing(policy: &Policy, state: &State) -> Standing {
     match &state.lease {
         LeaseView::Unknown => Standing::Unknown,
-        LeaseView::Held { .. } if policy.has_witness() && !majority_reached(policy, state) => {
+        LeaseView::Held { .. } if policy.lease_runs_out() && !renewable(policy, state) => {
             Standing::ActiveCutOff
         }
         LeaseView::Held { .. } => Standing::Active,
@@ -77,7 +80,12 @@ fn standing(policy: &Policy, state: &State) -> Standing {
     }
 }
 
-fn majority_reached(policy: &Policy, state: &State) -> bool {
+/// Whether those who let this site hold the lease answer: a majority of the voters; or the store,
+/// or else the other agent.
+fn renewable(policy: &Policy, state: &State) -> bool {
+    if policy.lease_in_store {
+        return !state.reached.is_empty();
+    }
     state.reached.len() * 2 > policy.voters.len()
 }
 

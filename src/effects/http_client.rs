@@ -17,6 +17,9 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 /// What a server may ask us to wait at most; beyond it, its clock or its mind is wrong.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
+/// Connections that a kept client leaves open: one request at a time, and one beside it.
+const KEPT_PER_HOST: usize = 2;
+
 /// An answer, read whole.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -55,6 +58,27 @@ pub(super) fn client(url: &Url, timeout: Duration) -> Result<Client, EffectError
         .connect_timeout(timeout)
         // A kept connection may have died with the network that just failed.
         .pool_max_idle_per_host(0)
+        .build()
+        .map_err(|error| cannot_set_up().caused_by(error.without_url()))
+}
+
+/// A client for a service that is asked several times a second: connections are kept. A kept one
+/// may have died with the network; the caller's deadlines and next requests see to that.
+pub(super) fn kept_client(
+    tls: Option<Arc<ClientConfig>>,
+    timeout: Duration,
+) -> Result<Client, EffectError> {
+    let tls = match tls {
+        Some(tls) => tls.as_ref().clone(),
+        None => trusting_nobody()?,
+    };
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .no_proxy()
+        .redirect(Policy::none())
+        .timeout(timeout)
+        .connect_timeout(timeout)
+        .pool_max_idle_per_host(KEPT_PER_HOST)
         .build()
         .map_err(|error| cannot_set_up().caused_by(error.without_url()))
 }

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod error;
 pub mod exec;
 mod http_client;
+pub mod lease;
 pub mod notify;
 pub mod peer;
 pub mod permit;

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::Resumption;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::error::EffectError;
@@ -31,6 +31,44 @@ pub fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, EffectError
             Ok(Arc::clone(SYSTEM.get_or_init(|| config)))
         }
     }
+}
+
+/// As [`client_config`], showing a certificate: its PEM chain and its PEM private key.
+///
+/// # Errors
+///
+/// `Permanent` when a file cannot be read or does not fit the others.
+pub fn client_config_as(
+    ca: Option<&Path>,
+    identity: Option<(&Path, &Path)>,
+) -> Result<Arc<ClientConfig>, EffectError> {
+    let Some((cert, key)) = identity else {
+        return client_config(ca);
+    };
+    let roots = match ca {
+        Some(path) => roots_of(path)?,
+        None => system_roots()?,
+    };
+    let refuse = |path: &Path, what: &str, why: &str| {
+        EffectError::permanent(format!("cannot {what} {}: {why}", path.display()))
+    };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| refuse(cert, "read certificates from", &error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| refuse(key, "read a private key from", &error.to_string()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| EffectError::permanent("cannot set up tls").caused_by(error))?
+        .with_root_certificates(roots)
+        .with_client_auth_cert(chain, key)
+        .map_err(|error| {
+            refuse(cert, "use the certificate in", &error.to_string())
+                .hint("certificate and key must belong together")
+        })?;
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
 }
 
 fn with_roots(roots: RootCertStore) -> Result<Arc<ClientConfig>, EffectError> {

@@ -10,6 +10,38 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClusterName, Epoch, Lsn, Member, Moment, SiteName, SystemId, Timeline, Timestamp};
 
+/// Where the lease is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LeaseStore {
+    /// With the two agents and the witness: a majority of them grants it, and grants run out.
+    Quorum,
+    /// In an etcd cluster: by compare-and-swap, and what is not renewed runs out.
+    Etcd,
+    /// With the two agents alone: it moves by handover or by a person, and never runs out (S7).
+    Pair,
+}
+
+impl LeaseStore {
+    /// Its name in `agent.toml`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Etcd => "etcd",
+            Self::Pair => "pair",
+        }
+    }
+
+    /// Whether a lease that is not renewed runs out, so that a silent site may be taken over.
+    #[must_use]
+    pub fn runs_out(self) -> bool {
+        match self {
+            Self::Quorum | Self::Etcd => true,
+            Self::Pair => false,
+        }
+    }
+}
+
 /// The small state that survives with the lease. The holder carries it in every renewal; voters
 /// keep the newest by [`ClusterRecord::version`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -122,6 +154,8 @@ pub enum Verdict {
     WrongCluster,
     /// The voter could not make its promise durable, so it did not give it.
     NotDurable,
+    /// The store that keeps the lease does not answer.
+    StoreSilent,
 }
 
 impl fmt::Display for Verdict {
@@ -134,6 +168,7 @@ impl fmt::Display for Verdict {
             Self::Abstains => "the voter lost its memory and abstains",
             Self::WrongCluster => "cluster name or voter set differ",
             Self::NotDurable => "the voter could not write its promise to disk",
+            Self::StoreSilent => "the lease store does not answer",
         })
     }
 }

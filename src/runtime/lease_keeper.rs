@@ -10,12 +10,14 @@ use std::path::PathBuf;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::decision::lease::{Contender, Input, LeaseRules, Send};
+use crate::decision::lease::{Input, LeaseMachine, LeaseRules, Send};
 use crate::effects::clock::boottime;
+use crate::effects::lease::etcd::EtcdCell;
 use crate::effects::postgres::control::NodeControl;
 use crate::model::event::Event;
-use crate::model::lease::{LeaseChange, LeaseCommand, LeaseView};
+use crate::model::lease::{LeaseChange, LeaseCommand, LeaseStore, LeaseView};
 use crate::model::{Epoch, Moment, SiteName, SystemId};
+use crate::runtime::cell_link::{CellLink, PeerAsks};
 use crate::runtime::deadline_fence::{Attempt, DeadlineFence};
 use crate::runtime::inherited;
 use crate::runtime::members::Members;
@@ -62,6 +64,14 @@ pub struct LeaseKeeper {
     pub held: watch::Sender<Held>,
     /// News go to the decision loop.
     pub events: mpsc::Sender<Event>,
+    /// Where the lease is kept.
+    pub store: LeaseStore,
+    /// The cell, where it is kept in one.
+    pub cell: Option<EtcdCell>,
+    /// The other site.
+    pub peer: SiteName,
+    /// What the other agent asks about that.
+    pub asked: PeerAsks,
 }
 
 impl LeaseKeeper {
@@ -78,11 +88,12 @@ impl LeaseKeeper {
             self.rules.fence_budget,
             self.held.subscribe(),
         );
-        let site = self.site.clone();
-        let mut contender = Contender::new(self.rules.clone(), site, self.seed, boottime());
+        let mut contender = self.machine();
+        let cell = CellLink::new(&self, answers.clone());
         let mut input = Some(Input::Tick);
         let mut news = VecDeque::new();
         let mut fencing = Fencing::default();
+        let mut asked = std::mem::take(&mut self.asked);
         let deadlines = leave_deadlines(self.state_dir.clone());
         loop {
             let Some(now_input) = input.take() else {
@@ -98,6 +109,10 @@ impl LeaseKeeper {
             self.fence_if_due(output.fence, &fence, &mut fencing);
             for send in output.sends {
                 self.ask(send, answers.clone());
+            }
+            cell.carry(output.asks);
+            if let Some(word) = output.word {
+                asked.answer(word);
             }
             for change in output.changes {
                 if let Some(at) = deadline_of(&change) {
@@ -127,10 +142,17 @@ impl LeaseKeeper {
                 Some(attempt) = attempts.recv() => Some(fencing.ended(attempt, &mut news)),
                 Some(answer) = answered.recv() => Some(answer),
                 command = commands.recv() => command.map(|command| fencing.filter(command)),
+                ask = asked.next() => Some(Input::PeerAsks(ask)),
                 () = self.voter.released_here() => Some(Input::Poke),
                 () = tokio::time::sleep(boottime().until(wake_at)) => Some(Input::Tick),
             };
         }
+    }
+
+    fn machine(&self) -> LeaseMachine {
+        let (site, peer) = (self.site.clone(), self.peer.clone());
+        let rules = self.rules.clone();
+        LeaseMachine::new(self.store, rules, site, peer, self.seed, boottime())
     }
 
     /// Begins the fence of a lease that is lost, or of a node that was found running without one.

@@ -10,10 +10,11 @@ use crate::effects::error::EffectError;
 use crate::effects::peer::client::{PeerClient, PeerClientSettings};
 use crate::effects::peer::tls;
 use crate::effects::peer::wire::{
-    CommandAnswer, LeaseCall, PATH_COMMAND, PATH_LEASE, PATH_REPORT, PeerCommand,
+    CommandAnswer, LeaseCall, PATH_CELL, PATH_COMMAND, PATH_LEASE, PATH_REPORT, PeerCommand,
 };
 use crate::model::Member;
-use crate::model::lease::{LeaseReply, LeaseRequest};
+use crate::model::cell::{PeerAsk, PeerWord};
+use crate::model::lease::{LeaseReply, LeaseRequest, LeaseStore};
 use crate::model::peer::PeerReport;
 
 /// One lost packet is nothing to tell.
@@ -45,18 +46,28 @@ pub fn lease_rules(config: &Config) -> LeaseRules {
         .into_iter()
         .map(|(member, _)| member)
         .collect();
+    let store = config.lease_store;
+    // The witness looks, but has no vote where the lease is not kept with the voters.
+    let mut identity = LeaseRules::identity_of(config.cluster.clone(), &voters);
+    if store == LeaseStore::Etcd {
+        // Agents that keep their lease in different places must refuse each other.
+        let prefix = config.etcd.as_ref().map(|etcd| etcd.prefix.as_str());
+        identity
+            .voters_hash
+            .push_str(&format!(" etcd {}", prefix.unwrap_or_default()));
+    }
     LeaseRules {
         ttl: config.lease.ttl,
         renew_every: config.lease.renew_every,
         request_timeout: config.lease.request_timeout,
         fence_budget: config.lease.fence_budget,
-        mode: if config.witness.is_some() {
+        mode: if store.runs_out() {
             Mode::Quorum
         } else {
             Mode::Pair
         },
         me: config.member(),
-        identity: LeaseRules::identity_of(config.cluster.clone(), &voters),
+        identity,
         voters,
         broken: None,
     }
@@ -123,6 +134,14 @@ impl Members {
             request,
         };
         self.client(to)?.call(PATH_LEASE, &call, self.timeout).await
+    }
+
+    /// Asks the other agent about a lease that is kept in a store.
+    ///
+    /// # Errors
+    /// As [`PeerClient::call`].
+    pub async fn cell(&self, to: &Member, ask: &PeerAsk) -> Result<PeerWord, EffectError> {
+        self.client(to)?.call(PATH_CELL, ask, self.timeout).await
     }
 
     /// Exchanges reports with a member.

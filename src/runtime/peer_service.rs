@@ -6,9 +6,11 @@ use tokio::sync::{mpsc, watch};
 use crate::effects::clock;
 use crate::effects::peer::wire::{CommandAnswer, PeerCommand};
 use crate::model::Member;
+use crate::model::cell::{PeerAsk, PeerWord};
 use crate::model::event::{Answer, Event, Wish};
 use crate::model::lease::{ClusterIdentity, LeaseReply, LeaseRequest};
 use crate::model::peer::PeerReport;
+use crate::runtime::cell_link::AskPeer;
 use crate::runtime::handle::AgentHandle;
 use crate::runtime::peer_server::PeerService;
 use crate::runtime::voter_host::VoterHost;
@@ -24,6 +26,8 @@ pub struct AgentService {
     pub events: mpsc::Sender<Event>,
     /// Wishes of people that another member passes on.
     pub agent: AgentHandle,
+    /// Questions about a lease that is kept in a store.
+    pub cell: AskPeer,
 }
 
 #[async_trait]
@@ -35,6 +39,10 @@ impl PeerService for AgentService {
         request: LeaseRequest,
     ) -> LeaseReply {
         self.voter.handle(identity, request).await
+    }
+
+    async fn cell(&self, ask: PeerAsk) -> PeerWord {
+        self.cell.ask(ask).await
     }
 
     async fn report(&self, report: PeerReport) -> PeerReport {

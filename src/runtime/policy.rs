@@ -8,6 +8,8 @@ use crate::config::settings::{AppConfig, AppConfigValue, Control, ProbeTiming, S
 use crate::decision::policy::{
     AppConfigTarget, DnsTarget, NodeAddress, Policy, Thresholds, TripRule,
 };
+use crate::model::Member;
+use crate::model::lease::LeaseStore;
 use crate::model::plan::{ConfigEdit, EditValue};
 
 /// Builds the policy of the agent of `config.site`; nothing for the witness, which decides nothing.
@@ -18,11 +20,8 @@ pub fn policy(config: &Config) -> Option<Policy> {
     Some(Policy {
         me: me.name.clone(),
         peer: peer.name.clone(),
-        voters: config
-            .members()
-            .into_iter()
-            .map(|(member, _)| member)
-            .collect(),
+        voters: members(config),
+        lease_in_store: config.lease_store == LeaseStore::Etcd,
         ttl: config.lease.ttl,
         renew_every: config.lease.renew_every,
         request_timeout: config.lease.request_timeout,
@@ -86,6 +85,11 @@ pub fn policy(config: &Config) -> Option<Policy> {
 }
 
 /// A node that is controlled by commands can only be fenced by commands that say so (S3).
+fn members(config: &Config) -> Vec<Member> {
+    let members = config.members().into_iter();
+    members.map(|(member, _)| member).collect()
+}
+
 fn can_fence(control: &Control) -> bool {
     match control {
         Control::Local | Control::Systemd { .. } => true,

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::settings::{Database, ProbeTiming, Site};
 use crate::decision::policy::Policy;
 use crate::effects::error::EffectError;
+use crate::effects::lease::etcd::EtcdCell;
 use crate::effects::peer::tls;
 use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
@@ -21,10 +22,11 @@ use crate::effects::steps::{DnsRecordTool, Tools};
 use crate::effects::{dns, notify};
 use crate::model::Epoch;
 use crate::model::event::Event;
-use crate::model::lease::LeaseCommand;
+use crate::model::lease::{LeaseCommand, LeaseStore};
 use crate::model::observation::{Channel, Target};
 use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
+use crate::runtime::cell_link::PeerAsks;
 use crate::runtime::executor::{Executor, LeaseGate};
 use crate::runtime::handle::AgentHandle;
 use crate::runtime::lease_keeper::{LeaseKeeper, Unleased};
@@ -68,6 +70,7 @@ pub async fn start(
     let (held, held_seen) = watch::channel(None);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
+    let (ask_peer, asked) = PeerAsks::channel();
 
     measure_recoveries(config, &agent, &outbox, stop);
     let service = AgentService {
@@ -75,6 +78,7 @@ pub async fn start(
         report: reported.clone(),
         events: events.clone(),
         agent,
+        cell: ask_peer,
     };
     let admission = listen(config, own, Arc::new(service), stop).await?;
 
@@ -90,15 +94,13 @@ pub async fn start(
         armed: armed_seen,
         held,
         events: events.clone(),
+        store: config.lease_store,
+        cell: cell(config)?,
+        peer: policy.peer.clone(),
+        asked,
     };
     let lease = start_keeper(keeper, stop);
-    Reporter {
-        members: members.clone(),
-        own: reported,
-        events: events.clone(),
-        every: policy.renew_every,
-    }
-    .start(stop);
+    start_reporter(&members, reported, &events, policy, stop);
 
     let canary = CanaryWriter {
         table: table.clone(),
@@ -168,6 +170,34 @@ fn tools(
         dns: dns_tools(config)?,
         state_dir: config.state_dir.clone(),
     })
+}
+
+/// The cell of the lease, where it is kept in one.
+fn cell(config: &Config) -> Result<Option<EtcdCell>, EffectError> {
+    match (config.lease_store, &config.etcd) {
+        (LeaseStore::Etcd, Some(etcd)) => {
+            EtcdCell::new(etcd, &config.cluster, config.lease.request_timeout).map(Some)
+        }
+        (LeaseStore::Etcd | LeaseStore::Quorum | LeaseStore::Pair, _) => Ok(None),
+    }
+}
+
+fn start_reporter(
+    members: &Members,
+    own: watch::Receiver<PeerReport>,
+    events: &mpsc::Sender<Event>,
+    policy: &Policy,
+    stop: &CancellationToken,
+) {
+    let (members, events) = (members.clone(), events.clone());
+    let every = policy.renew_every;
+    let reporter = Reporter {
+        members,
+        own,
+        events,
+        every,
+    };
+    reporter.start(stop);
 }
 
 fn start_keeper(keeper: LeaseKeeper, stop: &CancellationToken) -> mpsc::Sender<LeaseCommand> {

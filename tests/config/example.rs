@@ -76,9 +76,10 @@ fn example_lines_that_are_switched_off_are_valid() {
     let dir = example_dir();
     let env = |name: &str| match name {
         "AGENT_WEBHOOK" => Some("https://hooks.example.com/hunter2".to_owned()),
-        "AGENT_PEER_SECRET" | "AGENT_DATABASE_PASSWORD" | "CLOUDFLARE_TOKEN" => {
-            Some("0123456789abcdef".to_owned())
-        }
+        "AGENT_PEER_SECRET"
+        | "AGENT_ETCD_PASSWORD"
+        | "AGENT_DATABASE_PASSWORD"
+        | "CLOUDFLARE_TOKEN" => Some("0123456789abcdef".to_owned()),
         _ => None,
     };
     let stem = |key: &str| {

@@ -128,6 +128,7 @@ impl Setup {
             me: site_name(me),
             peer: site_name(1 - me),
             voters: rules.voters.clone(),
+            lease_in_store: false,
             ttl,
             renew_every: rules.renew_every,
             request_timeout,

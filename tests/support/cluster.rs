@@ -43,6 +43,8 @@ pub struct ClusterOptions {
     pub extra: String,
     /// Extra keys of `[failover]`.
     pub failover: String,
+    /// Extra keys of `[lease]`, and what belongs below it.
+    pub lease: String,
     /// Settings of ams's node, the standby.
     pub standby: NodeOptions,
     /// Lays every path between the places through a relay, see [`TestCluster::network`].
@@ -58,6 +60,7 @@ impl Default for ClusterOptions {
             ttl: "3s",
             extra: String::new(),
             failover: String::new(),
+            lease: String::new(),
             standby: NodeOptions::default(),
             relayed: false,
             odd_secret: None,
@@ -221,7 +224,7 @@ impl TestCluster {
         };
         format!(
             "cluster = \"test\"\nstate_dir = \"{state}\"\nsocket = \"{dir}/{member}/agent.sock\"\n\
-             [peer]\nsecret = \"{secret}\"\n[lease]\nttl = \"{ttl}\"\n{fra}{ams}{witness}\
+             [peer]\nsecret = \"{secret}\"\n[lease]\nttl = \"{ttl}\"\n{lease}{fra}{ams}{witness}\
              [database]\nuser = \"agent\"\ntls = \"off\"\ninterval = \"500ms\"\ntimeout = \"1s\"\n\
              fast_interval = \"100ms\"\nfall = 2\nfresh_interval = \"2s\"\n[failover]\n{failover}\n\
              [[app_config]]\nname = \"shop\"\npath = \"{dir}/{env}/.env\"\n\
@@ -236,6 +239,7 @@ impl TestCluster {
             },
             dir = self.dir.path().display(),
             ttl = self.options.ttl,
+            lease = self.options.lease,
             fra = site(0),
             ams = site(1),
             failover = self.options.failover,

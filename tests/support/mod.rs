@@ -23,6 +23,7 @@ pub mod agent_role;
 pub mod cluster;
 pub mod database;
 pub mod endpoint;
+pub mod etcd;
 pub mod log;
 pub mod members;
 pub mod permit;

@@ -14,6 +14,8 @@ pub const PATH_LEASE: &str = "/v1/lease";
 pub const PATH_REPORT: &str = "/v1/report";
 /// Where a [`PeerCommand`] is posted; the answer is a [`CommandAnswer`].
 pub const PATH_COMMAND: &str = "/v1/command";
+/// Where a `PeerAsk` is posted; the answer is a `PeerWord`.
+pub const PATH_CELL: &str = "/v1/cell";
 /// Says `ok` to anybody.
 pub const PATH_HEALTH: &str = "/v1/health";
 

@@ -24,12 +24,13 @@ pub use admission::{Admission, AdmissionSettings, RefusalCounts};
 pub use door::serve;
 
 use crate::effects::peer::wire::{
-    BODY_BYTES_MAX, CommandAnswer, LeaseCall, PATH_COMMAND, PATH_HEALTH, PATH_LEASE, PATH_REPORT,
-    PeerCommand, Refusal,
+    BODY_BYTES_MAX, CommandAnswer, LeaseCall, PATH_CELL, PATH_COMMAND, PATH_HEALTH, PATH_LEASE,
+    PATH_REPORT, PeerCommand, Refusal,
 };
-use crate::model::Member;
+use crate::model::cell::{PeerAsk, PeerWord};
 use crate::model::lease::{ClusterIdentity, LeaseReply, LeaseRequest, Verdict};
 use crate::model::peer::PeerReport;
+use crate::model::{Epoch, Member};
 
 /// What members ask of each other. A call may be dropped when its time is over: whatever must not
 /// be left half-done has to be done by a task of its own.
@@ -42,6 +43,14 @@ pub trait PeerService: Send + Sync + 'static {
         identity: ClusterIdentity,
         request: LeaseRequest,
     ) -> LeaseReply;
+
+    /// Asks this agent about a lease that is kept in a store. Who keeps none accepts nothing.
+    async fn cell(&self, _ask: PeerAsk) -> PeerWord {
+        PeerWord {
+            accepted: false,
+            epoch: Epoch::NONE,
+        }
+    }
 
     /// Takes a member's report (its `from` is proven) and gives the own one.
     async fn report(&self, report: PeerReport) -> PeerReport;
@@ -68,6 +77,7 @@ pub fn router(admission: Arc<Admission>, service: Arc<dyn PeerService>) -> Route
     };
     Router::new()
         .route(PATH_LEASE, post(lease))
+        .route(PATH_CELL, post(cell))
         .route(PATH_REPORT, post(report))
         .route(PATH_COMMAND, post(command))
         .route_layer(from_fn_with_state(admission, admission::admit))
@@ -95,6 +105,21 @@ async fn lease(
         served.admission.count_wrong_cluster();
     }
     answer(&reply)
+}
+
+async fn cell(
+    State(served): State<Served>,
+    Extension(Sender(from)): Extension<Sender>,
+    body: Bytes,
+) -> Response {
+    let ask: PeerAsk = match understand(&body) {
+        Ok(ask) => ask,
+        Err(refused) => return *refused,
+    };
+    if from.site() != Some(&ask.holder) {
+        return served.admission.refuse_name(&from);
+    }
+    answer(&served.service.cell(ask).await)
 }
 
 async fn report(

@@ -47,6 +47,7 @@ pub(crate) fn policy(site: &str) -> Policy {
         me: SiteName::new(site),
         peer: SiteName::new(other(site)),
         voters,
+        lease_in_store: false,
         ttl: Duration::from_secs(10),
         renew_every: Duration::from_secs(2),
         request_timeout: Duration::from_millis(1400),

@@ -127,6 +127,7 @@ impl Ballot {
     /// The refusal that explains most. Without any refusal too few voters took part.
     fn most_telling(&self) -> Verdict {
         let rank = |verdict: &Verdict| match verdict {
+            Verdict::StoreSilent => 7,
             Verdict::GrantRuns => 6,
             Verdict::ReservedForSuccessor => 5,
             Verdict::WrongCluster => 4,

@@ -124,7 +124,10 @@ impl Contender {
             return;
         };
         match reply.verdict {
-            Verdict::NotDurable | Verdict::Abstains | Verdict::WrongCluster => return,
+            Verdict::NotDurable
+            | Verdict::Abstains
+            | Verdict::WrongCluster
+            | Verdict::StoreSilent => return,
             // Whoever promised a higher epoch will not have anything to do with this one either.
             Verdict::StaleEpoch if reply.knows.promised <= epoch => {}
             Verdict::GrantRuns | Verdict::ReservedForSuccessor => {}

@@ -23,6 +23,7 @@ use self::give_back::GiveBack;
 use self::hold::Hold;
 use self::view::Told;
 use super::rules::LeaseRules;
+use crate::model::cell::{CellReply, CellRequest, PeerAsk, PeerWord};
 use crate::model::lease::{
     ClusterRecord, LeaseChange, LeaseCommand, LeaseReply, LeaseRequest, Verdict, VoterView,
 };
@@ -56,6 +57,22 @@ pub enum Input {
         /// The round of the request.
         round: u64,
     },
+    /// The store of the cell answered, or did not in time.
+    Cell {
+        /// The round of the request.
+        round: u64,
+        /// What it said.
+        reply: Option<CellReply>,
+    },
+    /// The other agent answered what it was asked beside the store, or did not in time.
+    PeerSaid {
+        /// The round of the request.
+        round: u64,
+        /// What it said.
+        word: Option<PeerWord>,
+    },
+    /// The other agent asks; it is answered by [`Output::word`].
+    PeerAsks(PeerAsk),
 }
 
 /// One request to send.
@@ -69,11 +86,33 @@ pub struct Send {
     pub request: LeaseRequest,
 }
 
+/// One request of the machine that keeps the lease in a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Ask {
+    /// To be handed back with the answer.
+    pub round: u64,
+    /// What to ask of whom.
+    pub what: Asked,
+}
+
+/// What an [`Ask`] asks of whom.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Asked {
+    /// The store.
+    Store(CellRequest),
+    /// The other agent.
+    Peer(PeerAsk),
+}
+
 /// What the machine wants done.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Output {
-    /// Requests to send now.
+    /// Requests to send to voters now.
     pub sends: Vec<Send>,
+    /// Requests to send to the store of the cell, or to the other agent about it, now.
+    pub asks: Vec<Ask>,
+    /// The answer to [`Input::PeerAsks`].
+    pub word: Option<PeerWord>,
     /// News for the decision loop, in order.
     pub changes: Vec<LeaseChange>,
     /// The lease of this epoch is gone: fence the node now, before anything else.
@@ -183,6 +222,14 @@ impl Contender {
                 self.take_reply(&from, round, &reply, now, &mut out);
             }
             Input::NoReply { from, round } => self.count_vote(&from, round, None, now),
+            // Of a cell, which is not asked here.
+            Input::Cell { .. } | Input::PeerSaid { .. } => {}
+            Input::PeerAsks(_) => {
+                out.word = Some(PeerWord {
+                    accepted: false,
+                    epoch: self.epoch_seen,
+                });
+            }
         }
         self.press_on(now, &mut out);
         self.resend_release(now, &mut out);

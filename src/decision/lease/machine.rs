@@ -1,0 +1,56 @@
+//! Either machine, behind one small interface: the keeper drives both alike, and decision loop,
+//! executor and guard see no difference.
+
+use super::cell::CellContender;
+use super::contender::{Contender, Input, Output};
+use super::rules::LeaseRules;
+use crate::model::lease::{LeaseStore, LeaseView};
+use crate::model::{Moment, SiteName};
+
+/// One agent's side of the lease, wherever it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LeaseMachine {
+    /// With voters: a quorum, or a pair.
+    Votes(Box<Contender>),
+    /// In one cell of a store.
+    Cell(Box<CellContender>),
+}
+
+impl LeaseMachine {
+    /// A machine that knows nothing yet. As [`Contender::new`]; `peer` is the other site.
+    #[must_use]
+    pub fn new(
+        store: LeaseStore,
+        rules: LeaseRules,
+        site: SiteName,
+        peer: SiteName,
+        seed: u64,
+        now: Moment,
+    ) -> Self {
+        match store {
+            LeaseStore::Quorum | LeaseStore::Pair => {
+                Self::Votes(Box::new(Contender::new(rules, site, seed, now)))
+            }
+            LeaseStore::Etcd => {
+                Self::Cell(Box::new(CellContender::new(rules, site, peer, seed, now)))
+            }
+        }
+    }
+
+    /// Takes one input, at the time read right before the output is carried out.
+    pub fn handle(&mut self, input: Input, now: Moment) -> Output {
+        match self {
+            Self::Votes(machine) => machine.handle(input, now),
+            Self::Cell(machine) => machine.handle(input, now),
+        }
+    }
+
+    /// What the machine believes now.
+    #[must_use]
+    pub fn current_view(&self) -> LeaseView {
+        match self {
+            Self::Votes(machine) => machine.current_view(),
+            Self::Cell(machine) => machine.current_view(),
+        }
+    }
+}
