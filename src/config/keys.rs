@@ -29,6 +29,7 @@ pub(super) const ROOT: Section = Section {
         "dns",
         "notify",
         "objectives",
+        "guard",
     ],
 };
 
@@ -174,8 +175,13 @@ pub(super) const OBJECTIVES: Section = Section {
     keys: &["rto", "rpo"],
 };
 
+pub(super) const GUARD: Section = Section {
+    path: "guard",
+    keys: &["watchdog", "watchdog_device"],
+};
+
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 17] = [
+pub const ALL: [Section; 18] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -193,6 +199,7 @@ pub const ALL: [Section; 17] = [
     DNS,
     NOTIFY,
     OBJECTIVES,
+    GUARD,
 ];
 
 /// The three places where one secret may come from.

@@ -64,6 +64,10 @@ pub enum Diagnosis {
     Unknown,
     /// All is well.
     Healthy,
+    /// The active site's node has no guard that would fence it at its deadline.
+    GuardLost,
+    /// This site has no guard, so it does not become active.
+    GuardMissing,
 }
 
 /// How bad a diagnosis is.
@@ -145,6 +149,8 @@ impl Diagnosis {
             Self::EndpointDown => "endpoint_down",
             Self::Unknown => "unknown",
             Self::Healthy => "healthy",
+            Self::GuardLost => "guard_lost",
+            Self::GuardMissing => "guard_missing",
         }
     }
 }

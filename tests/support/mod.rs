@@ -19,10 +19,12 @@
 
 use std::time::{Duration, Instant};
 
+pub mod agent_process;
 pub mod agent_role;
 pub mod cluster;
 pub mod database;
 pub mod endpoint;
+pub mod guards;
 pub mod log;
 pub mod permit;
 pub mod postgres;
