@@ -17,7 +17,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use failover_agent::model::diagnosis::Diagnosis;
 use failover_agent::runtime::guard::protocol::word_path;
+use failover_agent::runtime::status::Snapshot;
 use support::agent_process::AgentProcess;
 use support::cluster::{ClusterOptions, TestCluster};
 use support::writer::{App, Session, overlap};
@@ -137,11 +139,14 @@ async fn s4_agent_frozen_for_long_wakes_up_to_a_fenced_node_and_follows() {
         !word_path(&state_dir).exists()
     })
     .await;
-    let journal = place.cluster.journal(0);
-    let told = journal
-        .iter()
-        .any(|entry| format!("{entry:?}").contains("the guard fenced the own node at"));
-    assert!(told, "{journal:#?}");
+    let told = "the guard fenced the own node at";
+    wait_until("the journal has it", SOON, || async {
+        let journal = place.cluster.journal(0);
+        journal
+            .iter()
+            .any(|entry| format!("{entry:?}").contains(told))
+    })
+    .await;
     assert!(place.cluster.node(0).processes().is_empty());
     assert!(place.cluster.status(1).active);
 }
@@ -215,6 +220,41 @@ async fn s4_guard_never_fences_while_renewals_come() {
     assert_eq!(place.cluster.node(0).postmaster_pid(), postmaster);
     assert_eq!(place.guards(), guard);
     println!("timing under load: {} commits", app.commits().len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s4_site_without_its_required_watchdog_does_not_become_active_and_says_why() {
+    let mut cluster = TestCluster::prepare(ClusterOptions {
+        extra: "[guard]\nwatchdog = \"required\"\nwatchdog_device = \"/dev/no-such-watchdog\"\n"
+            .to_owned(),
+        ..ClusterOptions::default()
+    })
+    .await;
+    cluster.start_witness().await;
+    cluster.start_agent(0).await;
+    let missing = |status: &Snapshot| {
+        let shown = status.diagnoses.iter();
+        shown
+            .map(|d| d.name)
+            .any(|name| name == Diagnosis::GuardMissing)
+    };
+    let why = |status: &Snapshot| {
+        let mut refusals = status.refusals.iter();
+        refusals.any(|why| why.contains("/dev/no-such-watchdog"))
+    };
+    cluster
+        .wait_status(0, "why it is not active", SOON, |status| {
+            missing(status) && why(status)
+        })
+        .await;
+    // The voters begin to vote after one ttl.
+    let until = Instant::now() + TTL * 3;
+    while Instant::now() < until {
+        let status = cluster.status(0);
+        assert!(!status.active && status.lease.view != "held", "{status:#?}");
+        // bounded: by the condition of the loop
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// What holds when both are gone at once: the node is not stopped by anybody of this host until

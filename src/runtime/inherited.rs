@@ -163,14 +163,14 @@ mod tests {
     #[test]
     fn s10_word_of_a_lost_lease_says_so() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(super::word(dir.path()).unwrap(), LeaseWord::Nothing);
+        assert_eq!(word(dir.path()).unwrap(), LeaseWord::Nothing);
         leave(dir.path(), None).unwrap();
-        let said = super::word(dir.path()).unwrap();
+        let said = word(dir.path()).unwrap();
         assert!(matches!(said, LeaseWord::Until { held: false, .. }));
         // What an older version left says nothing of a lease that is held.
         let old = format!(r#"{{"boot":"{}","fence_at_nanos":9}}"#, boot_id().unwrap());
         fs::write(path(dir.path()), old).unwrap();
-        let said = super::word(dir.path()).unwrap();
+        let said = word(dir.path()).unwrap();
         assert!(matches!(said, LeaseWord::Until { held: false, .. }));
     }
 

@@ -95,8 +95,8 @@ fn s2_start_under_way_at_the_deadline_never_leaves_a_writable_node() {
     let node = TestNode::primary(NodeOptions::default());
     let state = tempfile::tempdir().unwrap();
     let mut guard = Guard::start(&node, state.path(), &[]);
+    node.stop("fast");
     for round in 1..=8_u64 {
-        node.stop("fast");
         drop(fs::remove_file(node.data_dir.join("standby.signal")));
         // Ends at some moment of the start, another one in each round.
         let left = Duration::from_millis(round * 25);
