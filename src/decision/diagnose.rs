@@ -143,7 +143,7 @@ pub const DIAGNOSES: &[Row] = &[
     Row {
         diagnosis: Diagnosis::GuardLost,
         severity: Severity::Outage,
-        holds: |f| active(f) && f.guard_lost,
+        holds: |f| active(f) && f.guard_lost && f.own == NodeState::Primary,
         remedy: Remedy::GiveUp,
         sentence: "the active site's guard is gone or unfit, so that only the agent itself would stop the database at the end of the lease: the site is given up in order",
     },
@@ -277,9 +277,9 @@ pub const DIAGNOSES: &[Row] = &[
     Row {
         diagnosis: Diagnosis::GuardMissing,
         severity: Severity::Degraded,
-        holds: |f| !active(f) && f.guard_lost,
+        holds: |f| f.guard_lost && !(active(f) && f.own == NodeState::Primary),
         remedy: Remedy::Tell,
-        sentence: "this site has no fit guard and so does not become active: see the agent's log, and `watchdog` in [guard]",
+        sentence: "this site has no fit guard and so could not become active: see the agent's log, and `watchdog` in [guard]",
     },
     Row {
         diagnosis: Diagnosis::DatabaseStarting,

@@ -88,7 +88,7 @@ pub enum Severity {
 
 impl Diagnosis {
     /// Every diagnosis, most severe first.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::WrongCluster,
         Self::PrimaryWithoutLease,
         Self::TwoPrimaries,
@@ -99,6 +99,7 @@ impl Diagnosis {
         Self::DatabaseCannotWrite,
         Self::DatabaseDemoted,
         Self::SiteTripped,
+        Self::GuardLost,
         Self::LeaseFree,
         Self::SiteSilent,
         Self::NoPrimary,
@@ -113,6 +114,7 @@ impl Diagnosis {
         Self::OwnNodeDown,
         Self::WitnessSilent,
         Self::EndpointDown,
+        Self::GuardMissing,
         Self::DatabaseStarting,
         Self::Unknown,
         Self::Healthy,

@@ -11,8 +11,8 @@ use crate::runtime::gate::{self, Verdict};
 /// Say whether the own node may start now: as primary only with the lease's word. For
 /// `ExecStartPre=` of PostgreSQL's unit.
 ///
-/// Without that word the node gets `standby.signal`, if it knows whom to follow; else it is refused.
-/// Works without the agent and without the network.
+/// Without that word the node gets `standby.signal`, if it knows whom to follow; else it is
+/// refused. Works without the agent and without the network.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Write nothing.
