@@ -78,11 +78,7 @@ pub async fn start(
     let (report, reported) = watch::channel(outset.report);
     let (armed, armed_seen) = watch::channel(true);
     let (held, held_seen) = watch::channel(None);
-    let feed = Feed {
-        held: held_seen.clone(),
-        armed: armed_seen.clone(),
-        events: events.clone(),
-    };
+    let feed = Feed::new(&held_seen, &armed_seen, &events);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
 

@@ -27,6 +27,22 @@ pub struct Feed {
     pub events: mpsc::Sender<Event>,
 }
 
+impl Feed {
+    /// A feed from these.
+    #[must_use]
+    pub fn new(
+        held: &watch::Receiver<Held>,
+        armed: &watch::Receiver<bool>,
+        events: &mpsc::Sender<Event>,
+    ) -> Self {
+        Self {
+            held: held.clone(),
+            armed: armed.clone(),
+            events: events.clone(),
+        }
+    }
+}
+
 /// What the agent sees of the guard.
 #[derive(Debug)]
 pub struct Guarded {
