@@ -30,7 +30,8 @@ struct Said {
 
 impl Said {
     fn verdict(&self) -> &str {
-        self.json["verdict"].as_str().unwrap_or_default()
+        let verdict = self.json.get("verdict");
+        verdict.and_then(Value::as_str).unwrap_or_default()
     }
 
     fn text(&self) -> String {

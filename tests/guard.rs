@@ -2,7 +2,6 @@
 //! Whole agents as processes of their own, over real PostgreSQL.
 #![expect(
     clippy::disallowed_methods,
-    clippy::panic,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "tests run programs, may fail loudly, and print measured times"
