@@ -123,6 +123,11 @@ install: $(AGENT) ## Install what `make build` built, units, man page, completio
 	  sed 's|/usr/bin/agent|$(BINDIR)/agent|g' packaging/systemd/$$unit.service \
 	    >'$(DESTDIR)$(UNITDIR)/'$$unit.service; \
 	done
+	install -d '$(DESTDIR)$(DATADIR)/agent'
+	set -e; for drop_in in postgresql-gate agent-watchdog; do \
+	  sed 's|/usr/bin/agent|$(BINDIR)/agent|g' packaging/systemd/$$drop_in.conf \
+	    >'$(DESTDIR)$(DATADIR)/agent/'$$drop_in.conf; \
+	done
 	install -D -m 0644 packaging/sysusers.d/agent-witness.conf \
 	  '$(DESTDIR)$(SYSUSERSDIR)/agent-witness.conf'
 	$(AGENT) man >'$(DESTDIR)$(DATADIR)/man/man1/agent.1'

@@ -36,6 +36,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Exit, Failure> {
+    if let Some(ended) = cli.run_guard(std::env::args_os()) {
+        return ended;
+    }
     // Everything that speaks TLS uses the process's one provider. A second one is impossible here.
     let installed = rustls::crypto::ring::default_provider().install_default();
     debug_assert!(installed.is_ok());

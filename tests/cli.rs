@@ -14,12 +14,13 @@ use std::process::{Command, Output};
 mod golden;
 
 /// Every command.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 11] = [
     "run",
     "witness",
     "check",
     "status",
     "failover",
+    "gate",
     "journal",
     "explain",
     "demo",

@@ -69,6 +69,7 @@ async fn start_while(held: Held) -> (StepFinished, bool) {
     let gate = LeaseGate {
         held,
         reserve: RESERVE,
+        guard: None,
     };
     let mut executor = Executor::new(tools(dir.path()), gate, outbox, events);
     let timeout = Duration::from_secs(1);

@@ -92,6 +92,11 @@ pub const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Chat services answer within a second, or not at all.
 pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Off: a device that is fed resets the whole host when it is not, which must be wished for.
+pub const GUARD_WATCHDOG: &str = "off";
+/// The first watchdog of every Linux host.
+pub const GUARD_WATCHDOG_DEVICE: &str = "/dev/watchdog";
+
 /// The lease's times for this ttl, where the file does not give them.
 #[must_use]
 pub fn lease(ttl: Duration) -> Lease {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::problem::Refusal;
 use super::reader::{Spot, Table};
-use super::settings::{Config, Failover, Lease, Objectives, Peer, PeerTls};
+use super::settings::{Config, Failover, Guard, Lease, Objectives, Peer, PeerTls, WatchdogMode};
 use super::sites::Sites;
 use super::validate;
 use super::{
@@ -56,6 +56,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     let dns = moves::dns_records(root, &sites, role);
     let notifiers = moves::notifiers(root, role);
     let objectives = objectives(root, &lease);
+    let guard = guard(root);
     let (state_dir, socket) = places(root);
 
     let site = match role {
@@ -84,6 +85,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
         dns,
         notifiers,
         objectives: objectives?,
+        guard: guard?,
     })
 }
 
@@ -253,6 +255,20 @@ fn failover(root: &Table<'_>) -> Option<Failover> {
             &RESTART_BUDGET,
             defaults::FAILOVER_RESTART_BUDGET,
         ),
+    })
+}
+
+fn guard(root: &Table<'_>) -> Option<Guard> {
+    let table = root.table_or_empty("guard", &keys::GUARD)?;
+    let written = table.choice("watchdog", &["off", "automatic", "required"]);
+    let device = table.path("watchdog_device");
+    Some(Guard {
+        watchdog: match written.unwrap_or(defaults::GUARD_WATCHDOG) {
+            "automatic" => WatchdogMode::Automatic,
+            "required" => WatchdogMode::Required,
+            _ => WatchdogMode::Off,
+        },
+        watchdog_device: device.unwrap_or_else(|| defaults::GUARD_WATCHDOG_DEVICE.into()),
     })
 }
 

@@ -29,6 +29,7 @@ pub(super) const ROOT: Section = Section {
         "dns",
         "notify",
         "objectives",
+        "guard",
     ],
 };
 
@@ -196,8 +197,13 @@ pub(super) const OBJECTIVES: Section = Section {
     keys: &["rto", "rpo"],
 };
 
+pub(super) const GUARD: Section = Section {
+    path: "guard",
+    keys: &["watchdog", "watchdog_device"],
+};
+
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 18] = [
+pub const ALL: [Section; 19] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -216,6 +222,7 @@ pub const ALL: [Section; 18] = [
     DNS,
     NOTIFY,
     OBJECTIVES,
+    GUARD,
 ];
 
 /// The three places where one secret may come from.

@@ -49,6 +49,8 @@ pub struct Config {
     pub notifiers: Vec<NotifierSettings>,
     /// What was promised to the business.
     pub objectives: Objectives,
+    /// What the guard uses beside signals.
+    pub guard: Guard,
 }
 
 /// One place.
@@ -400,6 +402,26 @@ pub struct Objectives {
     pub rto: Option<Duration>,
     /// Recovery point objective.
     pub rpo: Option<Duration>,
+}
+
+/// What the guard uses beside signals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// Whether the Linux watchdog device resets this host when the guard cannot fence.
+    pub watchdog: WatchdogMode,
+    /// The device.
+    pub watchdog_device: PathBuf,
+}
+
+/// How much the watchdog device is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchdogMode {
+    /// It is not used.
+    Off,
+    /// It is used where it can be; status shows where it cannot.
+    Automatic,
+    /// A site whose device cannot be used is not active.
+    Required,
 }
 
 impl Config {

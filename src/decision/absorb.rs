@@ -46,6 +46,16 @@ pub fn absorb(
         Event::StepFinished(finished) => step_finished(policy, state, finished, now, actions),
         Event::JournalBroken { why } => state.journal_broken = Some(why.clone()),
         Event::JournalMended => state.journal_broken = None,
+        Event::GuardLost { why } => state.guard_lost = Some(why.clone()),
+        Event::GuardBack => state.guard_lost = None,
+        Event::GuardFenced { epoch, at, took } => {
+            actions.push(Action::Journal(JournalEntry::Remark {
+                text: format!(
+                    "the guard fenced the own node at {at}, when the lease of epoch {epoch} ran \
+                     out; it took {took:?}"
+                ),
+            }));
+        }
         Event::Command(_) | Event::Tick => {}
     }
     release_moved_on(policy, state, now, actions);

@@ -141,6 +141,13 @@ pub const DIAGNOSES: &[Row] = &[
         sentence: "the active site's database works, but its apps break a trip rule",
     },
     Row {
+        diagnosis: Diagnosis::GuardLost,
+        severity: Severity::Outage,
+        holds: |f| active(f) && f.guard_lost && f.own == NodeState::Primary,
+        remedy: Remedy::GiveUp,
+        sentence: "the active site's guard is gone or unfit, so that only the agent itself would stop the database at the end of the lease: the site is given up in order",
+    },
+    Row {
         diagnosis: Diagnosis::LeaseFree,
         severity: Severity::Outage,
         holds: |f| free(f) && mine(f),
@@ -266,6 +273,13 @@ pub const DIAGNOSES: &[Row] = &[
         holds: |f| f.endpoint_down,
         remedy: Remedy::Tell,
         sentence: "an endpoint is down, without breaking a trip rule",
+    },
+    Row {
+        diagnosis: Diagnosis::GuardMissing,
+        severity: Severity::Degraded,
+        holds: |f| f.guard_lost && !(active(f) && f.own == NodeState::Primary),
+        remedy: Remedy::Tell,
+        sentence: "this site has no fit guard and so could not become active: see the agent's log, and `watchdog` in [guard]",
     },
     Row {
         diagnosis: Diagnosis::DatabaseStarting,

@@ -103,10 +103,18 @@ pub enum Guard {
         /// What it is.
         own: NodeState,
     },
+    /// Nothing but this agent would fence the own node at its deadline (S4).
+    NoGuard {
+        /// Why.
+        why: String,
+    },
 }
 
 const WRONG_CLUSTER: &str =
     "the nodes have different system identifiers: they are not copies of one database";
+
+const NO_GUARD: &str =
+    "this site has no fit guard, which would stop its database at the end of the lease";
 
 impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -129,12 +137,10 @@ impl fmt::Display for Guard {
                  it cannot be proved to have stopped"
             ),
             Self::WrongCluster => f.write_str(WRONG_CLUSTER),
-            Self::PeerSilent { site } => {
-                write!(
-                    f,
-                    "the agent of site {site} does not answer: start it or its network"
-                )
-            }
+            Self::PeerSilent { site } => write!(
+                f,
+                "the agent of site {site} does not answer: start it or its network"
+            ),
             Self::StandbyUnusable { site, why } => {
                 write!(f, "the node of site {site} cannot take over: {why}")
             }
@@ -178,6 +184,7 @@ impl fmt::Display for Guard {
                  site could not know which node is newest",
             ),
             Self::OwnNotStandby { own } => write!(f, "the own node is not a standby: {own}"),
+            Self::NoGuard { why } => write!(f, "{NO_GUARD}: {why}"),
         }
     }
 }
@@ -287,6 +294,7 @@ pub fn against_take_over(
 #[must_use]
 pub fn against_own_node(policy: &Policy, state: &State, facts: &Facts) -> Vec<Guard> {
     let mut guards: Vec<_> = journal_broken(state).into_iter().collect();
+    guards.extend(no_guard(state));
     if facts.own != NodeState::Standby {
         guards.push(Guard::OwnNotStandby { own: facts.own });
     }
@@ -309,6 +317,13 @@ pub fn against_own_node(policy: &Policy, state: &State, facts: &Facts) -> Vec<Gu
 pub fn journal_broken(state: &State) -> Option<Guard> {
     let why = state.journal_broken.clone()?;
     Some(Guard::JournalBroken { why })
+}
+
+/// The missing guard, as a reason not to become active.
+#[must_use]
+pub fn no_guard(state: &State) -> Option<Guard> {
+    let why = state.guard_lost.clone()?;
+    Some(Guard::NoGuard { why })
 }
 
 fn common(policy: &Policy, state: &State, facts: &Facts, mover: Mover, now: Now) -> Vec<Guard> {

@@ -60,6 +60,7 @@ pub fn situate(policy: &Policy, state: &State, now: Moment) -> Facts {
         endpoint_down: policy.endpoints.keys().any(|name| {
             condition(policy, state, &Target::Endpoint(name.clone()), now) == Condition::Down
         }),
+        guard_lost: state.guard_lost.is_some(),
     }
 }
 

@@ -166,6 +166,8 @@ pub struct State {
     pub promoted: bool,
     /// When the record was last refreshed with the primary's WAL position.
     pub record_refreshed: Moment,
+    /// Why nothing but this agent would fence the own node at its deadline (S4).
+    pub guard_lost: Option<String>,
 }
 
 impl State {
@@ -217,6 +219,7 @@ impl State {
             was_taking_over: resumed.was_taking_over,
             promoted: resumed.promoted,
             record_refreshed: now,
+            guard_lost: None,
         }
     }
 

@@ -217,7 +217,8 @@ pub fn first_remedy(state: &State) -> Option<Remedy> {
 fn held_as(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<Trigger> {
     let held_as = held_for(policy, state, facts, now)?;
     let plans = matches!(held_as, Trigger::HeldAsStandby | Trigger::HeldWhileDown);
-    Some(if plans && state.journal_broken.is_some() {
+    let guardless = state.guard_lost.is_some();
+    Some(if guardless || (plans && state.journal_broken.is_some()) {
         Trigger::HeldInVain
     } else {
         held_as
@@ -308,7 +309,10 @@ fn restart_failed(state: &State) -> bool {
 
 fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool {
     let needs_plan = matches!(facts.own, NodeState::Standby | NodeState::Dead);
-    if facts.identity == Identity::Differs || (needs_plan && state.journal_broken.is_some()) {
+    if facts.identity == Identity::Differs
+        || (needs_plan && state.journal_broken.is_some())
+        || state.guard_lost.is_some()
+    {
         return false;
     }
     let handed_over = facts.standing == Standing::FreeForMe
@@ -364,7 +368,10 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
             guards::against_take_over(policy, state, facts, mover(state), now)
         }
         // Even while all is well: the next plan could not begin.
-        _ => guards::journal_broken(state).into_iter().collect(),
+        _ => {
+            let journal = guards::journal_broken(state).into_iter();
+            journal.chain(guards::no_guard(state)).collect()
+        }
     };
     guards.iter().map(ToString::to_string).collect()
 }

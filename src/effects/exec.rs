@@ -191,6 +191,31 @@ pub async fn run(spec: &CommandSpec) -> Result<Finished, EffectError> {
     }
 }
 
+/// Starts a program that goes on when this one ends, with nothing but its arguments and `stdin`;
+/// what it says goes where this program's own words go. It is reaped when it ends first.
+///
+/// # Errors
+///
+/// Retryable if it cannot be started.
+pub fn start_detached(
+    program: &Path,
+    args: &[OsString],
+    stdin: std::os::fd::OwnedFd,
+) -> Result<Child, EffectError> {
+    Command::new(program)
+        .args(args)
+        .env_clear()
+        .env("PATH", SAFE_PATH)
+        .current_dir("/")
+        .stdin(Stdio::from(stdin))
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .map_err(|error| {
+            EffectError::retryable(format!("cannot start {}", program.display())).caused_by(error)
+        })
+}
+
 /// A started program. Dropping it kills the whole process group.
 struct Running {
     child: Child,

@@ -20,4 +20,5 @@ pub mod probes;
 pub mod steps;
 pub mod systemd;
 pub mod tls;
+pub mod watchdog;
 pub(crate) mod whole_file;

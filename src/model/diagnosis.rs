@@ -64,6 +64,10 @@ pub enum Diagnosis {
     Unknown,
     /// All is well.
     Healthy,
+    /// The active site's node has no guard that would fence it at its deadline.
+    GuardLost,
+    /// This site has no guard, so it does not become active.
+    GuardMissing,
 }
 
 /// How bad a diagnosis is.
@@ -84,7 +88,7 @@ pub enum Severity {
 
 impl Diagnosis {
     /// Every diagnosis, most severe first.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::WrongCluster,
         Self::PrimaryWithoutLease,
         Self::TwoPrimaries,
@@ -95,6 +99,7 @@ impl Diagnosis {
         Self::DatabaseCannotWrite,
         Self::DatabaseDemoted,
         Self::SiteTripped,
+        Self::GuardLost,
         Self::LeaseFree,
         Self::SiteSilent,
         Self::NoPrimary,
@@ -109,6 +114,7 @@ impl Diagnosis {
         Self::OwnNodeDown,
         Self::WitnessSilent,
         Self::EndpointDown,
+        Self::GuardMissing,
         Self::DatabaseStarting,
         Self::Unknown,
         Self::Healthy,
@@ -145,6 +151,8 @@ impl Diagnosis {
             Self::EndpointDown => "endpoint_down",
             Self::Unknown => "unknown",
             Self::Healthy => "healthy",
+            Self::GuardLost => "guard_lost",
+            Self::GuardMissing => "guard_missing",
         }
     }
 }

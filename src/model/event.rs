@@ -35,6 +35,22 @@ pub enum Event {
     JournalMended,
     /// The time asked for as `wake_at` has come.
     Tick,
+    /// The guard is gone and could not be started again, or cannot do its work (S4).
+    GuardLost {
+        /// Why.
+        why: String,
+    },
+    /// The guard is at work.
+    GuardBack,
+    /// The guard has fenced the own node at a deadline; maybe while no agent ran.
+    GuardFenced {
+        /// The epoch that ran out.
+        epoch: super::Epoch,
+        /// When the fence ended.
+        at: super::Timestamp,
+        /// How long it took.
+        took: Duration,
+    },
 }
 
 /// How a step (or its undo) ended.

@@ -29,6 +29,9 @@ pub struct Facts {
     pub tripped: bool,
     /// Some endpoint is down.
     pub endpoint_down: bool,
+    /// The own node has no guard (S4).
+    #[serde(default)]
+    pub guard_lost: bool,
 }
 
 /// Who holds the lease, seen from here.

@@ -2,6 +2,7 @@
 //!
 //! One task owns the state. Everybody else sends events or reads the snapshot.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
@@ -22,6 +23,7 @@ use crate::model::lease::LeaseCommand;
 use crate::model::peer::PeerReport;
 use crate::model::time::Now;
 use crate::runtime::executor::Executor;
+use crate::runtime::guard::link::GuardSeen;
 use crate::runtime::handle::{AgentHandle, Request};
 use crate::runtime::journal::{Journal, JournalError};
 use crate::runtime::journal_writer::JournalWriter;
@@ -33,6 +35,7 @@ use crate::runtime::scheduler::Scheduler;
 use crate::runtime::status::{self, Counter, Snapshot};
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
+use crate::runtime::wiring::Outset;
 use crate::runtime::wishes::Wishes;
 use crate::runtime::{alerts, inherited, pace, reports, wiring};
 
@@ -73,10 +76,13 @@ pub enum StartError {
 /// Starts the agent of `config.site`. The returned task ends after `stop`, once everything is
 /// written down; the node goes on under its lease.
 ///
+/// `program` is this one, to be started as guard.
+///
 /// # Errors
 /// [`StartError`].
 pub async fn start(
     config: Config,
+    program: &Path,
     stop: CancellationToken,
 ) -> Result<(AgentHandle, JoinHandle<()>), StartError> {
     let policy = crate::runtime::policy::policy(&config).ok_or(StartError::NoSite)?;
@@ -124,8 +130,11 @@ pub async fn start(
         &policy,
         events.clone(),
         handle.clone(),
-        report,
-        unleased,
+        Outset {
+            report,
+            unleased,
+            program,
+        },
         &stop,
     )
     .await?;
@@ -164,6 +173,8 @@ pub struct Parts {
     pub members: Members,
     /// Refused requests.
     pub admission: Arc<Admission>,
+    /// The guard; `None` for a node that is controlled by commands.
+    pub guard: Option<watch::Receiver<GuardSeen>>,
 }
 
 struct Agent {
@@ -282,7 +293,9 @@ impl Agent {
             wall: clock::wall(),
         };
         let counters = self.counters();
-        let picture = status::snapshot(&self.cluster, &self.policy, &state, counters, now);
+        let mut picture = status::snapshot(&self.cluster, &self.policy, &state, counters, now);
+        let guard = self.parts.guard.as_ref();
+        picture.guard = guard.map(|seen| seen.borrow().words());
         self.snapshot.send_replace(Arc::new(picture));
         let report = reports::own_report(&self.policy, &state, now);
         self.parts.report.send_if_modified(|known| {

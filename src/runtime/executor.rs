@@ -5,6 +5,7 @@
 //! [`LeaseGate`]).
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +17,14 @@ use crate::effects::clock::{self, boottime};
 use crate::effects::error::EffectError;
 use crate::effects::permit::Permit;
 use crate::effects::steps::{self, Attempt, Tools};
-use crate::model::PlanId;
 use crate::model::event::{Event, Learned, StepFinished};
-use crate::model::plan::Step;
-use crate::runtime::alerts;
+use crate::model::plan::{Step, StepKind};
+use crate::model::{Epoch, PlanId};
+use crate::runtime::guard::protocol::Term;
 use crate::runtime::lease_keeper::Held;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::tasks::spawn_named;
+use crate::runtime::{alerts, inherited};
 
 /// What a step that may start writes passes right before it does so.
 ///
@@ -34,6 +36,65 @@ pub struct LeaseGate {
     pub held: watch::Receiver<Held>,
     /// So much of the lease must be left.
     pub reserve: Duration,
+    /// The lease for which the guard has confirmed that it is armed (S4); `None`: a node that no
+    /// guard of this host could fence.
+    pub guard: Option<watch::Receiver<Option<Term>>>,
+}
+
+/// How long a step that may start writes waits for the guard to confirm: a round trip on a socket,
+/// or a guard that is just being started again.
+const GUARD_WAIT: Duration = Duration::from_secs(1);
+
+impl LeaseGate {
+    /// Waits for the guard to know the lease of this epoch; the permit says if it does not.
+    async fn wait_for_guard(&self, epoch: Epoch) {
+        let Some(mut guard) = self.guard.clone() else {
+            return;
+        };
+        let knows = guard.wait_for(|term| term.is_some_and(|term| term.epoch == epoch));
+        tokio::time::timeout(GUARD_WAIT, knows).await.ok();
+    }
+
+    fn guard_knows(&self, order: &Order) -> bool {
+        self.guard.as_ref().is_none_or(|guard| {
+            guard.borrow().is_some_and(|term| {
+                term.epoch == order.epoch && boottime() + self.reserve < term.fence_at
+            })
+        })
+    }
+}
+
+/// Whether the step, or its undo, may make the own node take writes.
+fn may_start_writes(order: &Order) -> bool {
+    match (order.what.kind(), order.undo) {
+        (StepKind::StartOwn | StepKind::Promote, false) | (StepKind::FenceOwn, true) => true,
+        (
+            StepKind::StartOwn
+            | StepKind::Promote
+            | StepKind::FenceOwn
+            | StepKind::HandOver
+            | StepKind::CheckCandidate
+            | StepKind::RecordPrimary
+            | StepKind::VerifyWrites
+            | StepKind::RewriteAppConfig
+            | StepKind::UpdateDns
+            | StepKind::Notify,
+            _,
+        ) => false,
+    }
+}
+
+/// Leaves the lease's word where the gate looks for it before the server starts (S10). Without it
+/// the start comes out as that of a standby, or not at all.
+async fn leave_word(state_dir: PathBuf, held: watch::Receiver<Held>) {
+    let leave = tokio::task::spawn_blocking(move || {
+        let held = *held.borrow();
+        inherited::leave(&state_dir, held)
+    });
+    let left = tokio::time::timeout(GUARD_WAIT, leave).await;
+    if !matches!(left, Ok(Ok(Ok(())))) {
+        tracing::warn!("cannot leave the lease's word for the gate");
+    }
 }
 
 /// The gate for one order; only steps that may start writes ask.
@@ -49,6 +110,15 @@ impl Permit for OrderPermit<'_> {
         let enough = held.is_some_and(|(epoch, fence_at)| {
             epoch == self.order.epoch && boottime() + self.gate.reserve < fence_at
         });
+        if enough && !self.gate.guard_knows(self.order) {
+            let what = format!(
+                "did not {}: the guard has not confirmed the lease of epoch {}",
+                self.order.what.kind(),
+                self.order.epoch
+            );
+            let hint = "`agent status` shows the guard, the agent's log why there is none";
+            return Err(EffectError::retryable(what).hint(hint));
+        }
         if enough {
             return Ok(());
         }
@@ -144,11 +214,16 @@ async fn attempt(
             node: None,
         });
     }
+    let began = boottime();
+    if may_start_writes(order) {
+        gate.wait_for_guard(order.epoch).await;
+        leave_word(tools.state_dir.clone(), gate.held.clone()).await;
+    }
     let attempt = Attempt {
         step: &order.what,
         epoch: order.epoch,
         undo: order.undo,
-        deadline: boottime() + order.deadline,
+        deadline: began + order.deadline,
         permit: &OrderPermit { gate, order },
     };
     match tokio::time::timeout(order.deadline, steps::run(tools, attempt)).await {

@@ -5,16 +5,20 @@
 //! previous one would have: it reads the deadline from here. The file need not survive a power
 //! cut (so it is not flushed): after a reboot the boot id differs, and a node that runs without a
 //! lease is given no more time than one round of asking.
+//!
+//! The same file is the lease's word for the gate (S10, `runtime::gate`).
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::decision::state::Inherited;
-use crate::model::Moment;
+use crate::model::{Epoch, Moment};
+use crate::runtime::lease_keeper::Held;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +27,58 @@ struct Word {
     boot: String,
     /// The deadline on `CLOCK_BOOTTIME`, in nanoseconds.
     fence_at_nanos: u64,
+    /// The epoch that it belongs to.
+    #[serde(default)]
+    epoch: Epoch,
+    /// False once the lease was lost or released.
+    #[serde(default)]
+    held: bool,
+}
+
+/// Two writers of this process must not meet in the fresh file.
+static WRITING: Mutex<()> = Mutex::new(());
+
+/// The lease's word, as it stands in the state directory now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseWord {
+    /// There is none.
+    Nothing,
+    /// It is of another boot of this host.
+    OtherBoot {
+        /// The epoch that was held.
+        epoch: Epoch,
+    },
+    /// The lease was held until a moment of this boot.
+    Until {
+        /// The epoch.
+        epoch: Epoch,
+        /// The deadline.
+        fence_at: Moment,
+        /// False once it was lost or released.
+        held: bool,
+    },
+}
+
+/// Reads the lease's word.
+///
+/// # Errors
+/// When there is a file that cannot be read or understood.
+pub fn word(state_dir: &Path) -> io::Result<LeaseWord> {
+    let bytes = match fs::read(path(state_dir)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(LeaseWord::Nothing),
+        Err(error) => return Err(error),
+    };
+    let word: Word = serde_json::from_slice(&bytes)?;
+    let epoch = word.epoch;
+    if word.boot != boot_id()? {
+        return Ok(LeaseWord::OtherBoot { epoch });
+    }
+    Ok(LeaseWord::Until {
+        epoch,
+        fence_at: Moment::from_boot(Duration::from_nanos(word.fence_at_nanos)),
+        held: word.held,
+    })
 }
 
 fn path(state_dir: &Path) -> PathBuf {
@@ -40,11 +96,15 @@ fn boot_id() -> io::Result<String> {
 ///
 /// # Errors
 /// When the file cannot be written; the next life then assumes the least.
-pub fn leave(state_dir: &Path, fence_at: Moment) -> io::Result<()> {
+pub fn leave(state_dir: &Path, held: Held) -> io::Result<()> {
+    let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let (epoch, fence_at) = held.unwrap_or_default();
     let nanos = u64::try_from(fence_at.since_boot().as_nanos()).unwrap_or(u64::MAX);
     let word = Word {
         boot: boot_id()?,
         fence_at_nanos: nanos,
+        epoch,
+        held: held.is_some(),
     };
     let fresh = state_dir.join("fence-deadline.new");
     fs::write(&fresh, serde_json::to_vec(&word)?)?;
@@ -76,7 +136,7 @@ mod tests {
     fn a_deadline_of_this_boot_is_inherited() {
         let dir = tempfile::tempdir().unwrap();
         let at = Moment::from_boot(Duration::from_millis(123_456));
-        leave(dir.path(), at).unwrap();
+        leave(dir.path(), Some((Epoch(3), at))).unwrap();
         assert_eq!(read(dir.path(), true), Inherited::FenceAt(at));
         assert_eq!(
             read(dir.path(), false),
@@ -91,9 +151,27 @@ mod tests {
         let word = Word {
             boot: "another".to_owned(),
             fence_at_nanos: u64::MAX,
+            epoch: Epoch(3),
+            held: true,
         };
         fs::write(path(dir.path()), serde_json::to_vec(&word).unwrap()).unwrap();
         assert_eq!(read(dir.path(), true), Inherited::NoDeadline);
+        let said = super::word(dir.path()).unwrap();
+        assert_eq!(said, LeaseWord::OtherBoot { epoch: Epoch(3) });
+    }
+
+    #[test]
+    fn s10_word_of_a_lost_lease_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(word(dir.path()).unwrap(), LeaseWord::Nothing);
+        leave(dir.path(), None).unwrap();
+        let said = word(dir.path()).unwrap();
+        assert!(matches!(said, LeaseWord::Until { held: false, .. }));
+        // What an older version left says nothing of a lease that is held.
+        let old = format!(r#"{{"boot":"{}","fence_at_nanos":9}}"#, boot_id().unwrap());
+        fs::write(path(dir.path()), old).unwrap();
+        let said = word(dir.path()).unwrap();
+        assert!(matches!(said, LeaseWord::Until { held: false, .. }));
     }
 
     #[test]

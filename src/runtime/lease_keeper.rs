@@ -252,13 +252,13 @@ impl Fencing {
 }
 
 /// The deadline that news of the lease set for the next life of this agent.
-fn deadline_of(change: &LeaseChange) -> Option<Moment> {
+fn deadline_of(change: &LeaseChange) -> Option<Held> {
     match change {
         LeaseChange::View {
-            view: LeaseView::Held { fence_at, .. },
+            view: LeaseView::Held { epoch, fence_at },
             ..
-        } => Some(*fence_at),
-        LeaseChange::Lost { .. } | LeaseChange::Released { .. } => Some(Moment::default()),
+        } => Some(Some((*epoch, *fence_at))),
+        LeaseChange::Lost { .. } | LeaseChange::Released { .. } => Some(None),
         LeaseChange::View { .. }
         | LeaseChange::NotAcquired { .. }
         | LeaseChange::Fenced { .. }
@@ -270,7 +270,7 @@ fn deadline_of(change: &LeaseChange) -> Option<Moment> {
 ///
 /// In a task of its own: the keeper must never wait for a disk (S4). What a hanging disk does not
 /// take is an older and so an earlier deadline, which is safe.
-fn leave_deadlines(state_dir: PathBuf) -> watch::Sender<Option<Moment>> {
+fn leave_deadlines(state_dir: PathBuf) -> watch::Sender<Option<Held>> {
     let (sender, mut newest) = watch::channel(None);
     spawn_named("fence deadline", async move {
         while newest.changed().await.is_ok() {

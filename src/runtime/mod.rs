@@ -8,6 +8,8 @@ pub mod cell_link;
 pub mod checked_line;
 pub mod deadline_fence;
 pub mod executor;
+pub mod gate;
+pub mod guard;
 pub mod handle;
 pub mod http_server;
 pub mod inherited;

@@ -37,6 +37,9 @@ pub struct Snapshot {
     pub stopped: Option<String>,
     /// The lease.
     pub lease: LeaseStatus,
+    /// The guard in words; `None` for a node that is controlled by commands.
+    #[serde(default)]
+    pub guard: Option<String>,
     /// The cluster record.
     pub record: Option<ClusterRecord>,
     /// All facts.
@@ -167,6 +170,7 @@ pub fn snapshot(
         active: state.phase == Phase::Active,
         stopped: state.stopped.clone(),
         lease: lease(policy, state, now.moment),
+        guard: None,
         record: state.record.clone(),
         facts: state.facts,
         diagnoses: state

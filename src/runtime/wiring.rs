@@ -1,5 +1,6 @@
 //! Builds what the loop talks to, from the configuration: adapters, probes, links, tasks.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
@@ -28,6 +29,7 @@ use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
 use crate::runtime::cell_link::PeerAsks;
 use crate::runtime::executor::{Executor, LeaseGate};
+use crate::runtime::guard::start::{self as guard, Feed};
 use crate::runtime::handle::AgentHandle;
 use crate::runtime::lease_keeper::{LeaseKeeper, Unleased};
 use crate::runtime::members::{Members, lease_rules};
@@ -44,6 +46,17 @@ use crate::runtime::voter_host::VoterHost;
 /// Lease commands that wait at most; the keeper takes them at once.
 const COMMANDS_MAX: usize = 64;
 
+/// With what an agent begins.
+#[derive(Debug)]
+pub struct Outset<'a> {
+    /// Its first report.
+    pub report: PeerReport,
+    /// What its former life may have left running.
+    pub unleased: Option<Unleased>,
+    /// This program, to be started as guard.
+    pub program: &'a Path,
+}
+
 /// Builds everything and starts its tasks.
 ///
 /// # Errors
@@ -53,8 +66,7 @@ pub async fn start(
     policy: &Policy,
     events: mpsc::Sender<Event>,
     agent: AgentHandle,
-    report: PeerReport,
-    unleased: Option<Unleased>,
+    outset: Outset<'_>,
     stop: &CancellationToken,
 ) -> Result<Parts, StartError> {
     let own = config.own_site().ok_or(StartError::NoSite)?;
@@ -65,9 +77,10 @@ pub async fn start(
     let rules = lease_rules(config);
     let voter = VoterHost::open(rules.clone(), &config.state_dir).map_err(StartError::Vote)?;
     let members = Members::new(config)?;
-    let (report, reported) = watch::channel(report);
+    let (report, reported) = watch::channel(outset.report);
     let (armed, armed_seen) = watch::channel(true);
     let (held, held_seen) = watch::channel(None);
+    let feed = Feed::new(&held_seen, &armed_seen, &events);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
@@ -89,7 +102,7 @@ pub async fn start(
         voter,
         members: members.clone(),
         node: node.clone(),
-        unleased,
+        unleased: outset.unleased,
         state_dir: config.state_dir.clone(),
         armed: armed_seen,
         held,
@@ -100,7 +113,7 @@ pub async fn start(
         asked,
     };
     let lease = start_keeper(keeper, stop);
-    start_reporter(&members, reported, &events, policy, stop);
+    start_reporter(&members, &reported, &events, policy, stop);
 
     let canary = CanaryWriter {
         table: table.clone(),
@@ -108,15 +121,15 @@ pub async fn start(
         epoch: epoch_seen,
     };
     let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
-    // Its death is seen at once, where it runs on this host.
-    if let Some(instance) = node.instance() {
-        drop(scheduler.watch_process(instance.clone(), &events, stop));
-    }
+    watch_process(&scheduler, &node, &events, stop);
 
     let tools = tools(config, own, node, login, table)?;
+    let guarded = guard::start(config, own, outset.program, feed, stop).await;
+    let (confirmed, guard) = guarded.map(|it| (it.confirmed, it.seen)).unzip();
     let gate = LeaseGate {
         held: held_seen,
         reserve: policy.step_reserve(),
+        guard: confirmed,
     };
     let executor = Executor::new(tools, gate, outbox.clone(), events);
     Ok(Parts {
@@ -129,7 +142,36 @@ pub async fn start(
         report,
         members,
         admission,
+        guard,
     })
+}
+
+fn start_reporter(
+    members: &Members,
+    own: &watch::Receiver<PeerReport>,
+    events: &mpsc::Sender<Event>,
+    policy: &Policy,
+    stop: &CancellationToken,
+) {
+    Reporter {
+        members: members.clone(),
+        own: own.clone(),
+        events: events.clone(),
+        every: policy.renew_every,
+    }
+    .start(stop);
+}
+
+/// The own node's death is seen at once, where it runs on this host.
+fn watch_process(
+    scheduler: &Scheduler,
+    node: &NodeControl,
+    events: &mpsc::Sender<Event>,
+    stop: &CancellationToken,
+) {
+    if let Some(instance) = node.instance() {
+        drop(scheduler.watch_process(instance.clone(), events, stop));
+    }
 }
 
 /// Tells people how each take-over went.
@@ -180,24 +222,6 @@ fn cell(config: &Config) -> Result<Option<EtcdCell>, EffectError> {
         }
         (LeaseStore::Etcd | LeaseStore::Quorum | LeaseStore::Pair, _) => Ok(None),
     }
-}
-
-fn start_reporter(
-    members: &Members,
-    own: watch::Receiver<PeerReport>,
-    events: &mpsc::Sender<Event>,
-    policy: &Policy,
-    stop: &CancellationToken,
-) {
-    let (members, events) = (members.clone(), events.clone());
-    let every = policy.renew_every;
-    let reporter = Reporter {
-        members,
-        own,
-        events,
-        every,
-    };
-    reporter.start(stop);
 }
 
 fn start_keeper(keeper: LeaseKeeper, stop: &CancellationToken) -> mpsc::Sender<LeaseCommand> {

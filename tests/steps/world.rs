@@ -302,6 +302,7 @@ pub(crate) async fn demand(world: &World) -> Step {
         timeline: Timeline(u32::try_from(timeline).unwrap()),
         last_lsn: Lsn(u64::try_from(lsn).unwrap()),
         lag_max: LagBytes(64 * 1024),
+        finishes: false,
     }
 }
 

@@ -16,6 +16,7 @@ use failover_agent::runtime::{agent, journal, witness};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::guards;
 use super::postgres::{NodeOptions, Pair, TestNode, free_port};
 use super::relay::Network;
 use super::{timeline, wait_until};
@@ -256,6 +257,13 @@ impl TestCluster {
         self.parse(SITES[index], MemberRole::Agent)
     }
 
+    /// Writes `agent.toml` of a member, for a process of its own.
+    pub fn write_settings(&self, member: &str) -> PathBuf {
+        let path = self.dir.path().join(format!("{member}.toml"));
+        fs::write(&path, self.toml(member)).expect("agent.toml");
+        path
+    }
+
     fn parse(&self, member: &str, role: MemberRole) -> Config {
         let text = self.toml(member);
         let path = self.dir.path().join(format!("{member}.toml"));
@@ -272,7 +280,8 @@ impl TestCluster {
         let began = tokio::time::Instant::now();
         loop {
             let stop = CancellationToken::new();
-            match agent::start(self.config(index), stop.clone()).await {
+            let program = Path::new(env!("CARGO_BIN_EXE_agent"));
+            match agent::start(self.config(index), program, stop.clone()).await {
                 Ok((handle, task)) => {
                     self.agents[index] = Some(RunningAgent { handle, stop, task });
                     return;
@@ -430,6 +439,10 @@ impl Drop for TestCluster {
         }
         if let Some((stop, _)) = &self.witness {
             stop.cancel();
+        }
+        // A guard outlives its agent on purpose.
+        for site in SITES {
+            guards::kill(&self.state_dir(site));
         }
     }
 }

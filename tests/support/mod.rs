@@ -19,11 +19,13 @@
 
 use std::time::{Duration, Instant};
 
+pub mod agent_process;
 pub mod agent_role;
 pub mod cluster;
 pub mod database;
 pub mod endpoint;
 pub mod etcd;
+pub mod guards;
 pub mod log;
 pub mod members;
 pub mod permit;

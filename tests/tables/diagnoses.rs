@@ -24,6 +24,7 @@ fn every(mut look: impl FnMut(&Facts)) {
         standby: StandbyState::Unknown,
         tripped: false,
         endpoint_down: false,
+        guard_lost: false,
     };
     for &standing in Standing::ALL {
         facts.standing = standing;
@@ -56,9 +57,10 @@ fn every_peer(facts: &mut Facts, look: &mut impl FnMut(&Facts)) {
 fn every_rest(facts: &mut Facts, look: &mut impl FnMut(&Facts)) {
     for &standby in StandbyState::ALL {
         facts.standby = standby;
-        for flags in 0..4 {
+        for flags in 0..8 {
             facts.tripped = flags & 1 != 0;
             facts.endpoint_down = flags & 2 != 0;
+            facts.guard_lost = flags & 4 != 0;
             look(facts);
         }
     }

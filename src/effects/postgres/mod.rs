@@ -10,6 +10,7 @@ pub mod control;
 pub mod control_file;
 pub mod failure;
 pub mod fence;
+pub mod gate;
 mod installation;
 pub mod process;
 pub mod promote;

@@ -12,6 +12,8 @@ mod exit;
 mod explain;
 mod failover;
 mod follow;
+mod gate;
+mod guard;
 mod journal;
 mod man;
 mod output;
@@ -68,11 +70,14 @@ enum Command {
     Check(check::Arguments),
     Status(status::Arguments),
     Failover(failover::Arguments),
+    Gate(gate::Arguments),
     Journal(journal::Arguments),
     Explain(explain::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
     Man(man::Arguments),
+    #[command(hide = true)]
+    Guard(guard::Arguments),
 }
 
 /// Reads environment variables. Passed in, so that nothing but `main` looks at the process's own.
@@ -122,6 +127,22 @@ impl Cli {
         self.global.json
     }
 
+    /// Runs the guard, if that was asked for, with the arguments as they were given: it needs no
+    /// async runtime, and must not have its threads.
+    ///
+    /// # Errors
+    /// [`Failure`], with the exit code that fits.
+    pub fn run_guard(
+        &self,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Option<Result<Exit, Failure>> {
+        let Command::Guard(guard) = &self.command else {
+            return None;
+        };
+        let given: Vec<_> = arguments.into_iter().skip(1).collect();
+        Some(guard::run(guard, &given))
+    }
+
     /// Does what was asked.
     ///
     /// # Errors
@@ -137,11 +158,14 @@ impl Cli {
             Command::Check(arguments) => check::run(&context, arguments),
             Command::Status(arguments) => status::run(&context, arguments).await,
             Command::Failover(arguments) => failover::run(&context, arguments).await,
+            Command::Gate(arguments) => gate::run(&context, arguments).await,
             Command::Journal(arguments) => journal::run(&context, arguments).await,
             Command::Explain(arguments) => explain::run(&context, arguments),
             Command::Demo(arguments) => demo::run(&context, arguments).await,
             Command::Completions(arguments) => completions::run(&context, arguments),
             Command::Man(arguments) => man::run(&context, arguments),
+            // Without a runtime: see `run_guard`.
+            Command::Guard(_) => Err(Failure::text(Exit::Usage, "the guard runs by itself")),
         }
     }
 }

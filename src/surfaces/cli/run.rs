@@ -1,5 +1,7 @@
 //! `agent run`: the agent of one site.
 
+use std::path::Path;
+
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +24,9 @@ pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Fa
     let (objectives, last) = (config.objectives, recovery::kept(&config.state_dir));
     let stop = CancellationToken::new();
     service::stop_at_signal(&stop)?;
-    let started = agent::start(config, stop.clone()).await;
+    // As it is now: an upgrade replaces the file under a running agent.
+    let program = Path::new("/proc/self/exe");
+    let started = agent::start(config, program, stop.clone()).await;
     let (handle, running) = started.map_err(|error| Failure::new(Exit::Failed, error))?;
     let status = handle.status.clone();
     // Nobody can ask an agent without a socket, but it fails over all the same (S16).

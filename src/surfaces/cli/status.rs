@@ -121,6 +121,13 @@ fn head(text: &mut String, picture: &Snapshot) {
         text,
         format_args!("           {}\n", styled(DIM, &lease.words)),
     );
+    if let Some(guard) = &picture.guard {
+        let style = match guard.starts_with("at work") && !guard.contains("NO WATCHDOG") {
+            true => DIM,
+            false => WARN,
+        };
+        push(text, format_args!("guard      {}\n", styled(style, guard)));
+    }
     let record = match &picture.record {
         None => "not recorded yet".to_owned(),
         Some(record) => format!(

@@ -1,0 +1,119 @@
+//! The guard's place in the agent: with what it is started, and by whom it is fed.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::link::{GuardLink, GuardSeen};
+use super::protocol::Term;
+use crate::config::settings::{Config, Control, Node, Site, WatchdogMode};
+use crate::decision::lease::LeaseRules;
+use crate::model::event::Event;
+use crate::runtime::lease_keeper::Held;
+use crate::runtime::members::lease_rules;
+use crate::runtime::tasks::spawn_named;
+
+/// What the guard hears of.
+#[derive(Debug)]
+pub struct Feed {
+    /// What the keeper holds.
+    pub held: watch::Receiver<Held>,
+    /// Whether the own node may be taking writes.
+    pub armed: watch::Receiver<bool>,
+    /// Where news of it go.
+    pub events: mpsc::Sender<Event>,
+}
+
+impl Feed {
+    /// A feed from these.
+    #[must_use]
+    pub fn new(
+        held: &watch::Receiver<Held>,
+        armed: &watch::Receiver<bool>,
+        events: &mpsc::Sender<Event>,
+    ) -> Self {
+        Self {
+            held: held.clone(),
+            armed: armed.clone(),
+            events: events.clone(),
+        }
+    }
+}
+
+/// What the agent sees of the guard.
+#[derive(Debug)]
+pub struct Guarded {
+    /// The lease for which it has confirmed that it is armed.
+    pub confirmed: watch::Receiver<Option<Term>>,
+    /// How it is.
+    pub seen: watch::Receiver<GuardSeen>,
+}
+
+/// Keeps a guard at work (S4), and waits for the first one, or for why there is none: the loop
+/// hears of that before anything else.
+///
+/// `None` for a node that is controlled by commands: its fence is not this host's.
+pub async fn start(
+    config: &Config,
+    site: &Site,
+    program: &Path,
+    feed: Feed,
+    stop: &CancellationToken,
+) -> Option<Guarded> {
+    match site.node.control {
+        Control::Local | Control::Systemd { .. } => {}
+        Control::Commands(_) => return None,
+    }
+    let args = arguments(config, &site.node, &lease_rules(config));
+    let (confirmed, known) = watch::channel(None);
+    let (seen, mut shown) = watch::channel(GuardSeen::Starting);
+    let link = GuardLink {
+        program: program.to_path_buf(),
+        args,
+        state_dir: config.state_dir.clone(),
+        watchdog: config.guard.watchdog,
+        held: feed.held,
+        armed: feed.armed,
+        events: feed.events,
+        confirmed,
+        seen,
+    };
+    spawn_named("guard link", link.run(stop.clone()));
+    // It only ends without an answer when the agent is stopped meanwhile.
+    drop(shown.wait_for(|seen| *seen != GuardSeen::Starting).await);
+    Some(Guarded {
+        confirmed: known,
+        seen: shown,
+    })
+}
+
+/// What the guard is started with.
+#[must_use]
+fn arguments(config: &Config, node: &Node, rules: &LeaseRules) -> Vec<OsString> {
+    let millis = |span: Duration| span.as_millis().to_string();
+    let mut args: Vec<OsString> = vec!["guard".into(), "--data-dir".into()];
+    args.push(node.data_dir.clone().into());
+    args.push("--state-dir".into());
+    args.push(config.state_dir.clone().into());
+    args.push("--fence-budget-ms".into());
+    args.push(millis(rules.fence_budget).into());
+    if config.guard.watchdog != WatchdogMode::Off {
+        let span = rules.holder_span();
+        let spare = rules.request_timeout + rules.renew_every;
+        args.push("--watchdog".into());
+        args.push(config.guard.watchdog_device.clone().into());
+        args.push("--watchdog-timeout-max-ms".into());
+        args.push(millis(span.saturating_sub(spare)).into());
+    }
+    args
+}
+
+/// The same as one text, by which agent and guard see whether they mean the same.
+#[must_use]
+pub fn settings(args: &[OsString]) -> String {
+    let words: Vec<_> = args.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
