@@ -6,17 +6,20 @@
 //! search would notice.
 #![expect(clippy::indexing_slicing, reason = "a model of two sites")]
 
+#[path = "cell_search/sites.rs"]
+mod sites;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use failover_agent::decision::lease::rules::BrokenRule;
-use failover_agent::decision::lease::{Ask, Asked, CellContender, Input, LeaseRules, Mode, Output};
+use failover_agent::decision::lease::{Ask, Asked, CellContender, Input, Output};
 use failover_agent::model::cell::{CellReply, CellRequest, PeerAsk, PeerWord, SeenCell};
 use failover_agent::model::lease::{LeaseCommand, LeaseView};
-use failover_agent::model::{ClusterName, Epoch, Member, Moment, SiteName};
+use failover_agent::model::{Epoch, Moment};
+use sites::{TTL, rules, site};
 
-const TTL: u64 = 2_000;
 const SPAN: u64 = 120_000;
 const SEEDS: u64 = 60;
 
@@ -86,26 +89,6 @@ struct World {
     epoch: Epoch,
     acquired: u64,
     wrong: Option<String>,
-}
-
-fn site(index: usize) -> SiteName {
-    SiteName::new(["a", "b"].get(index).copied().unwrap_or_default())
-}
-
-fn rules(me: usize, broken: Option<BrokenRule>) -> LeaseRules {
-    let voters = vec![Member::Site(site(0)), Member::Site(site(1))];
-    let ttl = Duration::from_millis(TTL);
-    LeaseRules {
-        ttl,
-        renew_every: ttl / 5,
-        request_timeout: ttl / 7,
-        fence_budget: ttl / 5,
-        mode: Mode::Quorum,
-        me: Member::Site(site(me)),
-        identity: LeaseRules::identity_of(ClusterName::new("shop"), &voters),
-        voters,
-        broken,
-    }
 }
 
 impl World {
