@@ -14,12 +14,15 @@ use std::process::{Command, Output};
 mod golden;
 
 /// Every command.
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 13] = [
     "run",
     "witness",
     "check",
     "status",
     "failover",
+    "pause",
+    "resume",
+    "ack",
     "journal",
     "explain",
     "demo",

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::settings::{Lease, ProbeTiming};
+use crate::model::brakes::Conduct;
 
 /// Most teams run one cluster.
 pub const CLUSTER: &str = "main";
@@ -52,8 +53,15 @@ pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One WAL segment: what a healthy asynchronous standby is behind at worst.
 pub const FAILOVER_LAG_MAX: u64 = 16 << 20;
+/// Who installs it wants it to act; `observe` is for the days before that.
+pub const MODE: Conduct = Conduct::Act;
 /// Long enough for a person to look before the primary moves again (S14).
 pub const FAILOVER_BLOCK: Duration = Duration::from_secs(3600);
+/// Whatever makes a third one necessary within a day is not cured by moving: a person must look,
+/// and each of them may have lost up to `lag_max`.
+pub const FAILOVER_MAX_AUTOMATIC: u32 = 3;
+/// A day, so that a fault that comes back with the load of every day is counted.
+pub const FAILOVER_WINDOW: Duration = Duration::from_secs(86_400);
 /// A "fast" stop needs a checkpoint; longer than this and writers wait for nothing.
 pub const FAILOVER_STOP_GRACE: Duration = Duration::from_secs(5);
 /// Promotion replays what was received and ends a timeline: seconds, unless replay is far behind.

@@ -15,6 +15,7 @@ pub(super) const ROOT: Section = Section {
     keys: &[
         "cluster",
         "site",
+        "mode",
         "state_dir",
         "socket",
         "peer",
@@ -94,6 +95,8 @@ pub(super) const FAILOVER: Section = Section {
     keys: &[
         "lag_max",
         "block",
+        "max_automatic",
+        "window",
         "stop_grace",
         "promote_timeout",
         "start_timeout",

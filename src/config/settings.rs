@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::Secret;
+use crate::model::brakes::Conduct;
 use crate::model::{ClusterName, LagBytes, Member, ProbeName, SiteName};
 
 /// Everything `agent.toml` says, checked and with defaults filled in. The same file serves every
@@ -16,6 +17,8 @@ pub struct Config {
     pub cluster: ClusterName,
     /// Which site this process belongs to; `None` when the witness reads the file.
     pub site: Option<SiteName>,
+    /// Whether the agents act on what they see.
+    pub mode: Conduct,
     /// Where votes, the journal and the outbox are kept.
     pub state_dir: PathBuf,
     /// The operator's unix socket.
@@ -205,6 +208,10 @@ pub struct Failover {
     pub lag_max: LagBytes,
     /// No second automatic failover for this long (S14).
     pub block: Duration,
+    /// At most so many automatic failovers within `window`.
+    pub max_automatic: u32,
+    /// See `max_automatic`.
+    pub window: Duration,
     /// How long an operator's failover waits for a clean stop before it fences by force.
     pub stop_grace: Duration,
     /// Bound on promotion.

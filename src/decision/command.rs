@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::decision::brake_command::{self, BrakeWish};
 use crate::decision::decide::Action;
 use crate::decision::guards::{self, Guard, Mover};
 use crate::decision::plan;
@@ -23,7 +24,18 @@ pub fn handle(
     now: Now,
     actions: &mut Vec<Action>,
 ) {
-    let Wish::Failover { to, dry_run } = &command.wish;
+    let (to, dry_run) = match &command.wish {
+        Wish::Failover { to, dry_run } => (to, dry_run),
+        Wish::Brake { brake, by, dry_run } => {
+            let wish = BrakeWish {
+                id: command.id,
+                brake,
+                by,
+                dry_run: *dry_run,
+            };
+            return brake_command::handle(policy, state, wish, now, actions);
+        }
+    };
     let answer = match failover(policy, state, to, now) {
         Ok(Way::Elsewhere) => Answer::PassedOn {
             to: policy.peer.clone(),

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::decision::brakes;
 use crate::decision::own_view;
 use crate::decision::peer_view;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
+use crate::model::brakes::span_words;
 use crate::model::observation::DatabaseSeen;
 use crate::model::situation::{
     Facts, Identity, NodeState, PeerNode, Reach, RecordSays, StandbyState, Standing,
@@ -31,6 +33,24 @@ pub enum Guard {
     Blocked {
         /// How long it still lasts.
         left: Duration,
+    },
+    /// There were as many as may be within the window.
+    LimitReached {
+        /// How many may be.
+        limit: usize,
+        /// Within this.
+        window: Duration,
+        /// How long until there may be another one.
+        left: Duration,
+    },
+    /// Somebody paused what agents do by themselves.
+    Paused {
+        /// Who, and where.
+        by: String,
+        /// Why.
+        reason: Option<String>,
+        /// How long it still lasts; `None`: until somebody resumes.
+        left: Option<Duration>,
     },
     /// The journal cannot be written (S11).
     JournalBroken {
@@ -113,9 +133,34 @@ impl fmt::Display for Guard {
         match self {
             Self::Blocked { left } => write!(
                 f,
-                "an automatic failover happened a short while ago: no second one for another {}s \
-                 (failover.block); `agent failover` by hand is still possible",
-                left.as_secs()
+                "an automatic failover happened a short while ago: no second one for another {} \
+                 (failover.block); `agent ack` ends this, and `agent failover` by hand is still \
+                 possible",
+                span_words(*left)
+            ),
+            Self::LimitReached {
+                limit,
+                window,
+                left,
+            } => write!(
+                f,
+                "there were {limit} automatic failovers within {}, as many as may be \
+                 (failover.max_automatic): no more for another {}; `agent ack` ends this, and \
+                 `agent failover` by hand is still possible",
+                span_words(*window),
+                span_words(*left)
+            ),
+            Self::Paused { by, reason, left } => write!(
+                f,
+                "paused by {by}{}, {}: nothing is failed over, restarted or taken over by itself; \
+                 a lost lease still fences the node; commands by hand still work",
+                reason
+                    .as_ref()
+                    .map_or_else(String::new, |why| format!(" ({why})")),
+                left.map_or_else(
+                    || "until `agent resume`".to_owned(),
+                    |left| format!("for another {}, or until `agent resume`", span_words(left))
+                ),
             ),
             Self::JournalBroken { why } => {
                 write!(
@@ -310,30 +355,11 @@ fn common(policy: &Policy, state: &State, facts: &Facts, mover: Mover, now: Now)
     if facts.identity == Identity::Differs {
         guards.push(Guard::WrongCluster);
     }
-    // The block protects against flapping, not against a person (S14, S15).
-    if mover == Mover::Agent
-        && let Some(left) = block_left(policy, state, now)
-    {
-        guards.push(Guard::Blocked { left });
+    // The brakes protect against what agents do by themselves, not against a person (S14, S15).
+    if mover == Mover::Agent {
+        guards.extend(brakes::against_automatic(policy, state, now));
     }
     guards
-}
-
-/// How much longer the anti-flap block lasts. A wall clock that jumped, or that of the other
-/// site, can shorten the block but never make it longer than `block` from when it was first seen.
-#[must_use]
-pub fn block_left(policy: &Policy, state: &State, now: Now) -> Option<Duration> {
-    let at = state.record.as_ref()?.last_failover?;
-    let by_wall = u64::try_from(now.wall.0.saturating_sub(at.0)).unwrap_or(0);
-    let seen = state
-        .failover_seen
-        .filter(|(known, _)| *known == at)
-        .map_or(now.moment, |s| s.1);
-    let elapsed = Duration::from_millis(by_wall).max(now.moment.since(seen));
-    policy
-        .block
-        .checked_sub(elapsed)
-        .filter(|left| !left.is_zero())
 }
 
 fn unusable_because(policy: &Policy, state: &State, now: Now) -> String {

@@ -5,6 +5,8 @@
 
 pub mod absorb;
 pub mod advance;
+pub mod brake_command;
+pub mod brakes;
 pub mod check_plan;
 pub mod command;
 pub mod decide;

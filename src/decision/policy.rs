@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::brakes::Conduct;
 use crate::model::plan::ConfigEdit;
 use crate::model::{LagBytes, Member, ProbeName, SiteName};
 
@@ -34,6 +35,12 @@ pub struct Policy {
     pub lag_max: LagBytes,
     /// No second automatic failover for this long (S14).
     pub block: Duration,
+    /// At most so many automatic failovers …
+    pub max_automatic: usize,
+    /// … within this.
+    pub window: Duration,
+    /// Whether this agent acts at all.
+    pub conduct: Conduct,
     /// Clean stop before the fence when an operator moves a living primary.
     pub stop_grace: Duration,
     /// Bound on promotion.

@@ -1,6 +1,7 @@
 //! State → the most urgent trigger that applies now, and why others do not.
 
 use crate::decision::absorb::News;
+use crate::decision::brakes;
 use crate::decision::diagnose::{self, Remedy};
 use crate::decision::guards::{self, Mover};
 use crate::decision::own_view;
@@ -62,6 +63,7 @@ fn applies(
             facts.own == NodeState::Dead
                 && state.journal_broken.is_none()
                 && facts.standing == Standing::Active
+                && !brakes::is_paused(state, now)
                 && due
                 && (restart_first(policy, state)
                     || !guards::against_give_up(policy, state, facts, mover(state), now).is_empty())
@@ -215,7 +217,10 @@ pub fn first_remedy(state: &State) -> Option<Remedy> {
 ///
 /// Without a journal no plan may begin (S11), so what needs one is given back.
 fn held_as(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<Trigger> {
-    let held_as = held_for(policy, state, facts, now)?;
+    let mut held_as = held_for(policy, state, facts, now)?;
+    if brakes::is_paused(state, now) {
+        held_as = brakes::held_while_paused(state, facts, held_as)?;
+    }
     let plans = matches!(held_as, Trigger::HeldAsStandby | Trigger::HeldWhileDown);
     Some(if plans && state.journal_broken.is_some() {
         Trigger::HeldInVain
@@ -314,13 +319,15 @@ fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
     let handed_over = facts.standing == Standing::FreeForMe
         && facts.record == RecordSays::Theirs
         && guards::against_own_node(policy, state, facts).is_empty();
+    let paused = brakes::is_paused(state, now);
     let left_over = facts.standing == Standing::Inherited
+        && !paused
         && facts.own == NodeState::Standby
         && (facts.record == RecordSays::Theirs && state.was_taking_over);
     // Two primaries: nobody acts. With one at the other site, the record is out of date.
     let peer_writes = facts.peer_node == PeerNode::Primary;
     let called = match first_remedy(state) {
-        Some(Remedy::Claim) => !peer_writes,
+        Some(Remedy::Claim) => !peer_writes && !(paused && brakes::claim_would_promote(facts)),
         Some(Remedy::TakeOver) => {
             guards::against_take_over(policy, state, facts, Mover::Agent, now).is_empty()
         }
@@ -345,7 +352,7 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
             "stopped: {why}; put it right, then stop and start the agent in order"
         )];
     }
-    let guards = match first_remedy(state) {
+    let mut guards = match first_remedy(state) {
         Some(Remedy::GiveUp) if matches!(state.phase, Phase::Active | Phase::Restarting) => {
             guards::against_give_up(policy, state, facts, mover(state), now)
         }
@@ -366,5 +373,8 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
         // Even while all is well: the next plan could not begin.
         _ => guards::journal_broken(state).into_iter().collect(),
     };
+    // A pause is shown even while all is well, so that nobody forgets it.
+    let paused = brakes::paused_guard(state, now).filter(|guard| !guards.contains(guard));
+    guards.extend(paused);
     guards.iter().map(ToString::to_string).collect()
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use failover_agent::decision::policy::Policy;
 use failover_agent::decision::state::Inherited;
+use failover_agent::model::brakes::{Brake, Brakes, Conduct, Paused};
 use failover_agent::model::event::{Command, Event, StepFinished, Wish};
 use failover_agent::model::lease::ClusterRecord;
 use failover_agent::model::outcome::FailureKind;
@@ -29,6 +30,11 @@ pub(crate) fn setting(policy: &mut Policy, words: &[&str]) -> Result<bool, Strin
         }
         ["restart_budget", span] => policy.restart_budget = time(span)?,
         ["block", span] => policy.block = time(span)?,
+        ["max_automatic", count, "within", span] => {
+            policy.max_automatic = usize::try_from(number(count)?).unwrap_or(0);
+            policy.window = time(span)?;
+        }
+        ["mode", "observe"] => policy.conduct = Conduct::Observe,
         ["lag_max", size] => policy.lag_max = LagBytes(mebibytes(size)?),
         ["nobody", "to", "notify"] => policy.notifies = false,
         ["no", "trip", "rule"] => policy.trips.clear(),
@@ -74,6 +80,7 @@ fn record(primary: &SiteName, epoch: u64) -> ClusterRecord {
         timeline: Timeline(1),
         last_lsn: HEAD,
         last_failover: None,
+        brakes: Brakes::default(),
     }
 }
 
@@ -132,21 +139,77 @@ pub(crate) fn happen(stage: &mut Stage, words: &[&str]) -> Done {
             stage.wall_off += sign * i64::try_from(time(span)?.as_millis()).unwrap_or(0);
             Ok(())
         }
-        ["operator", "failover", "to", to, rest @ ..] => {
-            let dry_run = match rest {
-                [] => false,
-                ["dry", "run"] => true,
-                _ => return unknown(rest),
-            };
-            let to = SiteName::new(*to);
-            let wish = Wish::Failover { to, dry_run };
-            stage.feed(&Event::Command(Command { id: 1, wish }));
-            Ok(())
-        }
+        ["operator", rest @ ..] => operator(stage, rest),
         ["agent", rest @ ..] => restart(stage, rest),
         ["nothing"] => Ok(()),
         _ => unknown(words),
     }
+}
+
+fn operator(stage: &mut Stage, words: &[&str]) -> Done {
+    let (words, dry_run) = match words {
+        [words @ .., "dry", "run"] => (words, true),
+        words => (words, false),
+    };
+    let brake = |brake| Wish::Brake {
+        brake,
+        by: "ada".to_owned(),
+        dry_run,
+    };
+    let pause = |length| {
+        brake(Brake::Pause {
+            length,
+            reason: Some("upgrade".to_owned()),
+        })
+    };
+    let wish = match words {
+        ["failover", "to", to] => Wish::Failover {
+            to: SiteName::new(*to),
+            dry_run,
+        },
+        ["ack"] => brake(Brake::Ack),
+        ["pause"] => pause(None),
+        ["pause", "for", span] => pause(Some(time(span)?)),
+        ["resume"] => brake(Brake::Resume),
+        _ => return unknown(words),
+    };
+    stage.feed(&Event::Command(Command { id: 1, wish }));
+    Ok(())
+}
+
+/// Brakes that somebody else put into the record, so long before.
+fn brakes(brakes: &mut Brakes, wall: Timestamp, words: &[&str]) -> Result<bool, String> {
+    let before = |span: &str| -> Result<Timestamp, String> {
+        let ago = i64::try_from(time(span)?.as_millis()).unwrap_or(0);
+        Ok(Timestamp(wall.0 - ago))
+    };
+    let paused = |since, length| {
+        Some(Paused {
+            by: "bob".to_owned(),
+            since,
+            length,
+            reason: None,
+        })
+    };
+    match words {
+        ["paused"] => brakes.paused = paused(wall, None),
+        ["paused", "before", ago, "for", span] => {
+            brakes.paused = paused(before(ago)?, Some(time(span)?));
+        }
+        ["paused", "ahead", ahead, "for", span] => {
+            let ahead = i64::try_from(time(ahead)?.as_millis()).unwrap_or(0);
+            brakes.paused = paused(Timestamp(wall.0 + ahead), Some(time(span)?));
+        }
+        ["not", "paused"] => brakes.paused = None,
+        ["planned"] => brakes.planned = true,
+        ["failovers", "before", spans @ ..] => {
+            for span in spans {
+                brakes.failovers.push(before(span)?);
+            }
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 fn node(stage: &mut Stage, own: bool, words: &[&str]) -> Done {
@@ -231,6 +294,7 @@ fn change_record(stage: &mut Stage, words: &[&str]) -> Done {
     };
     record.revision += 1;
     match words {
+        words if brakes(&mut record.brakes, wall, words)? => {}
         ["names", site, "promoting"] => {
             record.primary = SiteName::new(*site);
             record.promoting = true;

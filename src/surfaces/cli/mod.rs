@@ -5,6 +5,7 @@
 //! Start reading at [`Cli`].
 
 mod ask;
+mod brakes;
 mod check;
 mod completions;
 mod demo;
@@ -68,6 +69,9 @@ enum Command {
     Check(check::Arguments),
     Status(status::Arguments),
     Failover(failover::Arguments),
+    Pause(brakes::PauseArguments),
+    Resume(brakes::ResumeArguments),
+    Ack(brakes::AckArguments),
     Journal(journal::Arguments),
     Explain(explain::Arguments),
     Demo(demo::Arguments),
@@ -137,6 +141,9 @@ impl Cli {
             Command::Check(arguments) => check::run(&context, arguments),
             Command::Status(arguments) => status::run(&context, arguments).await,
             Command::Failover(arguments) => failover::run(&context, arguments).await,
+            Command::Pause(arguments) => brakes::pause(&context, arguments).await,
+            Command::Resume(arguments) => brakes::resume(&context, arguments).await,
+            Command::Ack(arguments) => brakes::ack(&context, arguments).await,
             Command::Journal(arguments) => journal::run(&context, arguments).await,
             Command::Explain(arguments) => explain::run(&context, arguments),
             Command::Demo(arguments) => demo::run(&context, arguments).await,

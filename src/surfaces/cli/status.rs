@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Context;
 use super::ask::{LocalAgent, SocketArgument};
+use super::brakes;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
 use crate::model::Timestamp;
@@ -40,7 +41,8 @@ fn verdict(picture: &Snapshot) -> Exit {
         .diagnoses
         .iter()
         .any(|diagnosis| diagnosis.severity >= Severity::Degraded);
-    match wrong || !status::is_serving(picture) {
+    // A pause is asked for, but a forgotten one is an outage that waits.
+    match wrong || picture.brakes.paused.is_some() || !status::is_serving(picture) {
         true => Exit::Degraded,
         false => Exit::Fine,
     }
@@ -137,6 +139,7 @@ fn head(text: &mut String, picture: &Snapshot) {
         ),
     };
     push(text, format_args!("primary    {record}\n"));
+    text.push_str(&brakes::lines(&picture.brakes));
 }
 
 /// The three questions: what I see, what I would do, why I do not.
