@@ -71,6 +71,20 @@ pub const FAILOVER_START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Off: a restart that fails costs the commits made until the failover that follows it.
 pub const FAILOVER_RESTART_BUDGET: Duration = Duration::ZERO;
 
+/// Quick enough to doubt oneself before a lost site's lease has run out, rare enough for somebody
+/// else's servers.
+pub const SELF_CHECK_TIMING: ProbeTiming = ProbeTiming {
+    interval: Duration::from_secs(2),
+    fast_interval: Duration::from_millis(500),
+    timeout: Duration::from_secs(1),
+    fall: 2,
+    // Back for good before it accuses anybody again.
+    rise: 3,
+};
+/// A busy host is late by some tenths of a second; an agent that is late by as much as its probes
+/// wait cannot tell a slow answer from its own sleep.
+pub const SELF_CHECK_LATE_MAX: Duration = Duration::from_secs(1);
+
 /// Endpoints are many, and none of them moves a site by itself within a second.
 pub const PROBE_TIMING: ProbeTiming = ProbeTiming {
     interval: Duration::from_secs(5),

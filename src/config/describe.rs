@@ -17,6 +17,7 @@ pub fn describe(config: &Config) -> String {
     let mut lines = vec![cluster(config)];
     lines.extend(observes(config));
     lines.extend(watches(config));
+    lines.push(doubts_itself(config));
     lines.extend(fails_over(config));
     lines.extend(config.app_configs.iter().map(rewrites));
     lines.extend(config.dns.iter().map(|record| moves(record, config)));
@@ -54,6 +55,23 @@ fn observes(config: &Config) -> Option<String> {
         "Only observes: it says and journals what it would do, and does nothing of what follows."
             .to_owned()
     })
+}
+
+/// When an agent is no judge of others.
+fn doubts_itself(config: &Config) -> String {
+    let check = &config.self_check;
+    let isolated = match check.targets.as_slice() {
+        [] => String::new(),
+        targets => format!(
+            "it reaches none of {} (tried every {}), or ",
+            targets.join(", "),
+            show_duration(check.timing.interval)
+        ),
+    };
+    format!(
+        "An agent accuses nobody while {isolated}it was late by more than {} itself.",
+        show_duration(check.late_max)
+    )
 }
 
 /// What is looked at.

@@ -47,6 +47,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     let lease = lease(root);
     let database = probes::database(root, &sites, role);
     let failover = failover(root);
+    let self_check = probes::self_check(root);
     let probes = probes::endpoints(root, &sites);
     let trips = probes::trips(root, &probes.names);
     let app_configs = moves::app_configs(root, &sites);
@@ -72,6 +73,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
         lease,
         database: database?,
         failover: failover?,
+        self_check: self_check?,
         probes: probes.read,
         trips,
         app_configs: match role {

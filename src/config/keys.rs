@@ -24,6 +24,7 @@ pub(super) const ROOT: Section = Section {
         "witness",
         "database",
         "failover",
+        "self_check",
         "probe",
         "trip",
         "app_config",
@@ -104,6 +105,11 @@ pub(super) const FAILOVER: Section = Section {
     ],
 };
 
+pub(super) const SELF_CHECK: Section = Section {
+    path: "self_check",
+    keys: &["targets", "interval", "timeout", "late_max"],
+};
+
 pub(super) const PROBE: Section = Section {
     path: "probe",
     keys: &[
@@ -178,7 +184,7 @@ pub(super) const OBJECTIVES: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 17] = [
+pub const ALL: [Section; 18] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -189,6 +195,7 @@ pub const ALL: [Section; 17] = [
     WITNESS,
     DATABASE,
     FAILOVER,
+    SELF_CHECK,
     PROBE,
     TRIP,
     APP_CONFIG,

@@ -35,6 +35,8 @@ pub struct Config {
     pub database: Database,
     /// How failovers are done.
     pub failover: Failover,
+    /// How an agent knows whether it may judge others.
+    pub self_check: SelfCheck,
     /// Endpoint probes.
     pub probes: Vec<Probe>,
     /// Which probes may fail a whole site over.
@@ -220,6 +222,17 @@ pub struct Failover {
     pub start_timeout: Duration,
     /// A restart in place is tried first if it can finish within this; zero: never.
     pub restart_budget: Duration,
+}
+
+/// How an agent knows whether it may judge others.
+#[derive(Debug, Clone)]
+pub struct SelfCheck {
+    /// As `host:port`: things that have nothing to do with the cluster.
+    pub targets: Vec<String>,
+    /// Rhythm and thresholds of their probes.
+    pub timing: ProbeTiming,
+    /// Later than this, and its timeouts mean nothing.
+    pub late_max: Duration,
 }
 
 /// A configured endpoint probe.

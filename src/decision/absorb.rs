@@ -47,6 +47,11 @@ pub fn absorb(
         Event::StepFinished(finished) => step_finished(policy, state, finished, now, actions),
         Event::JournalBroken { why } => state.journal_broken = Some(why.clone()),
         Event::JournalMended => state.journal_broken = None,
+        Event::Late { by } => {
+            if *by >= policy.late_max {
+                state.late = Some((now.moment, *by));
+            }
+        }
         Event::Command(_) | Event::Tick => {}
     }
     release_moved_on(policy, state, now, actions);

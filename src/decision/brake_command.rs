@@ -4,6 +4,7 @@
 use crate::decision::brakes::tell;
 use crate::decision::decide::Action;
 use crate::decision::deeds::keep;
+use crate::decision::guards::ONLY_OBSERVES;
 use crate::decision::policy::Policy;
 use crate::decision::records;
 use crate::decision::state::State;
@@ -57,8 +58,8 @@ pub fn handle(
         by,
         dry_run,
     } = wish;
-    let record = match writable_record(policy, state) {
-        Ok(record) => record.clone(),
+    let (record, epoch) = match writable_record(policy, state) {
+        Ok((record, epoch)) => (record.clone(), epoch),
         Err(answer) => {
             if let (Answer::Refused { reasons }, false) = (&answer, dry_run) {
                 let text = format!("refused {by}'s {brake}: {}", reasons.join("; "));
@@ -80,7 +81,7 @@ pub fn handle(
     }
     let remark = format!("operator {by}: {brake}: {text}");
     actions.push(Action::Journal(JournalEntry::Remark { text: remark }));
-    let mut new = records::next(&record, record.epoch);
+    let mut new = records::next(&record, epoch);
     new.brakes = brakes;
     state.brakes_waiting.push(Waiting {
         id,
@@ -97,23 +98,24 @@ pub fn handle(
 }
 
 /// The record, if this agent may write it; else what to answer.
-fn writable_record<'a>(policy: &Policy, state: &'a State) -> Result<&'a ClusterRecord, Answer> {
+fn writable_record<'a>(
+    policy: &Policy,
+    state: &'a State,
+) -> Result<(&'a ClusterRecord, Epoch), Answer> {
     let one = |reason: &str| {
         Err(Answer::Refused {
             reasons: vec![reason.to_owned()],
         })
     };
     if policy.conduct == Conduct::Observe {
-        return one(
-            "this agent only observes (mode = \"observe\"): it never acts, and writes nothing",
-        );
+        return one(ONLY_OBSERVES);
     }
     if state.brakes_waiting.len() >= WAITING_MAX {
         return one("too many such commands wait for a majority of voters already");
     }
     match (state.held_epoch(), &state.record) {
-        (Some(epoch), Some(record)) if record.epoch == epoch => return Ok(record),
-        (Some(_), _) => return one("this site has just got the lease: try again in a moment"),
+        (Some(epoch), Some(record)) => return Ok((record, epoch)),
+        (Some(_), None) => return one("there is no cluster record yet: try again in a moment"),
         (None, _) => {}
     }
     let facts = state.facts;
@@ -127,7 +129,7 @@ fn writable_record<'a>(policy: &Policy, state: &'a State) -> Result<&'a ClusterR
         ),
         _ => one(
             "nobody is known to hold the lease, so nobody can write this into the cluster record: \
-             try again when a site is active (see `agent status`)",
+             try again when a site is active; `agent failover` makes one active, also while paused",
         ),
     }
 }

@@ -19,7 +19,7 @@ use crate::model::diagnosis::Severity;
 use crate::model::journal::JournalEntry;
 use crate::model::lease::ClusterRecord;
 use crate::model::plan::Cause;
-use crate::model::situation::{Facts, NodeState, RecordSays};
+use crate::model::situation::{Facts, RecordSays};
 use crate::model::time::Now;
 use crate::model::{Moment, Timestamp};
 
@@ -136,12 +136,6 @@ pub fn held_while_paused(state: &State, facts: &Facts, found: Trigger) -> Option
         (Trigger::HeldAsStandby, RecordSays::Theirs) if !begun => Some(Trigger::HeldInVain),
         (found, _) => Some(found),
     }
-}
-
-/// To ask for the lease would end in a promotion that nobody asked for.
-#[must_use]
-pub fn claim_would_promote(facts: &Facts) -> bool {
-    facts.own == NodeState::Standby && facts.record == RecordSays::Mine
 }
 
 /// A move that is about to be recorded counts as one that nobody asked for.

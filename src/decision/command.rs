@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crate::decision::brake_command::{self, BrakeWish};
 use crate::decision::decide::Action;
-use crate::decision::guards::{self, Guard, Mover};
+use crate::decision::guards::{self, Guard, Mover, ONLY_OBSERVES};
 use crate::decision::plan;
 use crate::decision::policy::Policy;
 use crate::decision::state::{Phase, State};
+use crate::model::brakes::Conduct;
 use crate::model::event::{Answer, Command, Wish};
 use crate::model::journal::JournalEntry;
 use crate::model::plan::Cause;
@@ -89,6 +90,9 @@ enum Way {
 
 fn failover(policy: &Policy, state: &State, to: &SiteName, now: Now) -> Result<Way, Vec<String>> {
     let one = |reason: String| Err(vec![reason]);
+    if policy.conduct == Conduct::Observe {
+        return one(ONLY_OBSERVES.to_owned());
+    }
     let Some(facts) = state.facts else {
         return one("nothing has been seen yet; try again in a moment".to_owned());
     };

@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::decision::brakes;
+use crate::decision::fitness;
 use crate::decision::own_view;
 use crate::decision::peer_view;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
-use crate::model::brakes::span_words;
+use crate::model::brakes::{Conduct, span_words};
 use crate::model::observation::DatabaseSeen;
 use crate::model::situation::{
     Facts, Identity, NodeState, PeerNode, Reach, RecordSays, StandbyState, Standing,
@@ -51,6 +52,18 @@ pub enum Guard {
         reason: Option<String>,
         /// How long it still lasts; `None`: until somebody resumes.
         left: Option<Duration>,
+    },
+    /// This agent only observes.
+    Observing,
+    /// The other agent only observes: it would neither take over nor fence its node in time.
+    PeerObserves {
+        /// Whose.
+        site: SiteName,
+    },
+    /// This agent is no judge of others.
+    Unfit {
+        /// Why.
+        why: String,
     },
     /// The journal cannot be written (S11).
     JournalBroken {
@@ -125,6 +138,10 @@ pub enum Guard {
     },
 }
 
+/// Said wherever an observing agent is asked to act.
+pub const ONLY_OBSERVES: &str = "this agent only observes (mode = \"observe\" in agent.toml): it \
+    says what it would do, and does nothing";
+
 const WRONG_CLUSTER: &str =
     "the nodes have different system identifiers: they are not copies of one database";
 
@@ -161,6 +178,17 @@ impl fmt::Display for Guard {
                     || "until `agent resume`".to_owned(),
                     |left| format!("for another {}, or until `agent resume`", span_words(left))
                 ),
+            ),
+            Self::Observing => f.write_str(ONLY_OBSERVES),
+            Self::PeerObserves { site } => write!(
+                f,
+                "the agent of site {site} only observes (mode = \"observe\"): it would neither take \
+                 over nor fence its node when it is cut off; let it act first"
+            ),
+            Self::Unfit { why } => write!(
+                f,
+                "this agent is unfit to judge others, so it accuses nobody and takes nothing over: \
+                 {why}"
             ),
             Self::JournalBroken { why } => {
                 write!(
@@ -254,6 +282,7 @@ pub fn against_give_up(
         guards.push(Guard::PeerSilent { site });
         return guards;
     }
+    guards.extend(peer_observes(policy, state));
     match facts.standby {
         StandbyState::Ready => {}
         StandbyState::Unknown => guards.push(Guard::StandbyUnknown { site }),
@@ -290,6 +319,10 @@ pub fn against_take_over(
     let site = policy.peer.clone();
     if !policy.has_witness() {
         guards.push(Guard::NoWitness);
+    }
+    guards.extend(peer_observes(policy, state));
+    if mover == Mover::Agent {
+        guards.extend(unfit(policy, state, now));
     }
     match facts.standing {
         Standing::Unknown => guards.push(Guard::CutOff),
@@ -348,6 +381,24 @@ pub fn against_own_node(policy: &Policy, state: &State, facts: &Facts) -> Vec<Gu
 pub fn journal_broken(state: &State) -> Option<Guard> {
     let why = state.journal_broken.clone()?;
     Some(Guard::JournalBroken { why })
+}
+
+/// This agent's own trouble, as a reason.
+#[must_use]
+pub fn unfit(policy: &Policy, state: &State, now: Now) -> Option<Guard> {
+    let unfit = fitness::unfit(policy, state, now.moment)?;
+    Some(Guard::Unfit {
+        why: unfit.to_string(),
+    })
+}
+
+/// By its last report, however old: a site that falls silent does not begin to act by that. Two
+/// observing agents watch what they would do together.
+fn peer_observes(policy: &Policy, state: &State) -> Option<Guard> {
+    let observes = state.peer.report.as_ref().is_some_and(|(r, _)| r.observes);
+    (observes && policy.conduct == Conduct::Act).then(|| Guard::PeerObserves {
+        site: policy.peer.clone(),
+    })
 }
 
 fn common(policy: &Policy, state: &State, facts: &Facts, mover: Mover, now: Now) -> Vec<Guard> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::decision::health::{Condition, Health};
 use crate::decision::policy::Policy;
 use crate::decision::situate::condition;
-use crate::decision::state::State;
+use crate::decision::state::{Contact, State};
 use crate::model::observation::{Channel, DatabaseSeen, NodeReport, ProcessSeen, Seen, Target};
 use crate::model::situation::{NodeState, PeerNode, StandbyState};
 use crate::model::{Moment, Role};
@@ -32,13 +32,59 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
         return working_node(policy, state, &targets, now);
     }
     let failing = if open_down { open } else { fresh };
+    let stopped = matches!(process, Some(ProcessSeen::Stopped { .. }));
+    let disputed = fresh_down && !stopped && others_get_answers(policy, state, fresh, now);
     match last_seen(state, failing) {
         Some(DatabaseSeen::CannotWrite { .. }) => NodeState::CannotWrite,
         Some(DatabaseSeen::ShuttingDown) => NodeState::Starting,
+        _ if stopped => NodeState::Hung,
+        _ if disputed => NodeState::Disputed,
         Some(DatabaseSeen::NothingListens) if !process_exists(process) => NodeState::Dead,
+        _ if open_down && wal_flows(policy, state, open, now) => NodeState::Busy,
         _ if open_down && !fresh_down && stalls(state, open, fresh, now) => NodeState::Busy,
         _ => NodeState::Hung,
     }
+}
+
+/// The standby has heard from this node since its open connection stopped answering (I16): it
+/// commits for others, however slowly. A node that stopped as a whole has sent nothing since.
+fn wal_flows(policy: &Policy, state: &State, open: &Target, now: Moment) -> bool {
+    let Some(since) = state.health(open).and_then(Health::bad_since) else {
+        return false;
+    };
+    let Some((report, at)) = state.peer.report.as_ref() else {
+        return false;
+    };
+    let Some(DatabaseSeen::Answered(standby)) = &report.own_database else {
+        return false;
+    };
+    let heard = standby.heard.filter(|_| standby.streaming);
+    let lately = |heard_at: Moment| now.since(heard_at) <= policy.silent_after();
+    standby.role == Role::Standby && heard.is_some_and(|age| *at - age > since && lately(*at - age))
+}
+
+/// Everybody else who looks at the own node has had an answer on a new connection since this
+/// agent's began to fail: what is broken is the way from here.
+fn others_get_answers(policy: &Policy, state: &State, fresh: &Target, now: Moment) -> bool {
+    let Some(since) = state.health(fresh).and_then(Health::bad_since) else {
+        return false;
+    };
+    let gets_answers = |contact: &Contact| {
+        let Some((report, at)) = contact.report.as_ref() else {
+            return false;
+        };
+        report.sees.iter().any(|sighting| {
+            let answers = matches!(sighting.seen, DatabaseSeen::Answered(_))
+                && sighting.site == policy.me
+                && sighting.target == Target::PeerDatabase(Channel::Fresh);
+            answers
+                && sighting.age.is_some_and(|age| {
+                    let looked_at = *at - age;
+                    looked_at > since && now.since(looked_at) <= policy.silent_after()
+                })
+        })
+    };
+    gets_answers(&state.peer) && (!policy.has_witness() || gets_answers(&state.witness))
 }
 
 fn process_exists(process: Option<&ProcessSeen>) -> bool {

@@ -41,6 +41,12 @@ pub struct Policy {
     pub window: Duration,
     /// Whether this agent acts at all.
     pub conduct: Conduct,
+    /// What this agent must reach some of to judge others; empty: it is not asked.
+    pub neutral: Vec<ProbeName>,
+    /// Thresholds of those.
+    pub self_check: Thresholds,
+    /// Whatever it does later than this after it was due makes it unfit to judge.
+    pub late_max: Duration,
     /// Clean stop before the fence when an operator moves a living primary.
     pub stop_grace: Duration,
     /// Bound on promotion.

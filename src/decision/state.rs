@@ -1,10 +1,12 @@
 //! All that an agent knows and is doing. Owned by one task; changed only by `decide`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::decision::brake_command::Waiting;
 use crate::decision::brakes::FirstSeen;
 use crate::decision::health::Health;
+use crate::decision::observing::Intention;
 use crate::decision::policy::Policy;
 use crate::decision::progress::PlanRun;
 use crate::decision::resume::Resumed;
@@ -140,6 +142,10 @@ pub struct State {
     pub journal_broken: Option<String>,
     /// When this process first saw each time that the record's brakes name.
     pub first_seen: FirstSeen,
+    /// When this agent was last later than it may be, and by how much.
+    pub late: Option<(Moment, Duration)>,
+    /// What it would do if it did not only observe.
+    pub intention: Option<Intention>,
     /// Changes of the brakes that wait until a majority keeps them.
     pub brakes_waiting: Vec<Waiting>,
     /// Since when each trip rule's condition has held.
@@ -207,6 +213,8 @@ impl State {
             converged: None,
             journal_broken: None,
             first_seen: FirstSeen::new(),
+            late: None,
+            intention: None,
             brakes_waiting: Vec::new(),
             trip_since: BTreeMap::new(),
             wanted: None,
@@ -289,6 +297,7 @@ impl State {
             | NodeState::Starting
             | NodeState::RefusesUs
             | NodeState::CannotWrite
+            | NodeState::Disputed
             | NodeState::Hung => true,
         })
     }

@@ -4,11 +4,13 @@ use crate::decision::absorb::News;
 use crate::decision::brakes;
 use crate::decision::diagnose::{self, Remedy};
 use crate::decision::guards::{self, Mover};
+use crate::decision::observing;
 use crate::decision::own_view;
 use crate::decision::policy::Policy;
 use crate::decision::state::{Phase, State};
 use crate::decision::transitions::{Trigger, transition};
 use crate::model::Role;
+use crate::model::brakes::Conduct;
 use crate::model::journal::PlanEnd;
 use crate::model::peer::StepState;
 use crate::model::plan::{PlanKind, StepKind};
@@ -136,7 +138,7 @@ fn fence_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
 fn may_write(state: &State, facts: &Facts) -> bool {
     match facts.own {
         NodeState::Primary | NodeState::CannotWrite => true,
-        NodeState::Busy | NodeState::RefusesUs | NodeState::Hung => {
+        NodeState::Busy | NodeState::RefusesUs | NodeState::Disputed | NodeState::Hung => {
             own_view::own_report(state).is_none_or(|report| report.role == Role::Primary)
         }
         NodeState::Unknown | NodeState::Standby | NodeState::Starting | NodeState::Dead => false,
@@ -242,13 +244,17 @@ fn held_for(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<T
             | NodeState::Busy
             | NodeState::RefusesUs
             | NodeState::CannotWrite
+            | NodeState::Disputed
             | NodeState::Hung
     );
     if matches!(facts.own, NodeState::Unknown | NodeState::Starting) {
         let waited = now.moment.since(state.phase_since) > policy.ttl * 2;
         return (waited && facts.own == NodeState::Unknown).then_some(Trigger::HeldInVain);
     }
-    let mute = matches!(facts.own, NodeState::Busy | NodeState::RefusesUs);
+    let mute = matches!(
+        facts.own,
+        NodeState::Busy | NodeState::RefusesUs | NodeState::Disputed
+    );
     match facts.record {
         // Nobody knows yet whether it is the first primary: it will say.
         RecordSays::Nothing if alive && facts.own != NodeState::Primary => return None,
@@ -319,15 +325,14 @@ fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
     let handed_over = facts.standing == Standing::FreeForMe
         && facts.record == RecordSays::Theirs
         && guards::against_own_node(policy, state, facts).is_empty();
-    let paused = brakes::is_paused(state, now);
     let left_over = facts.standing == Standing::Inherited
-        && !paused
+        && !brakes::is_paused(state, now)
         && facts.own == NodeState::Standby
         && (facts.record == RecordSays::Theirs && state.was_taking_over);
     // Two primaries: nobody acts. With one at the other site, the record is out of date.
     let peer_writes = facts.peer_node == PeerNode::Primary;
     let called = match first_remedy(state) {
-        Some(Remedy::Claim) => !peer_writes && !(paused && brakes::claim_would_promote(facts)),
+        Some(Remedy::Claim) => !peer_writes,
         Some(Remedy::TakeOver) => {
             guards::against_take_over(policy, state, facts, Mover::Agent, now).is_empty()
         }
@@ -353,7 +358,10 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
         )];
     }
     let mut guards = match first_remedy(state) {
-        Some(Remedy::GiveUp) if matches!(state.phase, Phase::Active | Phase::Restarting) => {
+        Some(Remedy::GiveUp)
+            if policy.conduct == Conduct::Observe
+                || matches!(state.phase, Phase::Active | Phase::Restarting) =>
+        {
             guards::against_give_up(policy, state, facts, mover(state), now)
         }
         Some(Remedy::TakeOver) => {
@@ -376,5 +384,10 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
     // A pause is shown even while all is well, so that nobody forgets it.
     let paused = brakes::paused_guard(state, now).filter(|guard| !guards.contains(guard));
     guards.extend(paused);
+    let unfit = guards::unfit(policy, state, now).filter(|guard| !guards.contains(guard));
+    guards.extend(unfit);
+    if observing::only_observes(policy, state) {
+        guards.push(guards::Guard::Observing);
+    }
     guards.iter().map(ToString::to_string).collect()
 }

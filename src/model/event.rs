@@ -34,6 +34,11 @@ pub enum Event {
     },
     /// The journal can be written again.
     JournalMended,
+    /// This agent did something later than it was due.
+    Late {
+        /// How much later.
+        by: Duration,
+    },
     /// The time asked for as `wake_at` has come.
     Tick,
 }

@@ -8,6 +8,7 @@ use crate::config::settings::{AppConfig, AppConfigValue, Control, ProbeTiming, S
 use crate::decision::policy::{
     AppConfigTarget, DnsTarget, NodeAddress, Policy, Thresholds, TripRule,
 };
+use crate::model::ProbeName;
 use crate::model::plan::{ConfigEdit, EditValue};
 
 /// Builds the policy of the agent of `config.site`; nothing for the witness, which decides nothing.
@@ -54,6 +55,14 @@ pub fn policy(config: &Config) -> Option<Policy> {
         max_automatic: config.failover.max_automatic as usize,
         window: config.failover.window,
         conduct: config.mode,
+        neutral: config
+            .self_check
+            .targets
+            .iter()
+            .map(ProbeName::new)
+            .collect(),
+        self_check: thresholds(config.self_check.timing, config.self_check.timing.interval),
+        late_max: config.self_check.late_max,
         stop_grace: config.failover.stop_grace,
         promote_timeout: config.failover.promote_timeout,
         start_timeout: config.failover.start_timeout,

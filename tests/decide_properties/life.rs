@@ -147,6 +147,7 @@ impl Life {
             sees: Vec::new(),
             diagnoses: Vec::new(),
             site_tripped: tripped,
+            observes: false,
             doing: None,
         })));
     }

@@ -42,6 +42,7 @@ pub fn report(from: &str) -> PeerReport {
         sees: Vec::new(),
         diagnoses: Vec::new(),
         site_tripped: false,
+        observes: false,
         doing: None,
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn setting(policy: &mut Policy, words: &[&str]) -> Result<bool, Strin
             policy.max_automatic = usize::try_from(number(count)?).unwrap_or(0);
             policy.window = time(span)?;
         }
+        ["no", "neutral", "target"] => policy.neutral.clear(),
         ["mode", "observe"] => policy.conduct = Conduct::Observe,
         ["lag_max", size] => policy.lag_max = LagBytes(mebibytes(size)?),
         ["nobody", "to", "notify"] => policy.notifies = false,
@@ -87,6 +88,26 @@ fn record(primary: &SiteName, epoch: u64) -> ClusterRecord {
 /// Something is so from now on, or happens now.
 pub(crate) fn happen(stage: &mut Stage, words: &[&str]) -> Done {
     match words {
+        ["own", "commits", stall] => {
+            stage.commits_stall = said(stall, "stall", "flow")?;
+            Ok(())
+        }
+        ["others", "see", "own", "primary"] => {
+            stage.own_elsewhere = Some(How::Primary);
+            Ok(())
+        }
+        ["neutral", "targets", reached] => {
+            stage.neutral = said(reached, "reached", "unreachable")?;
+            Ok(())
+        }
+        ["peer", "agent", "observes"] => {
+            stage.peer_observes = true;
+            Ok(())
+        }
+        ["agent", "late", by] => {
+            stage.feed(&Event::Late { by: time(by)? });
+            Ok(())
+        }
         ["own", "node", how @ ..] | ["own", how @ ..] => node(stage, true, how),
         ["peer", "node", how @ ..] => node(stage, false, how),
         ["peer", "agent", answers] => {
@@ -227,6 +248,7 @@ fn node(stage: &mut Stage, own: bool, words: &[&str]) -> Done {
         ["refuses", "us"] => How::RefusesUs,
         ["cannot", "write"] => How::CannotWrite,
         ["hung"] => How::Hung,
+        ["mute"] => How::Mute,
         ["not", "listening"] => How::NotListening,
         ["gone"] => How::Gone,
         ["unseen"] => How::Unseen,

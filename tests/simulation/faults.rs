@@ -1,6 +1,10 @@
 //! What goes wrong, and when: drawn from the seed before a schedule begins.
 
+use std::time::Duration;
+
 use failover_agent::decision::lease::Voter;
+use failover_agent::model::brakes::Brake;
+use failover_agent::model::event::Wish;
 use failover_agent::model::plan::StepKind;
 
 use crate::agent::Trap;
@@ -43,6 +47,15 @@ pub(crate) enum Fault {
     StopNode(usize),
     StartNode(usize),
     Rebuild(usize),
+    Brake(usize, Pull),
+}
+
+/// What an operator does to the brakes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pull {
+    Pause(Option<Real>),
+    Resume,
+    Ack,
 }
 
 /// Draws what goes wrong between `from` and `to`. Most schedules begin with something that moves
@@ -160,6 +173,30 @@ fn add(rng: &mut Rng, faults: &mut Vec<(Real, Fault)>, at: Real, span: Real) {
     }
 }
 
+/// Draws what operators do to the brakes, of its own randomness: the other faults stay as they are.
+pub(crate) fn draw_brakes(rng: &mut Rng, from: Real, heal: Real) -> Vec<(Real, Fault)> {
+    let mut faults = Vec::new();
+    if rng.chance(300) {
+        let length = rng.pick(&[None, None, Some(SEC), Some(4 * SEC), Some(3600 * SEC)]);
+        let at = rng.within(from - SEC, heal);
+        faults.push((at, Fault::Brake(rng.site(), Pull::Pause(length))));
+        if rng.chance(300) {
+            let at = rng.within(at, heal);
+            faults.push((at, Fault::Brake(rng.site(), Pull::Resume)));
+        }
+        // In the end somebody remembers it, at one of the sites or at both.
+        for _ in 0..2 {
+            let at = heal + rng.within(SEC, 6 * SEC);
+            faults.push((at, Fault::Brake(rng.site(), Pull::Resume)));
+        }
+    }
+    if rng.chance(300) {
+        let at = rng.within(from, heal + 4 * SEC);
+        faults.push((at, Fault::Brake(rng.site(), Pull::Ack)));
+    }
+    faults
+}
+
 fn pair(rng: &mut Rng) -> (usize, usize) {
     rng.pick(&[(0, 1), (0, WITNESS), (1, WITNESS)])
 }
@@ -255,7 +292,8 @@ impl World {
             Fault::Operator(site, to) => {
                 let running = self.sites[site].agent.as_ref().is_some_and(|a| !a.frozen);
                 if running {
-                    self.wish(site, site_name(to));
+                    let to = site_name(to);
+                    self.wish(site, Wish::Failover { to, dry_run: false });
                 }
             }
             Fault::App(site, down) => self.sites[site].app_down = down,
@@ -275,7 +313,25 @@ impl World {
             }
             Fault::StartNode(site) if self.sites[site].node.signal => self.start_node(site),
             Fault::Rebuild(site) => self.rebuild(site),
+            Fault::Brake(site, pull) => self.pull(site, pull),
             _ => {}
+        }
+    }
+
+    fn pull(&mut self, site: usize, pull: Pull) {
+        let brake = match pull {
+            Pull::Pause(length) => Brake::Pause {
+                length: length.map(Duration::from_nanos),
+                reason: None,
+            },
+            Pull::Resume => Brake::Resume,
+            Pull::Ack => Brake::Ack,
+        };
+        let running = self.sites[site].agent.as_ref().is_some_and(|a| !a.frozen);
+        if running {
+            let by = format!("operator at {}", name(site));
+            let dry_run = false;
+            self.wish(site, Wish::Brake { brake, by, dry_run });
         }
     }
 

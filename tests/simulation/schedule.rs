@@ -50,6 +50,9 @@ pub(crate) fn world(seed: u64, mutation: Mutation, told: bool) -> World {
         let site = world.rng.site();
         world.at(at, Ev::Fault(Fault::Rebuild(site)));
     }
+    for (at, fault) in faults::draw_brakes(&mut Rng::new(!seed), settled, heal) {
+        world.at(at, Ev::Fault(fault));
+    }
     world.at(heal, Ev::Heal);
     world.start_witness(false);
     for site in [0, 1] {

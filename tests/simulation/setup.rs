@@ -145,6 +145,13 @@ impl Setup {
             max_automatic: 3,
             window: Duration::from_secs(86_400),
             conduct: failover_agent::model::brakes::Conduct::Act,
+            neutral: Vec::new(),
+            self_check: Thresholds {
+                fall: 2,
+                rise: 3,
+                stale_after: Duration::from_secs(9),
+            },
+            late_max: Duration::from_secs(1),
             stop_grace: ms(1000),
             promote_timeout: ms(3000),
             start_timeout: ms(3000),

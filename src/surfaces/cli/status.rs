@@ -11,6 +11,7 @@ use super::brakes;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
 use crate::model::Timestamp;
+use crate::model::brakes::Conduct;
 use crate::model::diagnosis::Severity;
 use crate::model::peer::{Progress, StepState};
 use crate::model::situation::Reach;
@@ -152,7 +153,11 @@ fn mind(text: &mut String, picture: &Snapshot) {
             format_args!("{title:<11}{name}: {}\n", diagnosis.sentence),
         );
     }
-    push(text, format_args!("I would    {}\n", picture.would_do));
+    let would = match picture.brakes.mode {
+        Conduct::Act => "I would    ",
+        Conduct::Observe => "observe: I would ",
+    };
+    push(text, format_args!("{would}{}\n", picture.would_do));
     for (number, refusal) in picture.refusals.iter().enumerate() {
         let title = if number == 0 { "I do not" } else { "" };
         push(text, format_args!("{title:<11}{}\n", styled(WARN, refusal)));

@@ -64,6 +64,13 @@ pub(crate) fn policy(site: &str) -> Policy {
         max_automatic: 3,
         window: Duration::from_secs(86_400),
         conduct: failover_agent::model::brakes::Conduct::Act,
+        neutral: vec![ProbeName::new("router:443")],
+        self_check: Thresholds {
+            fall: 2,
+            rise: 3,
+            stale_after: Duration::from_secs(9),
+        },
+        late_max: Duration::from_secs(1),
         stop_grace: Duration::from_secs(5),
         promote_timeout: Duration::from_mins(1),
         start_timeout: Duration::from_mins(1),
