@@ -304,10 +304,18 @@ async fn s14_pause_holds_at_both_sites_until_somebody_resumes_and_ack_ends_the_b
     let node = desk.cluster.node(0);
     node.signal("KILL", &[node.postmaster_pid()]);
     desk.cluster
-        .wait_status(0, "the death is seen, and why nothing is done", SOON, |status| {
-            let dead = status.diagnoses.iter().any(|d| d.name.name() == "database_dead");
-            dead && status.refusals.iter().any(|why| why.contains("paused by"))
-        })
+        .wait_status(
+            0,
+            "the death is seen, and why nothing is done",
+            SOON,
+            |status| {
+                let dead = status
+                    .diagnoses
+                    .iter()
+                    .any(|d| d.name.name() == "database_dead");
+                dead && status.refusals.iter().any(|why| why.contains("paused by"))
+            },
+        )
         .await;
     assert!(desk.cluster.status(0).run.is_none());
     assert_eq!(desk.cluster.status(0).lease.view, "held");
@@ -315,9 +323,14 @@ async fn s14_pause_holds_at_both_sites_until_somebody_resumes_and_ack_ends_the_b
     let resumed = desk.agent(0, &["resume"]).await;
     assert_eq!(resumed.code, Some(0), "{resumed:?}");
     desk.cluster
-        .wait_status(1, "the failover is done, and blocks the next", SOON, |status| {
-            status.active && status.brakes.blocked_ms.is_some() && status.brakes.failovers == 1
-        })
+        .wait_status(
+            1,
+            "the failover is done, and blocks the next",
+            SOON,
+            |status| {
+                status.active && status.brakes.blocked_ms.is_some() && status.brakes.failovers == 1
+            },
+        )
         .await;
     let acknowledged = desk.agent(0, &["ack"]).await;
     assert_eq!(acknowledged.code, Some(0), "{acknowledged:?}");

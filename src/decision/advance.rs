@@ -128,7 +128,6 @@ fn start(
             keep(state, new, actions);
         }
         Step::HandOver { to } => {
-            brakes::mark_planned(state, &run.plan.cause, actions);
             state.lease_step = Some(lease_step(Awaits::Release(run.plan.epoch)));
             state.released = Some(run.plan.epoch);
             actions.push(Action::Lease(LeaseCommand::Release {

@@ -148,7 +148,7 @@ pub fn counts_as_automatic(cause: &Cause, record: &ClusterRecord) -> bool {
     }
 }
 
-/// Before the lease is handed over: the successor must know whether a person asked for it.
+/// The site begins to give up: the successor must know whether a person asked for it.
 pub fn mark_planned(state: &mut State, cause: &Cause, actions: &mut Vec<Action>) {
     let planned = matches!(cause, Cause::Operator { .. });
     let (Some(epoch), Some(record)) = (state.held_epoch(), &state.record) else {

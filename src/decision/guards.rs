@@ -145,11 +145,11 @@ pub const ONLY_OBSERVES: &str = "this agent only observes (mode = \"observe\" in
 const WRONG_CLUSTER: &str =
     "the nodes have different system identifiers: they are not copies of one database";
 
-impl fmt::Display for Guard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Guard {
+    /// What keeps agents from acting by themselves, in words.
+    fn brake_words(&self) -> String {
         match self {
-            Self::Blocked { left } => write!(
-                f,
+            Self::Blocked { left } => format!(
                 "an automatic failover happened a short while ago: no second one for another {} \
                  (failover.block); `agent ack` ends this, and `agent failover` by hand is still \
                  possible",
@@ -159,16 +159,14 @@ impl fmt::Display for Guard {
                 limit,
                 window,
                 left,
-            } => write!(
-                f,
+            } => format!(
                 "there were {limit} automatic failovers within {}, as many as may be \
                  (failover.max_automatic): no more for another {}; `agent ack` ends this, and \
                  `agent failover` by hand is still possible",
                 span_words(*window),
                 span_words(*left)
             ),
-            Self::Paused { by, reason, left } => write!(
-                f,
+            Self::Paused { by, reason, left } => format!(
                 "paused by {by}{}, {}: nothing is failed over, restarted or taken over by itself; \
                  a lost lease still fences the node; commands by hand still work",
                 reason
@@ -179,17 +177,44 @@ impl fmt::Display for Guard {
                     |left| format!("for another {}, or until `agent resume`", span_words(left))
                 ),
             ),
-            Self::Observing => f.write_str(ONLY_OBSERVES),
-            Self::PeerObserves { site } => write!(
-                f,
+            Self::PeerObserves { site } => format!(
                 "the agent of site {site} only observes (mode = \"observe\"): it would neither take \
                  over nor fence its node when it is cut off; let it act first"
             ),
-            Self::Unfit { why } => write!(
-                f,
+            Self::Unfit { why } => format!(
                 "this agent is unfit to judge others, so it accuses nobody and takes nothing over: \
                  {why}"
             ),
+            Self::Observing
+            | Self::JournalBroken { .. }
+            | Self::CannotFence { .. }
+            | Self::WrongCluster
+            | Self::PeerSilent { .. }
+            | Self::StandbyUnusable { .. }
+            | Self::StandbyLagging { .. }
+            | Self::NotReceiving { .. }
+            | Self::StandbyUnknown { .. }
+            | Self::CutOff
+            | Self::NoWitness
+            | Self::PrimaryLives { .. }
+            | Self::LeaseRuns { .. }
+            | Self::NoRecord
+            | Self::PromotionUnfinished { .. }
+            | Self::PromotionUnproved
+            | Self::OwnNotStandby { .. } => ONLY_OBSERVES.to_owned(),
+        }
+    }
+}
+
+impl fmt::Display for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Blocked { .. }
+            | Self::LimitReached { .. }
+            | Self::Paused { .. }
+            | Self::Observing
+            | Self::PeerObserves { .. }
+            | Self::Unfit { .. } => f.write_str(&self.brake_words()),
             Self::JournalBroken { why } => {
                 write!(
                     f,

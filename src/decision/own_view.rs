@@ -33,7 +33,7 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
     }
     let failing = if open_down { open } else { fresh };
     let stopped = matches!(process, Some(ProcessSeen::Stopped { .. }));
-    let disputed = fresh_down && !stopped && others_get_answers(policy, state, fresh, now);
+    let disputed = !stopped && others_get_answers(policy, state, (failing, fresh), now);
     match last_seen(state, failing) {
         Some(DatabaseSeen::CannotWrite { .. }) => NodeState::CannotWrite,
         Some(DatabaseSeen::ShuttingDown) => NodeState::Starting,
@@ -64,11 +64,19 @@ fn wal_flows(policy: &Policy, state: &State, open: &Target, now: Moment) -> bool
 }
 
 /// Everybody else who looks at the own node has had an answer on a new connection since this
-/// agent's began to fail: what is broken is the way from here.
-fn others_get_answers(policy: &Policy, state: &State, fresh: &Target, now: Moment) -> bool {
-    let Some(since) = state.health(fresh).and_then(Health::bad_since) else {
+/// agent's looks began to fail, and this agent has had none: what is broken is the way from here.
+fn others_get_answers(
+    policy: &Policy,
+    state: &State,
+    (failing, fresh): (&Target, &Target),
+    now: Moment,
+) -> bool {
+    let Some(since) = state.health(failing).and_then(Health::bad_since) else {
         return false;
     };
+    if fresh_worked(state, fresh, since) {
+        return false;
+    }
     let gets_answers = |contact: &Contact| {
         let Some((report, at)) = contact.report.as_ref() else {
             return false;
@@ -99,11 +107,13 @@ fn stalls(state: &State, open: &Target, fresh: &Target, now: Moment) -> bool {
     let Some(since) = state.health(open).and_then(Health::bad_since) else {
         return false;
     };
-    let fresh_worked = state
-        .health(fresh)
-        .and_then(Health::last_good)
-        .is_some_and(|(at, _)| *at > since);
-    fresh_worked && now.since(since) < STALL_MAX
+    fresh_worked(state, fresh, since) && now.since(since) < STALL_MAX
+}
+
+/// A new connection was answered since then.
+fn fresh_worked(state: &State, fresh: &Target, since: Moment) -> bool {
+    let last_good = state.health(fresh).and_then(Health::last_good);
+    last_good.is_some_and(|(at, _)| *at > since)
 }
 
 fn working_node(policy: &Policy, state: &State, targets: &[Target], now: Moment) -> NodeState {

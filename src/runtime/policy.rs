@@ -8,8 +8,8 @@ use crate::config::settings::{AppConfig, AppConfigValue, Control, ProbeTiming, S
 use crate::decision::policy::{
     AppConfigTarget, DnsTarget, NodeAddress, Policy, Thresholds, TripRule,
 };
-use crate::model::ProbeName;
 use crate::model::plan::{ConfigEdit, EditValue};
+use crate::model::{ProbeName, SiteName};
 
 /// Builds the policy of the agent of `config.site`; nothing for the witness, which decides nothing.
 #[must_use]
@@ -29,27 +29,8 @@ pub fn policy(config: &Config) -> Option<Policy> {
         request_timeout: config.lease.request_timeout,
         fence_budget: config.lease.fence_budget,
         database: thresholds(config.database.timing, config.database.fresh_interval),
-        endpoints: config
-            .probes
-            .iter()
-            .filter(|probe| probe.sites.is_empty() || probe.sites.contains(&me.name))
-            .map(|probe| {
-                (
-                    probe.name.clone(),
-                    thresholds(probe.timing, probe.timing.interval),
-                )
-            })
-            .collect(),
-        trips: config
-            .trips
-            .iter()
-            .map(|trip| TripRule {
-                name: trip.name.clone(),
-                probes: trip.probes.clone(),
-                at_least: trip.at_least,
-                down_for: trip.down_for,
-            })
-            .collect(),
+        endpoints: endpoints(config, &me.name),
+        trips: trips(config),
         lag_max: config.failover.lag_max,
         block: config.failover.block,
         max_automatic: config.failover.max_automatic as usize,
@@ -72,17 +53,7 @@ pub fn policy(config: &Config) -> Option<Policy> {
             .iter()
             .map(|site| (site.name.clone(), can_fence(&site.node.control)))
             .collect(),
-        nodes: config
-            .sites
-            .iter()
-            .map(|site| {
-                let address = NodeAddress {
-                    host: site.node.host.clone(),
-                    port: site.node.port,
-                };
-                (site.name.clone(), address)
-            })
-            .collect(),
+        nodes: config.sites.iter().map(node_address).collect(),
         app_configs: config
             .app_configs
             .iter()
@@ -95,6 +66,42 @@ pub fn policy(config: &Config) -> Option<Policy> {
             .collect(),
         notifies: !config.notifiers.is_empty(),
     })
+}
+
+/// The endpoints that this site's agent probes.
+fn endpoints(config: &Config, me: &SiteName) -> BTreeMap<ProbeName, Thresholds> {
+    config
+        .probes
+        .iter()
+        .filter(|probe| probe.sites.is_empty() || probe.sites.contains(me))
+        .map(|probe| {
+            (
+                probe.name.clone(),
+                thresholds(probe.timing, probe.timing.interval),
+            )
+        })
+        .collect()
+}
+
+fn trips(config: &Config) -> Vec<TripRule> {
+    config
+        .trips
+        .iter()
+        .map(|trip| TripRule {
+            name: trip.name.clone(),
+            probes: trip.probes.clone(),
+            at_least: trip.at_least,
+            down_for: trip.down_for,
+        })
+        .collect()
+}
+
+fn node_address(site: &Site) -> (SiteName, NodeAddress) {
+    let address = NodeAddress {
+        host: site.node.host.clone(),
+        port: site.node.port,
+    };
+    (site.name.clone(), address)
 }
 
 /// A node that is controlled by commands can only be fenced by commands that say so (S3).

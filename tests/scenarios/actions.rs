@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use failover_agent::decision::policy::Policy;
 use failover_agent::decision::state::Inherited;
-use failover_agent::model::brakes::{Brake, Brakes, Conduct, Paused};
-use failover_agent::model::event::{Command, Event, StepFinished, Wish};
+use failover_agent::model::brakes::{Brakes, Conduct};
+use failover_agent::model::event::{Event, StepFinished};
 use failover_agent::model::lease::ClusterRecord;
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::plan::StepKind;
@@ -13,6 +13,7 @@ use failover_agent::model::{
     Epoch, LagBytes, Lsn, Member, SiteName, SystemId, Timeline, Timestamp,
 };
 
+use crate::brakes;
 use crate::script::{mebibytes, time};
 use crate::stage::Stage;
 use crate::steps::Fate;
@@ -87,27 +88,10 @@ fn record(primary: &SiteName, epoch: u64) -> ClusterRecord {
 
 /// Something is so from now on, or happens now.
 pub(crate) fn happen(stage: &mut Stage, words: &[&str]) -> Done {
+    if brakes::evidence(stage, words)? {
+        return Ok(());
+    }
     match words {
-        ["own", "commits", stall] => {
-            stage.commits_stall = said(stall, "stall", "flow")?;
-            Ok(())
-        }
-        ["others", "see", "own", "primary"] => {
-            stage.own_elsewhere = Some(How::Primary);
-            Ok(())
-        }
-        ["neutral", "targets", reached] => {
-            stage.neutral = said(reached, "reached", "unreachable")?;
-            Ok(())
-        }
-        ["peer", "agent", "observes"] => {
-            stage.peer_observes = true;
-            Ok(())
-        }
-        ["agent", "late", by] => {
-            stage.feed(&Event::Late { by: time(by)? });
-            Ok(())
-        }
         ["own", "node", how @ ..] | ["own", how @ ..] => node(stage, true, how),
         ["peer", "node", how @ ..] => node(stage, false, how),
         ["peer", "agent", answers] => {
@@ -160,77 +144,11 @@ pub(crate) fn happen(stage: &mut Stage, words: &[&str]) -> Done {
             stage.wall_off += sign * i64::try_from(time(span)?.as_millis()).unwrap_or(0);
             Ok(())
         }
-        ["operator", rest @ ..] => operator(stage, rest),
+        ["operator", rest @ ..] => brakes::operator(stage, rest),
         ["agent", rest @ ..] => restart(stage, rest),
         ["nothing"] => Ok(()),
         _ => unknown(words),
     }
-}
-
-fn operator(stage: &mut Stage, words: &[&str]) -> Done {
-    let (words, dry_run) = match words {
-        [words @ .., "dry", "run"] => (words, true),
-        words => (words, false),
-    };
-    let brake = |brake| Wish::Brake {
-        brake,
-        by: "ada".to_owned(),
-        dry_run,
-    };
-    let pause = |length| {
-        brake(Brake::Pause {
-            length,
-            reason: Some("upgrade".to_owned()),
-        })
-    };
-    let wish = match words {
-        ["failover", "to", to] => Wish::Failover {
-            to: SiteName::new(*to),
-            dry_run,
-        },
-        ["ack"] => brake(Brake::Ack),
-        ["pause"] => pause(None),
-        ["pause", "for", span] => pause(Some(time(span)?)),
-        ["resume"] => brake(Brake::Resume),
-        _ => return unknown(words),
-    };
-    stage.feed(&Event::Command(Command { id: 1, wish }));
-    Ok(())
-}
-
-/// Brakes that somebody else put into the record, so long before.
-fn brakes(brakes: &mut Brakes, wall: Timestamp, words: &[&str]) -> Result<bool, String> {
-    let before = |span: &str| -> Result<Timestamp, String> {
-        let ago = i64::try_from(time(span)?.as_millis()).unwrap_or(0);
-        Ok(Timestamp(wall.0 - ago))
-    };
-    let paused = |since, length| {
-        Some(Paused {
-            by: "bob".to_owned(),
-            since,
-            length,
-            reason: None,
-        })
-    };
-    match words {
-        ["paused"] => brakes.paused = paused(wall, None),
-        ["paused", "before", ago, "for", span] => {
-            brakes.paused = paused(before(ago)?, Some(time(span)?));
-        }
-        ["paused", "ahead", ahead, "for", span] => {
-            let ahead = i64::try_from(time(ahead)?.as_millis()).unwrap_or(0);
-            brakes.paused = paused(Timestamp(wall.0 + ahead), Some(time(span)?));
-        }
-        ["not", "paused"] => brakes.paused = None,
-        ["planned"] => brakes.planned = true,
-        ["failovers", "before", spans @ ..] => {
-            for span in spans {
-                brakes.failovers.push(before(span)?);
-            }
-        }
-        _ => return Ok(false),
-    }
-    Ok(true)
 }
 
 fn node(stage: &mut Stage, own: bool, words: &[&str]) -> Done {
@@ -316,7 +234,7 @@ fn change_record(stage: &mut Stage, words: &[&str]) -> Done {
     };
     record.revision += 1;
     match words {
-        words if brakes(&mut record.brakes, wall, words)? => {}
+        words if brakes::recorded(&mut record.brakes, wall, words)? => {}
         ["names", site, "promoting"] => {
             record.primary = SiteName::new(*site);
             record.promoting = true;
@@ -421,7 +339,7 @@ pub(crate) fn step_kind(name: &str) -> Result<StepKind, String> {
         .ok_or_else(|| format!("there is no step {name}"))
 }
 
-fn said(word: &str, yes: &str, no: &str) -> Result<bool, String> {
+pub(crate) fn said(word: &str, yes: &str, no: &str) -> Result<bool, String> {
     match word {
         word if word == yes => Ok(true),
         word if word == no => Ok(false),
@@ -433,6 +351,6 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("not a number: {text}"))
 }
 
-fn unknown(words: &[&str]) -> Done {
+pub(crate) fn unknown(words: &[&str]) -> Done {
     Err(format!("unknown words: {}", words.join(" ")))
 }

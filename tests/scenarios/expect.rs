@@ -115,6 +115,17 @@ fn holds(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
             let why = state.stopped.as_deref().unwrap_or_default();
             state.phase == Phase::Stopped && plain(why).contains(&text.join(" "))
         }
+        ["node", how] => format!("{:?}", stage.own.how)
+            .to_lowercase()
+            .starts_with(how),
+        _ => return braked(stage, mark, words),
+    })
+}
+
+/// The same for the brakes.
+fn braked(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
+    let state = &stage.agent.state;
+    Ok(match words {
         ["paused"] => brakes::is_paused(state, stage.clocks()),
         ["recorded", "failovers", count] => {
             let record = state.record.as_ref();
@@ -126,9 +137,6 @@ fn holds(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
                 matches!(entry, JournalEntry::Remark { text: said } if plain(said).contains(&text))
             })
         }
-        ["node", how] => format!("{:?}", stage.own.how)
-            .to_lowercase()
-            .starts_with(how),
         _ => return Err(format!("unknown words: {}", words.join(" "))),
     })
 }

@@ -315,7 +315,7 @@ impl World {
         }
     }
 
-    /// S14: while it is paused, as far as this agent has heard, nobody but a person begins anything.
+    /// S14: while it is paused, as far as this agent knows, nobody but a person begins anything.
     fn paused_plan(&mut self, site: usize, plan: &Plan, record: Option<&ClusterRecord>) {
         let moves = match plan.kind {
             PlanKind::GiveUp | PlanKind::TakeOver | PlanKind::Restart => true,

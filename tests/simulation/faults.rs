@@ -1,9 +1,6 @@
 //! What goes wrong, and when: drawn from the seed before a schedule begins.
 
-use std::time::Duration;
-
 use failover_agent::decision::lease::Voter;
-use failover_agent::model::brakes::Brake;
 use failover_agent::model::event::Wish;
 use failover_agent::model::plan::StepKind;
 
@@ -11,6 +8,7 @@ use crate::agent::Trap;
 use crate::clock::{HostClock, MS, Real, Rng, SEC};
 use crate::net::WITNESS;
 use crate::node::Process;
+use crate::operators::Pull;
 use crate::setup::site_name;
 use crate::world::{Ev, WitnessTask, World, name};
 
@@ -48,14 +46,6 @@ pub(crate) enum Fault {
     StartNode(usize),
     Rebuild(usize),
     Brake(usize, Pull),
-}
-
-/// What an operator does to the brakes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pull {
-    Pause(Option<Real>),
-    Resume,
-    Ack,
 }
 
 /// Draws what goes wrong between `from` and `to`. Most schedules begin with something that moves
@@ -171,30 +161,6 @@ fn add(rng: &mut Rng, faults: &mut Vec<(Real, Fault)>, at: Real, span: Real) {
             faults.push((end, Fault::StartNode(site)));
         }
     }
-}
-
-/// Draws what operators do to the brakes, of its own randomness: the other faults stay as they are.
-pub(crate) fn draw_brakes(rng: &mut Rng, from: Real, heal: Real) -> Vec<(Real, Fault)> {
-    let mut faults = Vec::new();
-    if rng.chance(300) {
-        let length = rng.pick(&[None, None, Some(SEC), Some(4 * SEC), Some(3600 * SEC)]);
-        let at = rng.within(from - SEC, heal);
-        faults.push((at, Fault::Brake(rng.site(), Pull::Pause(length))));
-        if rng.chance(300) {
-            let at = rng.within(at, heal);
-            faults.push((at, Fault::Brake(rng.site(), Pull::Resume)));
-        }
-        // In the end somebody remembers it, at one of the sites or at both.
-        for _ in 0..2 {
-            let at = heal + rng.within(SEC, 6 * SEC);
-            faults.push((at, Fault::Brake(rng.site(), Pull::Resume)));
-        }
-    }
-    if rng.chance(300) {
-        let at = rng.within(from, heal + 4 * SEC);
-        faults.push((at, Fault::Brake(rng.site(), Pull::Ack)));
-    }
-    faults
 }
 
 fn pair(rng: &mut Rng) -> (usize, usize) {
@@ -315,23 +281,6 @@ impl World {
             Fault::Rebuild(site) => self.rebuild(site),
             Fault::Brake(site, pull) => self.pull(site, pull),
             _ => {}
-        }
-    }
-
-    fn pull(&mut self, site: usize, pull: Pull) {
-        let brake = match pull {
-            Pull::Pause(length) => Brake::Pause {
-                length: length.map(Duration::from_nanos),
-                reason: None,
-            },
-            Pull::Resume => Brake::Resume,
-            Pull::Ack => Brake::Ack,
-        };
-        let running = self.sites[site].agent.as_ref().is_some_and(|a| !a.frozen);
-        if running {
-            let by = format!("operator at {}", name(site));
-            let dry_run = false;
-            self.wish(site, Wish::Brake { brake, by, dry_run });
         }
     }
 

@@ -11,6 +11,7 @@ use crate::clock::{HostClock, MS, Rng, SEC};
 use crate::faults::{self, Fault};
 use crate::net::Net;
 use crate::node::Node;
+use crate::operators;
 use crate::setup::{Mutation, Setup, site_name};
 use crate::timeline::{Counts, Timeline};
 use crate::world::{Disk, End, Ev, Pointer, Site, Witness, World};
@@ -50,7 +51,7 @@ pub(crate) fn world(seed: u64, mutation: Mutation, told: bool) -> World {
         let site = world.rng.site();
         world.at(at, Ev::Fault(Fault::Rebuild(site)));
     }
-    for (at, fault) in faults::draw_brakes(&mut Rng::new(!seed), settled, heal) {
+    for (at, fault) in operators::draw(&mut Rng::new(!seed), settled, heal) {
         world.at(at, Ev::Fault(fault));
     }
     world.at(heal, Ev::Heal);

@@ -158,12 +158,7 @@ impl Setup {
             restart_budget,
             can_fence: [0, 1].map(|site| (site_name(site), true)).into(),
             nodes: [0, 1].map(|site| (site_name(site), address(site))).into(),
-            app_configs: vec![AppConfigTarget {
-                name: "env".to_owned(),
-                site: None,
-                path: PathBuf::from("/srv/shop/.env"),
-                edits: [0, 1].map(|site| (site_name(site), edits(site))).into(),
-            }],
+            app_configs: vec![app_config()],
             dns: vec![DnsTarget {
                 name: "www".to_owned(),
                 provider: "cloudflare".to_owned(),
@@ -194,6 +189,15 @@ impl Setup {
     pub(crate) fn notice_span(&self) -> Duration {
         let rules = &self.rules[0];
         ms(1300) + rules.request_timeout * 3 + rules.fence_budget
+    }
+}
+
+fn app_config() -> AppConfigTarget {
+    AppConfigTarget {
+        name: "env".to_owned(),
+        site: None,
+        path: PathBuf::from("/srv/shop/.env"),
+        edits: [0, 1].map(|site| (site_name(site), edits(site))).into(),
     }
 }
 
