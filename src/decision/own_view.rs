@@ -38,9 +38,9 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
         Some(DatabaseSeen::CannotWrite { .. }) => NodeState::CannotWrite,
         Some(DatabaseSeen::ShuttingDown) => NodeState::Starting,
         _ if stopped => NodeState::Hung,
+        _ if open_down && wal_flows(policy, state, open, now) => NodeState::Busy,
         _ if disputed => NodeState::Disputed,
         Some(DatabaseSeen::NothingListens) if !process_exists(process) => NodeState::Dead,
-        _ if open_down && wal_flows(policy, state, open, now) => NodeState::Busy,
         _ if open_down && !fresh_down && stalls(state, open, fresh, now) => NodeState::Busy,
         _ => NodeState::Hung,
     }
