@@ -38,9 +38,13 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
         Some(DatabaseSeen::CannotWrite { .. }) => NodeState::CannotWrite,
         Some(DatabaseSeen::ShuttingDown) => NodeState::Starting,
         _ if stopped => NodeState::Hung,
+        // A refused connection is no stall, however lately the standby heard.
+        Some(DatabaseSeen::NothingListens) if !process_exists(process) => match disputed {
+            true => NodeState::Disputed,
+            false => NodeState::Dead,
+        },
         _ if open_down && wal_flows(policy, state, open, now) => NodeState::Busy,
         _ if disputed => NodeState::Disputed,
-        Some(DatabaseSeen::NothingListens) if !process_exists(process) => NodeState::Dead,
         _ if open_down && !fresh_down && stalls(state, open, fresh, now) => NodeState::Busy,
         _ => NodeState::Hung,
     }

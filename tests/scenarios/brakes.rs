@@ -2,12 +2,13 @@
 
 use failover_agent::model::brakes::{Brake, Brakes, Paused};
 use failover_agent::model::event::{Command, Event, Wish};
+use failover_agent::model::observation::{EndpointResult, EndpointSeen, Phases, Seen, Target};
 use failover_agent::model::{SiteName, Timestamp};
 
 use crate::actions::{said, unknown};
 use crate::script::time;
 use crate::stage::Stage;
-use crate::world::nodes::How;
+use crate::world::nodes::{How, Node};
 
 /// What an agent learns; says whether the words are of that.
 pub(crate) fn evidence(stage: &mut Stage, words: &[&str]) -> Result<bool, String> {
@@ -101,4 +102,26 @@ pub(crate) fn recorded(
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+impl Stage {
+    /// The own node as the other agent and the witness see it.
+    pub(crate) fn own_for_others(&self) -> Node {
+        let how = self.own_elsewhere.unwrap_or(self.own.how);
+        Node { how, ..self.own }
+    }
+
+    pub(crate) fn probe_neutral(&mut self) {
+        let phases = Phases::default();
+        for name in self.agent.policy.neutral.clone() {
+            let result = match self.neutral {
+                true => EndpointResult::Passed,
+                false => EndpointResult::TimedOut {
+                    phase: "connect".to_owned(),
+                },
+            };
+            let seen = Seen::Endpoint(EndpointSeen { result, phases });
+            self.observe(Target::Neutral(name), seen);
+        }
+    }
 }

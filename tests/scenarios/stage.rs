@@ -296,7 +296,7 @@ impl Stage {
         self.observe(Target::Endpoint(ProbeName::new("web")), seen);
     }
 
-    fn observe(&mut self, target: Target, seen: Seen) {
+    pub(crate) fn observe(&mut self, target: Target, seen: Seen) {
         let observation = Observation {
             target,
             at: self.now,
@@ -304,26 +304,6 @@ impl Stage {
             seen,
         };
         self.feed(&Event::Observed(observation));
-    }
-
-    /// The own node as the other agent and the witness see it.
-    fn own_for_others(&self) -> Node {
-        let how = self.own_elsewhere.unwrap_or(self.own.how);
-        Node { how, ..self.own }
-    }
-
-    fn probe_neutral(&mut self) {
-        let phases = Phases::default();
-        for name in self.agent.policy.neutral.clone() {
-            let result = match self.neutral {
-                true => EndpointResult::Passed,
-                false => EndpointResult::TimedOut {
-                    phase: "connect".to_owned(),
-                },
-            };
-            let seen = Seen::Endpoint(EndpointSeen { result, phases });
-            self.observe(Target::Neutral(name), seen);
-        }
     }
 
     /// The other agent and the witness report, or do not answer.

@@ -66,9 +66,8 @@ pub(crate) fn policy(site: &str) -> Policy {
         conduct: failover_agent::model::brakes::Conduct::Act,
         neutral: vec![ProbeName::new("router:443")],
         self_check: Thresholds {
-            fall: 2,
             rise: 3,
-            stale_after: Duration::from_secs(9),
+            ..thresholds(2)
         },
         late_max: Duration::from_secs(1),
         stop_grace: Duration::from_secs(5),
