@@ -69,7 +69,7 @@ pub fn handle(
         }
     };
     let (brakes, text) = changed(state, &record, brake, by, now);
-    let same = brakes == record.brakes;
+    let same = brakes == *record.brakes;
     let braked = Braked {
         text: text.clone(),
         brakes: brakes.clone(),
@@ -82,7 +82,7 @@ pub fn handle(
     let remark = format!("operator {by}: {brake}: {text}");
     actions.push(Action::Journal(JournalEntry::Remark { text: remark }));
     let mut new = records::next(&record, epoch);
-    new.brakes = brakes;
+    new.brakes = Box::new(brakes);
     state.brakes_waiting.push(Waiting {
         id,
         version: new.version(),
@@ -142,7 +142,7 @@ fn changed(
     by: &str,
     now: Now,
 ) -> (Brakes, String) {
-    let old = record.brakes.clone();
+    let old = Brakes::clone(&record.brakes);
     match brake {
         Brake::Ack => acknowledged(record, by, now),
         Brake::Pause { length, reason } => {
@@ -193,7 +193,7 @@ fn unused_time(state: &State, now: Now) -> crate::model::Timestamp {
 }
 
 fn acknowledged(record: &ClusterRecord, by: &str, now: Now) -> (Brakes, String) {
-    let old = record.brakes.clone();
+    let old = Brakes::clone(&record.brakes);
     let Some(last) = record.last_failover else {
         let text = "there was no automatic failover: nothing to acknowledge".to_owned();
         return (old, text);

@@ -23,7 +23,7 @@ pub fn first(policy: &Policy, state: &State, epoch: Epoch) -> Option<ClusterReco
         timeline: report.timeline,
         last_lsn: report.lsn,
         last_failover: None,
-        brakes: Brakes::default(),
+        brakes: Box::default(),
     })
 }
 
@@ -57,13 +57,13 @@ pub fn claiming(
         promoting: true,
         last_lsn: situate::newest_lsn(policy, state),
         last_failover: failover_at.or(record.last_failover),
-        brakes: Brakes {
+        brakes: Box::new(Brakes {
             planned: false,
             ..failover_at.map_or_else(
-                || record.brakes.clone(),
+                || Brakes::clone(&record.brakes),
                 |at| record.brakes.with_failover(at),
             )
-        },
+        }),
         ..next(record, epoch)
     }
 }
@@ -78,7 +78,7 @@ pub fn restored(now: &ClusterRecord, before: &ClusterRecord, epoch: Epoch) -> Cl
         timeline: before.timeline,
         last_lsn: before.last_lsn,
         last_failover: before.last_failover,
-        brakes: brakes::restored(&now.brakes, &before.brakes),
+        brakes: Box::new(brakes::restored(&now.brakes, &before.brakes)),
         ..next(now, epoch)
     }
 }

@@ -35,7 +35,7 @@ pub struct ClusterRecord {
     pub last_failover: Option<Timestamp>,
     /// What keeps the agents from acting by themselves.
     #[serde(default, skip_serializing_if = "Brakes::is_empty")]
-    pub brakes: Brakes,
+    pub brakes: Box<Brakes>,
 }
 
 impl ClusterRecord {

@@ -56,7 +56,7 @@ impl Life {
             timeline: Timeline(1),
             last_lsn: HEAD,
             last_failover: None,
-            brakes: failover_agent::model::brakes::Brakes::default(),
+            brakes: Box::default(),
         };
         Self {
             agent,

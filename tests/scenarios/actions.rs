@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use failover_agent::decision::policy::Policy;
 use failover_agent::decision::state::Inherited;
-use failover_agent::model::brakes::{Brakes, Conduct};
+use failover_agent::model::brakes::Conduct;
 use failover_agent::model::event::{Event, StepFinished};
 use failover_agent::model::lease::ClusterRecord;
 use failover_agent::model::outcome::FailureKind;
@@ -82,7 +82,7 @@ fn record(primary: &SiteName, epoch: u64) -> ClusterRecord {
         timeline: Timeline(1),
         last_lsn: HEAD,
         last_failover: None,
-        brakes: Brakes::default(),
+        brakes: Box::default(),
     }
 }
 

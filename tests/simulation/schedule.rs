@@ -125,7 +125,7 @@ fn vote(setup: &Setup, primary: usize, fresh: bool) -> Option<StoredVote> {
             timeline: WalTimeline(1),
             last_lsn: Lsn(10_000_000),
             last_failover: None,
-            brakes: failover_agent::model::brakes::Brakes::default(),
+            brakes: Box::default(),
         }),
     })
 }

@@ -89,7 +89,7 @@ fn record(primary: &str, promoting: bool) -> ClusterRecord {
         timeline: Timeline(1),
         last_lsn: Lsn(1),
         last_failover: None,
-        brakes: failover_agent::model::brakes::Brakes::default(),
+        brakes: Box::default(),
     }
 }
 

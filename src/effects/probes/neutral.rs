@@ -71,7 +71,7 @@ mod tests {
         let phases = Phases::default();
         match reached(Seen::Endpoint(EndpointSeen { result, phases })) {
             Seen::Endpoint(seen) => seen.result,
-            other => panic!("{other:?}"),
+            other @ (Seen::Database(_) | Seen::Process(_)) => panic!("{other:?}"),
         }
     }
 
