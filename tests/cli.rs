@@ -14,13 +14,16 @@ use std::process::{Command, Output};
 mod golden;
 
 /// Every command.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "witness",
     "check",
     "status",
     "failover",
     "gate",
+    "pause",
+    "resume",
+    "ack",
     "journal",
     "explain",
     "demo",

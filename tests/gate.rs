@@ -91,6 +91,7 @@ impl Site {
                 timeline: Timeline(1),
                 last_lsn: Lsn(1),
                 last_failover: None,
+                brakes: Box::default(),
             }),
         };
         let file = VoteFile::new(self.state_dir(), ClusterName::new("main"));

@@ -12,6 +12,8 @@
 
 #[path = "scenarios/actions.rs"]
 mod actions;
+#[path = "scenarios/brakes.rs"]
+mod brakes;
 #[path = "scenarios/expect.rs"]
 mod expect;
 #[path = "scenarios/script.rs"]

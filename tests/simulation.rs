@@ -39,6 +39,8 @@ mod net;
 mod node;
 #[path = "simulation/nodes.rs"]
 mod nodes;
+#[path = "simulation/operators.rs"]
+mod operators;
 #[path = "simulation/probes.rs"]
 mod probes;
 #[path = "simulation/schedule.rs"]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::settings::{Lease, ProbeTiming};
+use crate::model::brakes::Conduct;
 
 /// Most teams run one cluster.
 pub const CLUSTER: &str = "main";
@@ -55,8 +56,15 @@ pub const CONTROL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One WAL segment: what a healthy asynchronous standby is behind at worst.
 pub const FAILOVER_LAG_MAX: u64 = 16 << 20;
+/// Who installs it wants it to act; `observe` is for the days before that.
+pub const MODE: Conduct = Conduct::Act;
 /// Long enough for a person to look before the primary moves again (S14).
 pub const FAILOVER_BLOCK: Duration = Duration::from_secs(3600);
+/// Whatever makes a third one necessary within a day is not cured by moving: a person must look,
+/// and each of them may have lost up to `lag_max`.
+pub const FAILOVER_MAX_AUTOMATIC: u32 = 3;
+/// A day, so that a fault that comes back with the load of every day is counted.
+pub const FAILOVER_WINDOW: Duration = Duration::from_secs(86_400);
 /// A "fast" stop needs a checkpoint; longer than this and writers wait for nothing.
 pub const FAILOVER_STOP_GRACE: Duration = Duration::from_secs(5);
 /// Promotion replays what was received and ends a timeline: seconds, unless replay is far behind.
@@ -65,6 +73,20 @@ pub const FAILOVER_PROMOTE_TIMEOUT: Duration = Duration::from_secs(60);
 pub const FAILOVER_START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Off: a restart that fails costs the commits made until the failover that follows it.
 pub const FAILOVER_RESTART_BUDGET: Duration = Duration::ZERO;
+
+/// Quick enough to doubt oneself before a lost site's lease has run out, rare enough for somebody
+/// else's servers.
+pub const SELF_CHECK_TIMING: ProbeTiming = ProbeTiming {
+    interval: Duration::from_secs(2),
+    fast_interval: Duration::from_millis(500),
+    timeout: Duration::from_secs(1),
+    fall: 2,
+    // Back for good before it accuses anybody again.
+    rise: 3,
+};
+/// A busy host is late by some tenths of a second; an agent that is late by as much as its probes
+/// wait cannot tell a slow answer from its own sleep.
+pub const SELF_CHECK_LATE_MAX: Duration = Duration::from_secs(1);
 
 /// Endpoints are many, and none of them moves a site by itself within a second.
 pub const PROBE_TIMING: ProbeTiming = ProbeTiming {

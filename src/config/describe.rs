@@ -9,13 +9,16 @@ use super::settings::{
     ProbeTiming, Site, Trip,
 };
 use super::units::{show_duration, show_size};
+use crate::model::brakes::Conduct;
 use crate::model::lease::LeaseStore;
 
 /// The whole configuration in words, one sentence a line, the most important first.
 #[must_use]
 pub fn describe(config: &Config) -> String {
     let mut lines = vec![cluster(config)];
+    lines.extend(observes(config));
     lines.extend(watches(config));
+    lines.push(doubts_itself(config));
     lines.extend(fails_over(config));
     lines.extend(config.app_configs.iter().map(rewrites));
     lines.extend(config.dns.iter().map(|record| moves(record, config)));
@@ -45,6 +48,31 @@ fn cluster(config: &Config) -> String {
     };
     text.push_str(link);
     text
+}
+
+/// An agent that does nothing says so before anything else.
+fn observes(config: &Config) -> Option<String> {
+    (config.mode == Conduct::Observe).then(|| {
+        "Only observes: it says and journals what it would do, and does nothing of what follows."
+            .to_owned()
+    })
+}
+
+/// When an agent is no judge of others.
+fn doubts_itself(config: &Config) -> String {
+    let check = &config.self_check;
+    let isolated = match check.targets.as_slice() {
+        [] => String::new(),
+        targets => format!(
+            "it reaches none of {} (tried every {}), or ",
+            targets.join(", "),
+            show_duration(check.timing.interval)
+        ),
+    };
+    format!(
+        "An agent accuses nobody while {isolated}it was late by more than {} itself.",
+        show_duration(check.late_max)
+    )
 }
 
 /// What is looked at.
@@ -194,9 +222,11 @@ fn fails_over(config: &Config) -> Vec<String> {
     }
     lines.extend(config.trips.iter().map(trip));
     lines.push(format!(
-        "After a failover there is no second one by itself for {}. A clean stop gets {}, a \
-         promotion {}, a start {}.",
+        "After a failover there is no second one by itself for {}, and never more than {} within \
+         {}. A clean stop gets {}, a promotion {}, a start {}.",
         show_duration(failover.block),
+        failover.max_automatic,
+        show_duration(failover.window),
         show_duration(failover.stop_grace),
         show_duration(failover.promote_timeout),
         show_duration(failover.start_timeout),

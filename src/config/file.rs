@@ -12,6 +12,7 @@ use super::validate;
 use super::{
     MemberRole, defaults, keys, lease_store, moves, probes, secret_source, sites, syntax, units,
 };
+use crate::model::brakes::Conduct;
 use crate::model::{ClusterName, LagBytes, SiteName};
 
 /// Below 2 s a single lost packet is a quarter of it; above 5 minutes nobody calls it failover.
@@ -21,6 +22,9 @@ const REQUEST_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(20)..=Duration::from_secs(30);
 const FENCE_BUDGET: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 const BLOCK: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(30 * 86_400);
+/// The cluster record remembers no more than these.
+const MAX_AUTOMATIC: RangeInclusive<u32> = 1..=10;
+const WINDOW: RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(30 * 86_400);
 /// What an operation on a node may take.
 const NODE_TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 const STOP_GRACE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
@@ -50,6 +54,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     };
     let database = probes::database(root, &sites, role);
     let failover = failover(root);
+    let self_check = probes::self_check(root);
     let probes = probes::endpoints(root, &sites);
     let trips = probes::trips(root, &probes.names);
     let app_configs = moves::app_configs(root, &sites);
@@ -58,6 +63,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     let objectives = objectives(root, &lease);
     let guard = guard(root);
     let (state_dir, socket) = places(root);
+    let mode = mode(root);
 
     let site = match role {
         MemberRole::Agent => Some(site?),
@@ -66,6 +72,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     Some(Config {
         cluster: ClusterName::new(cluster.unwrap_or_else(|| defaults::CLUSTER.to_owned())),
         site,
+        mode,
         state_dir,
         socket,
         sites: sites.pair()?,
@@ -76,6 +83,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
         etcd,
         database: database?,
         failover: failover?,
+        self_check: self_check?,
         probes: probes.read,
         trips,
         app_configs: match role {
@@ -118,6 +126,17 @@ fn own_site(
         root.reader.error(&spot, sites.unknown(name));
         None
     })
+}
+
+/// Whether the agents act.
+fn mode(root: &Table<'_>) -> Conduct {
+    match root
+        .has("mode")
+        .then(|| root.choice("mode", &["act", "observe"]))
+    {
+        Some(Some("observe")) => Conduct::Observe,
+        Some(_) | None => defaults::MODE,
+    }
 }
 
 /// What there is to choose from.
@@ -239,6 +258,10 @@ fn failover(root: &Table<'_>) -> Option<Failover> {
     Some(Failover {
         lag_max: LagBytes(lag_max.unwrap_or(defaults::FAILOVER_LAG_MAX)),
         block: time("block", &BLOCK, defaults::FAILOVER_BLOCK),
+        max_automatic: table
+            .integer("max_automatic", &MAX_AUTOMATIC)
+            .unwrap_or(defaults::FAILOVER_MAX_AUTOMATIC),
+        window: time("window", &WINDOW, defaults::FAILOVER_WINDOW),
         stop_grace: time("stop_grace", &STOP_GRACE, defaults::FAILOVER_STOP_GRACE),
         promote_timeout: time(
             "promote_timeout",

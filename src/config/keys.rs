@@ -15,6 +15,7 @@ pub(super) const ROOT: Section = Section {
     keys: &[
         "cluster",
         "site",
+        "mode",
         "state_dir",
         "socket",
         "peer",
@@ -23,6 +24,7 @@ pub(super) const ROOT: Section = Section {
         "witness",
         "database",
         "failover",
+        "self_check",
         "probe",
         "trip",
         "app_config",
@@ -117,11 +119,18 @@ pub(super) const FAILOVER: Section = Section {
     keys: &[
         "lag_max",
         "block",
+        "max_automatic",
+        "window",
         "stop_grace",
         "promote_timeout",
         "start_timeout",
         "restart_budget",
     ],
+};
+
+pub(super) const SELF_CHECK: Section = Section {
+    path: "self_check",
+    keys: &["targets", "interval", "timeout", "late_max"],
 };
 
 pub(super) const PROBE: Section = Section {
@@ -203,7 +212,7 @@ pub(super) const GUARD: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 19] = [
+pub const ALL: [Section; 20] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -215,6 +224,7 @@ pub const ALL: [Section; 19] = [
     WITNESS,
     DATABASE,
     FAILOVER,
+    SELF_CHECK,
     PROBE,
     TRIP,
     APP_CONFIG,

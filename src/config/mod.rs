@@ -121,6 +121,18 @@ fn unreadable(path: &Path, why: &str) -> Problems {
     }])
 }
 
+/// A span of time as settings write it.
+///
+/// # Errors
+///
+/// What is wrong with it, in words.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    units::duration(text).map_err(|refusal| match refusal.hint {
+        Some(hint) => format!("{}: {hint}", refusal.what),
+        None => refusal.what,
+    })
+}
+
 /// The file's text, bounded.
 fn read_text(path: &Path) -> Result<String, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;

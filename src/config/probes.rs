@@ -9,7 +9,7 @@ use super::file::existing_file;
 use super::problem::{Refusal, quoted};
 use super::reader::{Table, type_of};
 use super::settings::{
-    Database, DatabaseTls, HttpProbe, Probe, ProbeKindSettings, ProbeTiming, Trip,
+    Database, DatabaseTls, HttpProbe, Probe, ProbeKindSettings, ProbeTiming, SelfCheck, Trip,
 };
 use super::sites::Sites;
 use super::{MemberRole, defaults, keys, secret_source, suggest, syntax, units, validate};
@@ -18,6 +18,7 @@ use crate::model::{ProbeName, SiteName};
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(300);
 const DOWN_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+const LATE_MAX: RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(60);
 const THRESHOLD: RangeInclusive<u32> = 1..=100;
 const AT_LEAST: RangeInclusive<u32> = 1..=10_000;
 
@@ -105,6 +106,49 @@ fn timing(table: &Table<'_>, default: &ProbeTiming) -> ProbeTiming {
         fall: table.integer("fall", &THRESHOLD).unwrap_or(default.fall),
         rise: table.integer("rise", &THRESHOLD).unwrap_or(default.rise),
     }
+}
+
+/// Reads how an agent knows whether it may judge others.
+pub(super) fn self_check(root: &Table<'_>) -> Option<SelfCheck> {
+    let table = root.table_or_empty("self_check", &keys::SELF_CHECK)?;
+    let mut targets: Vec<String> = Vec::new();
+    let written = match table.has("targets") {
+        true => table.texts("targets")?,
+        false => Vec::new(),
+    };
+    for (text, spot) in written {
+        let address = text.strip_prefix("tcp://").unwrap_or(text);
+        match syntax::host_port(address).map(|address| address.to_string()) {
+            Ok(address) if targets.contains(&address) => {
+                table
+                    .reader
+                    .error(&spot, Refusal::new("already in this list"));
+            }
+            Ok(address) => targets.push(address),
+            Err(refusal) => table.reader.error(&spot, refusal),
+        }
+    }
+    if let [_] = targets.as_slice() {
+        let refusal = Refusal::new("one neutral target: when it is down, this agent doubts itself");
+        table.warning("targets", refusal.hint("name two or three"));
+    }
+    let default = defaults::SELF_CHECK_TIMING;
+    let interval = table.duration("interval", &INTERVAL);
+    let interval = interval.unwrap_or(default.interval);
+    Some(SelfCheck {
+        targets,
+        timing: ProbeTiming {
+            interval,
+            fast_interval: default.fast_interval.min(interval),
+            timeout: table
+                .duration("timeout", &TIMEOUT)
+                .unwrap_or(default.timeout),
+            ..default
+        },
+        late_max: table
+            .duration("late_max", &LATE_MAX)
+            .unwrap_or(defaults::SELF_CHECK_LATE_MAX),
+    })
 }
 
 /// What the file says of endpoint probes.

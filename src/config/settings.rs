@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::Secret;
+use crate::model::brakes::Conduct;
 use crate::model::lease::LeaseStore;
 use crate::model::{ClusterName, LagBytes, Member, ProbeName, SiteName};
 
@@ -17,6 +18,8 @@ pub struct Config {
     pub cluster: ClusterName,
     /// Which site this process belongs to; `None` when the witness reads the file.
     pub site: Option<SiteName>,
+    /// Whether the agents act on what they see.
+    pub mode: Conduct,
     /// Where votes, the journal and the outbox are kept.
     pub state_dir: PathBuf,
     /// The operator's unix socket.
@@ -37,6 +40,8 @@ pub struct Config {
     pub database: Database,
     /// How failovers are done.
     pub failover: Failover,
+    /// How an agent knows whether it may judge others.
+    pub self_check: SelfCheck,
     /// Endpoint probes.
     pub probes: Vec<Probe>,
     /// Which probes may fail a whole site over.
@@ -227,6 +232,10 @@ pub struct Failover {
     pub lag_max: LagBytes,
     /// No second automatic failover for this long (S14).
     pub block: Duration,
+    /// At most so many automatic failovers within `window`.
+    pub max_automatic: u32,
+    /// See `max_automatic`.
+    pub window: Duration,
     /// How long an operator's failover waits for a clean stop before it fences by force.
     pub stop_grace: Duration,
     /// Bound on promotion.
@@ -235,6 +244,17 @@ pub struct Failover {
     pub start_timeout: Duration,
     /// A restart in place is tried first if it can finish within this; zero: never.
     pub restart_budget: Duration,
+}
+
+/// How an agent knows whether it may judge others.
+#[derive(Debug, Clone)]
+pub struct SelfCheck {
+    /// As `host:port`: things that have nothing to do with the cluster.
+    pub targets: Vec<String>,
+    /// Rhythm and thresholds of their probes.
+    pub timing: ProbeTiming,
+    /// Later than this, and its timeouts mean nothing.
+    pub late_max: Duration,
 }
 
 /// A configured endpoint probe.

@@ -7,6 +7,7 @@ use crate::decision::policy::Policy;
 use crate::decision::records;
 use crate::decision::situate;
 use crate::decision::state::{Awaits, Contact, State};
+use crate::decision::{brake_command, brakes};
 use crate::model::Member;
 use crate::model::event::{Event, Learned, StepFinished};
 use crate::model::journal::JournalEntry;
@@ -56,9 +57,16 @@ pub fn absorb(
                 ),
             }));
         }
+        Event::Late { by } => {
+            if *by >= policy.late_max {
+                state.late = Some((now.moment, *by));
+            }
+        }
         Event::Command(_) | Event::Tick => {}
     }
     release_moved_on(policy, state, now, actions);
+    brakes::remember(state, now.moment);
+    brake_command::lease_moved(state, actions);
     for rule in &policy.trips {
         if situate::trip_condition(policy, rule, state, now.moment) {
             state
@@ -222,6 +230,7 @@ fn lease_changed(
         } => {
             let awaited = Awaits::Record(*epoch, *revision);
             finish_lease_step(policy, state, awaited, now, actions, "kept by a majority");
+            brake_command::record_kept(state, (*epoch, *revision), actions);
         }
     }
     news
@@ -268,14 +277,6 @@ fn view_changed(
     });
     if let Some(new) = newer {
         state.record = Some(new.clone());
-    }
-    if let Some(at) = state
-        .record
-        .as_ref()
-        .and_then(|record| record.last_failover)
-        && state.failover_seen.is_none_or(|(known, _)| known != at)
-    {
-        state.failover_seen = Some((at, now.moment));
     }
     if state.held_epoch().is_some() {
         state.fence_by = None;

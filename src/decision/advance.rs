@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::decision::brakes;
 use crate::decision::decide::{Action, Order, Telling};
 use crate::decision::deeds::keep;
 use crate::decision::policy::Policy;
@@ -13,7 +14,7 @@ use crate::model::Epoch;
 use crate::model::diagnosis::Severity;
 use crate::model::journal::{JournalEntry, PlanEnd};
 use crate::model::lease::{LeaseCommand, LeaseView};
-use crate::model::plan::{Cause, PlanKind, Step};
+use crate::model::plan::{PlanKind, Step};
 use crate::model::time::Now;
 
 /// Lets the running plan go on as far as it may.
@@ -115,7 +116,7 @@ fn start(
                 return;
             };
             let epoch = run.plan.epoch;
-            let by_itself = !matches!(run.plan.cause, Cause::Operator { .. });
+            let by_itself = brakes::counts_as_automatic(&run.plan.cause, &record);
             let new = match (&run.record_before, undo) {
                 (Some(before), true) => records::restored(&record, before, epoch),
                 _ if run.plan.kind == PlanKind::Restart => {

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use crate::decision::brake_command::{self, BrakeWish};
 use crate::decision::decide::Action;
-use crate::decision::guards::{self, Guard, Mover};
+use crate::decision::guards::{self, Guard, Mover, ONLY_OBSERVES};
 use crate::decision::plan;
 use crate::decision::policy::Policy;
 use crate::decision::state::{Phase, State};
+use crate::model::brakes::Conduct;
 use crate::model::event::{Answer, Command, Wish};
 use crate::model::journal::JournalEntry;
 use crate::model::plan::Cause;
@@ -23,7 +25,18 @@ pub fn handle(
     now: Now,
     actions: &mut Vec<Action>,
 ) {
-    let Wish::Failover { to, dry_run } = &command.wish;
+    let (to, dry_run) = match &command.wish {
+        Wish::Failover { to, dry_run } => (to, dry_run),
+        Wish::Brake { brake, by, dry_run } => {
+            let wish = BrakeWish {
+                id: command.id,
+                brake,
+                by,
+                dry_run: *dry_run,
+            };
+            return brake_command::handle(policy, state, wish, now, actions);
+        }
+    };
     let answer = match failover(policy, state, to, now) {
         Ok(Way::Elsewhere) => Answer::PassedOn {
             to: policy.peer.clone(),
@@ -77,6 +90,9 @@ enum Way {
 
 fn failover(policy: &Policy, state: &State, to: &SiteName, now: Now) -> Result<Way, Vec<String>> {
     let one = |reason: String| Err(vec![reason]);
+    if policy.conduct == Conduct::Observe {
+        return one(ONLY_OBSERVES.to_owned());
+    }
     let Some(facts) = state.facts else {
         return one("nothing has been seen yet; try again in a moment".to_owned());
     };

@@ -13,11 +13,13 @@ use crate::decision::command;
 use crate::decision::deeds;
 use crate::decision::diagnose::{self, Remedy};
 use crate::decision::housekeeping;
+use crate::decision::observing;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::{Phase, State};
 use crate::decision::transitions::transition;
 use crate::decision::triggers;
+use crate::model::brakes::Conduct;
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::event::{Answer, Event};
 use crate::model::journal::JournalEntry;
@@ -103,6 +105,16 @@ pub fn decide(policy: &Policy, mut state: State, event: &Event, now: Now) -> Ver
     look(policy, &mut state, now);
     if let Event::Command(command) = event {
         command::handle(policy, &mut state, command, now, &mut actions);
+    }
+    if policy.conduct == Conduct::Observe {
+        observing::observe(policy, &mut state, now, &mut actions);
+        tell_changes(policy, &mut state, now, &mut actions);
+        let wake_at = wake_at(policy, &state, now);
+        return Verdict {
+            state,
+            actions,
+            wake_at,
+        };
     }
     for _ in 0..CHAIN_MAX {
         advance::go_on(policy, &mut state, now, &mut actions);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::decision::brakes;
 use crate::decision::check_plan::check_plan;
 use crate::decision::decide::{Action, Telling};
 use crate::decision::diagnose::{self, Remedy};
@@ -212,7 +213,11 @@ fn begin_plan(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Ac
     };
     state.was_taking_over = false;
     state.wanted = None;
+    let gives_up = (plan.kind == PlanKind::GiveUp).then(|| plan.cause.clone());
     begin(policy, state, plan, now, actions);
+    if let Some(cause) = gives_up {
+        brakes::mark_planned(state, &cause, actions);
+    }
 }
 
 /// Begins a checked plan: journalled first, with its evidence.

@@ -113,7 +113,7 @@ pub const DIAGNOSES: &[Row] = &[
     Row {
         diagnosis: Diagnosis::DatabaseHung,
         severity: Severity::Outage,
-        holds: |f| active(f) && f.own == NodeState::Hung,
+        holds: |f| active(f) && f.own == NodeState::Hung && !f.unfit,
         remedy: Remedy::GiveUp,
         sentence: "the active site's postmaster exists, but it does not serve",
     },
@@ -136,7 +136,7 @@ pub const DIAGNOSES: &[Row] = &[
     Row {
         diagnosis: Diagnosis::SiteTripped,
         severity: Severity::Outage,
-        holds: |f| active(f) && f.tripped && f.own == NodeState::Primary,
+        holds: |f| active(f) && f.tripped && f.own == NodeState::Primary && !f.unfit,
         remedy: Remedy::GiveUp,
         sentence: "the active site's database works, but its apps break a trip rule",
     },
@@ -160,6 +160,7 @@ pub const DIAGNOSES: &[Row] = &[
         holds: |f| {
             let pair = f.standing == Standing::Peer && f.witness == Reach::Absent;
             (f.standing == Standing::Free || pair)
+                && !f.unfit
                 && f.record == RecordSays::Theirs
                 && f.own == NodeState::Standby
                 && f.peer_agent == Reach::Silent
@@ -193,6 +194,13 @@ pub const DIAGNOSES: &[Row] = &[
         sentence: "nobody has ever held the lease and the own node is the only primary: this site claims it",
     },
     Row {
+        diagnosis: Diagnosis::Unfit,
+        severity: Severity::Degraded,
+        holds: |f| f.unfit,
+        remedy: Remedy::Tell,
+        sentence: "this agent reaches none of its neutral targets, or its own clockwork was late: the trouble may be its own, so it accuses nobody and takes nothing over until that has passed",
+    },
+    Row {
         diagnosis: Diagnosis::AgentSilent,
         severity: Severity::Degraded,
         holds: |f| {
@@ -206,11 +214,18 @@ pub const DIAGNOSES: &[Row] = &[
         sentence: "the other agent is silent, but its database lives: restart that agent; nothing is failed over",
     },
     Row {
+        diagnosis: Diagnosis::ProbeDisagrees,
+        severity: Severity::Degraded,
+        holds: |f| f.own == NodeState::Disputed,
+        remedy: Remedy::Tell,
+        sentence: "the own node does not answer this agent, but the other agent and the witness get fresh answers from it: check what lies between the agent and its database (pg_hba.conf, firewall, socket); nothing is failed over",
+    },
+    Row {
         diagnosis: Diagnosis::DatabaseBusy,
         severity: Severity::Degraded,
         holds: |f| f.own == NodeState::Busy,
         remedy: Remedy::Tell,
-        sentence: "the own node is alive but overloaded: every connection slot is taken, or commits stall",
+        sentence: "the own node is alive but overloaded: every connection slot is taken, or commits stall while others still get through",
     },
     Row {
         diagnosis: Diagnosis::DatabaseRefusesUs,

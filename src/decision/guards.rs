@@ -3,11 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::decision::brakes;
+use crate::decision::fitness;
 use crate::decision::own_view;
 use crate::decision::peer_view;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
+use crate::model::brakes::{Conduct, span_words};
 use crate::model::observation::DatabaseSeen;
 use crate::model::situation::{
     Facts, Identity, NodeState, PeerNode, Reach, RecordSays, StandbyState, Standing,
@@ -31,6 +34,36 @@ pub enum Guard {
     Blocked {
         /// How long it still lasts.
         left: Duration,
+    },
+    /// There were as many as may be within the window.
+    LimitReached {
+        /// How many may be.
+        limit: usize,
+        /// Within this.
+        window: Duration,
+        /// How long until there may be another one.
+        left: Duration,
+    },
+    /// Somebody paused what agents do by themselves.
+    Paused {
+        /// Who, and where.
+        by: String,
+        /// Why.
+        reason: Option<String>,
+        /// How long it still lasts; `None`: until somebody resumes.
+        left: Option<Duration>,
+    },
+    /// This agent only observes.
+    Observing,
+    /// The other agent only observes: it would neither take over nor fence its node in time.
+    PeerObserves {
+        /// Whose.
+        site: SiteName,
+    },
+    /// This agent is no judge of others.
+    Unfit {
+        /// Why.
+        why: String,
     },
     /// The journal cannot be written (S11).
     JournalBroken {
@@ -110,21 +143,87 @@ pub enum Guard {
     },
 }
 
+/// Said wherever an observing agent is asked to act.
+pub const ONLY_OBSERVES: &str = "this agent only observes (mode = \"observe\" in agent.toml): it \
+    says what it would do, and does nothing";
+
 const WRONG_CLUSTER: &str =
     "the nodes have different system identifiers: they are not copies of one database";
 
 const NO_GUARD: &str =
     "this site has no fit guard, which would stop its database at the end of the lease";
 
+impl Guard {
+    /// What keeps agents from acting by themselves, in words.
+    fn brake_words(&self) -> String {
+        match self {
+            Self::Blocked { left } => format!(
+                "an automatic failover happened a short while ago: no second one for another {} \
+                 (failover.block); `agent ack` ends this, and `agent failover` by hand is still \
+                 possible",
+                span_words(*left)
+            ),
+            Self::LimitReached {
+                limit,
+                window,
+                left,
+            } => format!(
+                "there were {limit} automatic failovers within {}, as many as may be \
+                 (failover.max_automatic): no more for another {}; `agent ack` ends this, and \
+                 `agent failover` by hand is still possible",
+                span_words(*window),
+                span_words(*left)
+            ),
+            Self::Paused { by, reason, left } => format!(
+                "paused by {by}{}, {}: nothing is failed over, restarted or taken over by itself; \
+                 a lost lease still fences the node; commands by hand still work",
+                reason
+                    .as_ref()
+                    .map_or_else(String::new, |why| format!(" ({why})")),
+                left.map_or_else(
+                    || "until `agent resume`".to_owned(),
+                    |left| format!("for another {}, or until `agent resume`", span_words(left))
+                ),
+            ),
+            Self::PeerObserves { site } => format!(
+                "the agent of site {site} only observes (mode = \"observe\"): it would neither take \
+                 over nor fence its node when it is cut off; let it act first"
+            ),
+            Self::Unfit { why } => format!(
+                "this agent is unfit to judge others, so it accuses nobody and takes nothing over: \
+                 {why}"
+            ),
+            Self::Observing
+            | Self::JournalBroken { .. }
+            | Self::CannotFence { .. }
+            | Self::WrongCluster
+            | Self::PeerSilent { .. }
+            | Self::StandbyUnusable { .. }
+            | Self::StandbyLagging { .. }
+            | Self::NotReceiving { .. }
+            | Self::StandbyUnknown { .. }
+            | Self::CutOff
+            | Self::NoWitness
+            | Self::PrimaryLives { .. }
+            | Self::LeaseRuns { .. }
+            | Self::NoRecord
+            | Self::PromotionUnfinished { .. }
+            | Self::PromotionUnproved
+            | Self::NoGuard { .. }
+            | Self::OwnNotStandby { .. } => ONLY_OBSERVES.to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Blocked { left } => write!(
-                f,
-                "an automatic failover happened a short while ago: no second one for another {}s \
-                 (failover.block); `agent failover` by hand is still possible",
-                left.as_secs()
-            ),
+            Self::Blocked { .. }
+            | Self::LimitReached { .. }
+            | Self::Paused { .. }
+            | Self::Observing
+            | Self::PeerObserves { .. }
+            | Self::Unfit { .. } => f.write_str(&self.brake_words()),
             Self::JournalBroken { why } => {
                 write!(
                     f,
@@ -216,6 +315,7 @@ pub fn against_give_up(
         guards.push(Guard::PeerSilent { site });
         return guards;
     }
+    guards.extend(peer_observes(policy, state));
     match facts.standby {
         StandbyState::Ready => {}
         StandbyState::Unknown => guards.push(Guard::StandbyUnknown { site }),
@@ -258,6 +358,10 @@ pub fn against_take_over(
     // It may be cut off and go on writing: only a fence that its own agent proves ends that (S3).
     if !policy.can_fence.get(&policy.peer).copied().unwrap_or(false) {
         guards.push(Guard::CannotFence { site: site.clone() });
+    }
+    guards.extend(peer_observes(policy, state));
+    if mover == Mover::Agent {
+        guards.extend(unfit(policy, state, now));
     }
     match facts.standing {
         Standing::Unknown => guards.push(Guard::CutOff),
@@ -326,35 +430,34 @@ pub fn no_guard(state: &State) -> Option<Guard> {
     Some(Guard::NoGuard { why })
 }
 
+/// This agent's own trouble, as a reason.
+#[must_use]
+pub fn unfit(policy: &Policy, state: &State, now: Now) -> Option<Guard> {
+    let unfit = fitness::unfit(policy, state, now.moment)?;
+    Some(Guard::Unfit {
+        why: unfit.to_string(),
+    })
+}
+
+/// By its last report, however old: a site that falls silent does not begin to act by that. Two
+/// observing agents watch what they would do together.
+fn peer_observes(policy: &Policy, state: &State) -> Option<Guard> {
+    let observes = state.peer.report.as_ref().is_some_and(|(r, _)| r.observes);
+    (observes && policy.conduct == Conduct::Act).then(|| Guard::PeerObserves {
+        site: policy.peer.clone(),
+    })
+}
+
 fn common(policy: &Policy, state: &State, facts: &Facts, mover: Mover, now: Now) -> Vec<Guard> {
     let mut guards = Vec::new();
     if facts.identity == Identity::Differs {
         guards.push(Guard::WrongCluster);
     }
-    // The block protects against flapping, not against a person (S14, S15).
-    if mover == Mover::Agent
-        && let Some(left) = block_left(policy, state, now)
-    {
-        guards.push(Guard::Blocked { left });
+    // The brakes protect against what agents do by themselves, not against a person (S14, S15).
+    if mover == Mover::Agent {
+        guards.extend(brakes::against_automatic(policy, state, now));
     }
     guards
-}
-
-/// How much longer the anti-flap block lasts. A wall clock that jumped, or that of the other
-/// site, can shorten the block but never make it longer than `block` from when it was first seen.
-#[must_use]
-pub fn block_left(policy: &Policy, state: &State, now: Now) -> Option<Duration> {
-    let at = state.record.as_ref()?.last_failover?;
-    let by_wall = u64::try_from(now.wall.0.saturating_sub(at.0)).unwrap_or(0);
-    let seen = state
-        .failover_seen
-        .filter(|(known, _)| *known == at)
-        .map_or(now.moment, |s| s.1);
-    let elapsed = Duration::from_millis(by_wall).max(now.moment.since(seen));
-    policy
-        .block
-        .checked_sub(elapsed)
-        .filter(|left| !left.is_zero())
 }
 
 fn unusable_because(policy: &Policy, state: &State, now: Now) -> String {

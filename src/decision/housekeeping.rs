@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::decision::advance::go_on;
+use crate::decision::brakes;
 use crate::decision::decide::Action;
 use crate::decision::deeds::{begin, drop_plan, keep};
 use crate::decision::own_view;
@@ -21,6 +22,7 @@ const RECORD_REFRESH: Duration = Duration::from_secs(30);
 /// What is due when nothing happens: files and DNS in line with the record, a fresh record.
 pub fn keep_house(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Action>) {
     let Some(facts) = state.facts else { return };
+    brakes::end_pause(state, now, actions);
     refresh_record(policy, state, facts.own, now, actions);
     let Some(record) = state.record.clone() else {
         return;

@@ -5,16 +5,20 @@
 
 pub mod absorb;
 pub mod advance;
+pub mod brake_command;
+pub mod brakes;
 pub mod check_plan;
 pub mod command;
 pub mod decide;
 pub mod deeds;
 pub mod diagnose;
+pub mod fitness;
 pub mod guards;
 pub mod health;
 pub mod housekeeping;
 pub mod journal_rules;
 pub mod lease;
+pub mod observing;
 pub mod own_view;
 pub mod patience;
 pub mod peer_view;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::decision::health::{Condition, Health};
 use crate::decision::policy::Policy;
 use crate::decision::situate::condition;
-use crate::decision::state::State;
+use crate::decision::state::{Contact, State};
 use crate::model::observation::{Channel, DatabaseSeen, NodeReport, ProcessSeen, Seen, Target};
 use crate::model::situation::{NodeState, PeerNode, StandbyState};
 use crate::model::{Moment, Role};
@@ -35,10 +35,19 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
         return working_node(policy, state, &targets, now);
     }
     let failing = if open_down { open } else { fresh };
+    let stopped = matches!(process, Some(ProcessSeen::Stopped { .. }));
+    let disputed = !stopped && others_get_answers(policy, state, (failing, fresh), now);
     match last_seen(state, failing) {
         Some(DatabaseSeen::CannotWrite { .. }) => NodeState::CannotWrite,
         Some(DatabaseSeen::ShuttingDown) => NodeState::Starting,
-        Some(DatabaseSeen::NothingListens) if !process_exists(process) => NodeState::Dead,
+        _ if stopped => NodeState::Hung,
+        // A refused connection is no stall, however lately the standby heard.
+        Some(DatabaseSeen::NothingListens) if !process_exists(process) => match disputed {
+            true => NodeState::Disputed,
+            false => NodeState::Dead,
+        },
+        _ if open_down && wal_flows(policy, state, open, now) => NodeState::Busy,
+        _ if disputed => NodeState::Disputed,
         _ if open_down && !fresh_down && stalls(state, open, fresh, now) => NodeState::Busy,
         _ => NodeState::Hung,
     }
@@ -53,6 +62,55 @@ fn between_too_long(policy: &Policy, state: &State, targets: &[Target], now: Mom
         .any(|since| now.since(since) > policy.start_timeout)
 }
 
+/// The standby has heard from this node since its open connection stopped answering (I16): it
+/// commits for others, however slowly. A node that stopped as a whole has sent nothing since.
+fn wal_flows(policy: &Policy, state: &State, open: &Target, now: Moment) -> bool {
+    let Some(since) = state.health(open).and_then(Health::bad_since) else {
+        return false;
+    };
+    let Some((report, at)) = state.peer.report.as_ref() else {
+        return false;
+    };
+    let Some(DatabaseSeen::Answered(standby)) = &report.own_database else {
+        return false;
+    };
+    let heard = standby.heard.filter(|_| standby.streaming);
+    let lately = |heard_at: Moment| now.since(heard_at) <= policy.silent_after();
+    standby.role == Role::Standby && heard.is_some_and(|age| *at - age > since && lately(*at - age))
+}
+
+/// Everybody else who looks at the own node has had an answer on a new connection since this
+/// agent's looks began to fail, and this agent has had none: what is broken is the way from here.
+fn others_get_answers(
+    policy: &Policy,
+    state: &State,
+    (failing, fresh): (&Target, &Target),
+    now: Moment,
+) -> bool {
+    let Some(since) = state.health(failing).and_then(Health::bad_since) else {
+        return false;
+    };
+    if fresh_worked(state, fresh, since) {
+        return false;
+    }
+    let gets_answers = |contact: &Contact| {
+        let Some((report, at)) = contact.report.as_ref() else {
+            return false;
+        };
+        report.sees.iter().any(|sighting| {
+            let answers = matches!(sighting.seen, DatabaseSeen::Answered(_))
+                && sighting.site == policy.me
+                && sighting.target == Target::PeerDatabase(Channel::Fresh);
+            answers
+                && sighting.age.is_some_and(|age| {
+                    let looked_at = *at - age;
+                    looked_at > since && now.since(looked_at) <= policy.silent_after()
+                })
+        })
+    };
+    gets_answers(&state.peer) && (!policy.has_witness() || gets_answers(&state.witness))
+}
+
 fn process_exists(process: Option<&ProcessSeen>) -> bool {
     matches!(
         process,
@@ -65,11 +123,13 @@ fn stalls(state: &State, open: &Target, fresh: &Target, now: Moment) -> bool {
     let Some(since) = state.health(open).and_then(Health::bad_since) else {
         return false;
     };
-    let fresh_worked = state
-        .health(fresh)
-        .and_then(Health::last_good)
-        .is_some_and(|(at, _)| *at > since);
-    fresh_worked && now.since(since) < STALL_MAX
+    fresh_worked(state, fresh, since) && now.since(since) < STALL_MAX
+}
+
+/// A new connection was answered since then.
+fn fresh_worked(state: &State, fresh: &Target, since: Moment) -> bool {
+    let last_good = state.health(fresh).and_then(Health::last_good);
+    last_good.is_some_and(|(at, _)| *at > since)
 }
 
 fn working_node(policy: &Policy, state: &State, targets: &[Target], now: Moment) -> NodeState {

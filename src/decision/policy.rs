@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::brakes::Conduct;
 use crate::model::plan::ConfigEdit;
 use crate::model::{LagBytes, Member, ProbeName, SiteName};
 
@@ -36,6 +37,18 @@ pub struct Policy {
     pub lag_max: LagBytes,
     /// No second automatic failover for this long (S14).
     pub block: Duration,
+    /// At most so many automatic failovers …
+    pub max_automatic: usize,
+    /// … within this.
+    pub window: Duration,
+    /// Whether this agent acts at all.
+    pub conduct: Conduct,
+    /// What this agent must reach some of to judge others; empty: it is not asked.
+    pub neutral: Vec<ProbeName>,
+    /// Thresholds of those.
+    pub self_check: Thresholds,
+    /// Whatever it does later than this after it was due makes it unfit to judge.
+    pub late_max: Duration,
     /// Clean stop before the fence when an operator moves a living primary.
     pub stop_grace: Duration,
     /// Bound on promotion.

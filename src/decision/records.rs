@@ -1,9 +1,11 @@
 //! New versions of the cluster record. Only the holder of the lease makes them.
 
+use crate::decision::brakes;
 use crate::decision::own_view;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
+use crate::model::brakes::Brakes;
 use crate::model::lease::ClusterRecord;
 use crate::model::observation::NodeReport;
 use crate::model::{Epoch, SiteName, Timestamp};
@@ -21,6 +23,7 @@ pub fn first(policy: &Policy, state: &State, epoch: Epoch) -> Option<ClusterReco
         timeline: report.timeline,
         last_lsn: report.lsn,
         last_failover: None,
+        brakes: Box::default(),
     })
 }
 
@@ -54,6 +57,13 @@ pub fn claiming(
         promoting: true,
         last_lsn: situate::newest_lsn(policy, state),
         last_failover: failover_at.or(record.last_failover),
+        brakes: Box::new(Brakes {
+            planned: false,
+            ..failover_at.map_or_else(
+                || Brakes::clone(&record.brakes),
+                |at| record.brakes.with_failover(at),
+            )
+        }),
         ..next(record, epoch)
     }
 }
@@ -68,6 +78,7 @@ pub fn restored(now: &ClusterRecord, before: &ClusterRecord, epoch: Epoch) -> Cl
         timeline: before.timeline,
         last_lsn: before.last_lsn,
         last_failover: before.last_failover,
+        brakes: Box::new(brakes::restored(&now.brakes, &before.brakes)),
         ..next(now, epoch)
     }
 }

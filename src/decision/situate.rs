@@ -2,7 +2,9 @@
 //!
 //! The two nodes have files of their own: `own_view` and `peer_view`.
 
+use crate::decision::fitness;
 use crate::decision::health::Condition;
+use crate::decision::observing;
 use crate::decision::own_view::{own_node, own_report, own_standby};
 use crate::decision::peer_view::{peer_node, peer_probe_report, peer_standby};
 use crate::decision::policy::{Policy, Thresholds, TripRule};
@@ -17,11 +19,17 @@ use crate::model::{LagBytes, Lsn, Member, Moment};
 pub fn situate(policy: &Policy, state: &State, now: Moment) -> Facts {
     let own = own_node(policy, state, now);
     let peer_node = peer_node(policy, state, now);
-    let standing = standing(policy, state);
     let identity = identity(state);
-    Facts {
+    let peer_agent = reach(policy, &state.peer, now);
+    let (standing, record) = observing::imagined(
+        policy,
+        state,
+        (standing(policy, state), record_says(policy, state)),
+        (peer_node, peer_agent),
+    );
+    let facts = Facts {
         standing,
-        record: match record_says(policy, state) {
+        record: match record {
             // A promotion that is known to have happened, of a node that does not run now: it is
             // started like any other primary, and its first write proves it.
             RecordSays::MinePromoting if state.promoted && own == NodeState::Dead => {
@@ -35,7 +43,7 @@ pub fn situate(policy: &Policy, state: &State, now: Moment) -> Facts {
         },
         own,
         peer_node,
-        peer_agent: reach(policy, &state.peer, now),
+        peer_agent,
         witness: if policy.has_witness() {
             reach(policy, &state.witness, now)
         } else if policy.lease_runs_out() {
@@ -61,6 +69,11 @@ pub fn situate(policy: &Policy, state: &State, now: Moment) -> Facts {
             condition(policy, state, &Target::Endpoint(name.clone()), now) == Condition::Down
         }),
         guard_lost: state.guard_lost.is_some(),
+        unfit: false,
+    };
+    match fitness::unfit(policy, state, now) {
+        Some(_) => fitness::without_accusations(facts),
+        None => facts,
     }
 }
 
@@ -128,6 +141,7 @@ pub fn thresholds(policy: &Policy, target: &Target) -> Thresholds {
             .get(name)
             .copied()
             .unwrap_or(policy.database),
+        Target::Neutral(_) => policy.self_check,
     }
 }
 

@@ -1,8 +1,12 @@
 //! All that an agent knows and is doing. Owned by one task; changed only by `decide`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use crate::decision::brake_command::Waiting;
+use crate::decision::brakes::FirstSeen;
 use crate::decision::health::Health;
+use crate::decision::observing::Intention;
 use crate::decision::policy::Policy;
 use crate::decision::progress::PlanRun;
 use crate::decision::resume::Resumed;
@@ -12,7 +16,7 @@ use crate::model::observation::Target;
 use crate::model::peer::PeerReport;
 use crate::model::plan::Cause;
 use crate::model::situation::Facts;
-use crate::model::{Epoch, Member, Moment, PlanId, SiteName, Timestamp};
+use crate::model::{Epoch, Member, Moment, PlanId, SiteName};
 
 /// Where the agent stands. What it may do next is in `transitions::TRANSITIONS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,8 +140,14 @@ pub struct State {
     pub converged: Option<SiteName>,
     /// The journal cannot be written.
     pub journal_broken: Option<String>,
-    /// The last automatic failover in the record, and when this process first saw it.
-    pub failover_seen: Option<(Timestamp, Moment)>,
+    /// When this process first saw each time that the record's brakes name.
+    pub first_seen: FirstSeen,
+    /// When this agent was last later than it may be, and by how much.
+    pub late: Option<(Moment, Duration)>,
+    /// What it would do if it did not only observe.
+    pub intention: Option<Intention>,
+    /// Changes of the brakes that wait until a majority keeps them.
+    pub brakes_waiting: Vec<Waiting>,
     /// Since when each trip rule's condition has held.
     pub trip_since: BTreeMap<String, Moment>,
     /// An operator's wish that passed its guards: move the primary although nothing tripped.
@@ -204,7 +214,10 @@ impl State {
             not_before: None,
             converged: None,
             journal_broken: None,
-            failover_seen: None,
+            first_seen: FirstSeen::new(),
+            late: None,
+            intention: None,
+            brakes_waiting: Vec::new(),
             trip_since: BTreeMap::new(),
             wanted: None,
             lease_step: None,
@@ -290,6 +303,7 @@ impl State {
             | NodeState::Starting
             | NodeState::RefusesUs
             | NodeState::CannotWrite
+            | NodeState::Disputed
             | NodeState::Hung => true,
         })
     }

@@ -1,13 +1,16 @@
 //! State → the most urgent trigger that applies now, and why others do not.
 
 use crate::decision::absorb::News;
+use crate::decision::brakes;
 use crate::decision::diagnose::{self, Remedy};
 use crate::decision::guards::{self, Mover};
+use crate::decision::observing;
 use crate::decision::own_view;
 use crate::decision::policy::Policy;
 use crate::decision::state::{Phase, State};
 use crate::decision::transitions::{Trigger, transition};
 use crate::model::Role;
+use crate::model::brakes::Conduct;
 use crate::model::journal::PlanEnd;
 use crate::model::peer::StepState;
 use crate::model::plan::{PlanKind, StepKind};
@@ -62,6 +65,7 @@ fn applies(
             facts.own == NodeState::Dead
                 && state.journal_broken.is_none()
                 && facts.standing == Standing::Active
+                && !brakes::is_paused(state, now)
                 && due
                 && (restart_first(policy, state)
                     || !guards::against_give_up(policy, state, facts, mover(state), now).is_empty())
@@ -134,7 +138,7 @@ fn fence_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
 fn may_write(state: &State, facts: &Facts) -> bool {
     match facts.own {
         NodeState::Primary | NodeState::CannotWrite => true,
-        NodeState::Busy | NodeState::RefusesUs | NodeState::Hung => {
+        NodeState::Busy | NodeState::RefusesUs | NodeState::Disputed | NodeState::Hung => {
             own_view::own_report(state).is_none_or(|report| report.role == Role::Primary)
         }
         NodeState::Unknown | NodeState::Standby | NodeState::Starting | NodeState::Dead => false,
@@ -215,7 +219,10 @@ pub fn first_remedy(state: &State) -> Option<Remedy> {
 ///
 /// Without a journal no plan may begin (S11), so what needs one is given back.
 fn held_as(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<Trigger> {
-    let held_as = held_for(policy, state, facts, now)?;
+    let mut held_as = held_for(policy, state, facts, now)?;
+    if brakes::is_paused(state, now) {
+        held_as = brakes::held_while_paused(state, facts, held_as)?;
+    }
     let plans = matches!(held_as, Trigger::HeldAsStandby | Trigger::HeldWhileDown);
     let guardless = state.guard_lost.is_some();
     Some(if guardless || (plans && state.journal_broken.is_some()) {
@@ -238,13 +245,17 @@ fn held_for(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<T
             | NodeState::Busy
             | NodeState::RefusesUs
             | NodeState::CannotWrite
+            | NodeState::Disputed
             | NodeState::Hung
     );
     if matches!(facts.own, NodeState::Unknown | NodeState::Starting) {
         let waited = now.moment.since(state.phase_since) > policy.ttl * 2;
         return (waited && facts.own == NodeState::Unknown).then_some(Trigger::HeldInVain);
     }
-    let mute = matches!(facts.own, NodeState::Busy | NodeState::RefusesUs);
+    let mute = matches!(
+        facts.own,
+        NodeState::Busy | NodeState::RefusesUs | NodeState::Disputed
+    );
     match facts.record {
         // Nobody knows yet whether it is the first primary: it will say.
         RecordSays::Nothing if alive && facts.own != NodeState::Primary => return None,
@@ -319,6 +330,7 @@ fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
         && facts.record == RecordSays::Theirs
         && guards::against_own_node(policy, state, facts).is_empty();
     let left_over = facts.standing == Standing::Inherited
+        && !brakes::is_paused(state, now)
         && facts.own == NodeState::Standby
         && (facts.record == RecordSays::Theirs && state.was_taking_over);
     // Two primaries: nobody acts. With one at the other site, the record is out of date.
@@ -349,8 +361,11 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
             "stopped: {why}; put it right, then stop and start the agent in order"
         )];
     }
-    let guards = match first_remedy(state) {
-        Some(Remedy::GiveUp) if matches!(state.phase, Phase::Active | Phase::Restarting) => {
+    let mut guards = match first_remedy(state) {
+        Some(Remedy::GiveUp)
+            if policy.conduct == Conduct::Observe
+                || matches!(state.phase, Phase::Active | Phase::Restarting) =>
+        {
             guards::against_give_up(policy, state, facts, mover(state), now)
         }
         Some(Remedy::TakeOver) => {
@@ -373,5 +388,13 @@ pub fn refusals(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Vec<
             journal.chain(guards::no_guard(state)).collect()
         }
     };
+    // A pause is shown even while all is well, so that nobody forgets it.
+    let paused = brakes::paused_guard(state, now).filter(|guard| !guards.contains(guard));
+    guards.extend(paused);
+    let unfit = guards::unfit(policy, state, now).filter(|guard| !guards.contains(guard));
+    guards.extend(unfit);
+    if observing::only_observes(policy, state) {
+        guards.push(guards::Guard::Observing);
+    }
     guards.iter().map(ToString::to_string).collect()
 }

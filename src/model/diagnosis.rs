@@ -40,6 +40,10 @@ pub enum Diagnosis {
     NoPrimary,
     /// Nobody holds the lease; the record names this site.
     LeaseFree,
+    /// This agent reaches nothing neutral, or was late itself: it is no judge of others.
+    Unfit,
+    /// The own node answers others, but not this agent.
+    ProbeDisagrees,
     /// Every connection slot of the own node is taken.
     DatabaseBusy,
     /// The own node is starting up or recovering.
@@ -88,7 +92,7 @@ pub enum Severity {
 
 impl Diagnosis {
     /// Every diagnosis, most severe first.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::WrongCluster,
         Self::PrimaryWithoutLease,
         Self::TwoPrimaries,
@@ -104,7 +108,9 @@ impl Diagnosis {
         Self::SiteSilent,
         Self::NoPrimary,
         Self::FirstStart,
+        Self::Unfit,
         Self::AgentSilent,
+        Self::ProbeDisagrees,
         Self::DatabaseBusy,
         Self::DatabaseRefusesUs,
         Self::StandbyUnusable,
@@ -139,6 +145,8 @@ impl Diagnosis {
             Self::FirstStart => "first_start",
             Self::NoPrimary => "no_primary",
             Self::LeaseFree => "lease_free",
+            Self::Unfit => "unfit",
+            Self::ProbeDisagrees => "probe_disagrees",
             Self::DatabaseBusy => "database_busy",
             Self::DatabaseStarting => "database_starting",
             Self::DatabaseRefusesUs => "database_refuses_us",

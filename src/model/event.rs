@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::brakes::{Brake, Braked};
 use super::lease::LeaseChange;
 use super::observation::Observation;
 use super::outcome::Failure;
@@ -33,6 +34,11 @@ pub enum Event {
     },
     /// The journal can be written again.
     JournalMended,
+    /// This agent did something later than it was due.
+    Late {
+        /// How much later.
+        by: Duration,
+    },
     /// The time asked for as `wake_at` has come.
     Tick,
     /// The guard is gone and could not be started again, or cannot do its work (S4).
@@ -98,6 +104,15 @@ pub enum Wish {
         /// Only say what would be done.
         dry_run: bool,
     },
+    /// Change what keeps the agents from acting by themselves.
+    Brake {
+        /// How.
+        brake: Brake,
+        /// Who asks, and where.
+        by: String,
+        /// Only say what would be done.
+        dry_run: bool,
+    },
 }
 
 /// The answer to a command.
@@ -120,6 +135,8 @@ pub enum Answer {
         /// Site and its steps.
         plans: Vec<(SiteName, super::plan::Plan)>,
     },
+    /// The brakes are (or, in a dry run, would be) so; a majority keeps it.
+    Braked(Box<Braked>),
     /// Refused for these reasons.
     Refused {
         /// Each a sentence.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::brakes::Brakes;
 use super::{ClusterName, Epoch, Lsn, Member, Moment, SiteName, SystemId, Timeline, Timestamp};
 
 /// Where the lease is kept.
@@ -64,6 +65,9 @@ pub struct ClusterRecord {
     pub last_lsn: Lsn,
     /// When the primary last moved by an automatic failover, for the anti-flap block (S14).
     pub last_failover: Option<Timestamp>,
+    /// What keeps the agents from acting by themselves.
+    #[serde(default, skip_serializing_if = "Brakes::is_empty")]
+    pub brakes: Box<Brakes>,
 }
 
 impl ClusterRecord {

@@ -5,6 +5,7 @@
 //! Start reading at [`event`] (what can happen) and [`plan`] (what we can do).
 
 pub mod alert;
+pub mod brakes;
 pub mod cell;
 pub mod diagnosis;
 pub mod event;

@@ -32,6 +32,8 @@ pub enum Target {
     PeerDatabase(Channel),
     /// A configured endpoint.
     Endpoint(ProbeName),
+    /// Something that has nothing to do with the cluster: whether this agent reaches anything.
+    Neutral(ProbeName),
 }
 
 impl fmt::Display for Target {
@@ -41,6 +43,7 @@ impl fmt::Display for Target {
             Self::OwnDatabase(channel) => write!(f, "own database ({channel})"),
             Self::PeerDatabase(channel) => write!(f, "peer's database ({channel})"),
             Self::Endpoint(name) => write!(f, "probe {name}"),
+            Self::Neutral(name) => write!(f, "neutral target {name}"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the agents and the witness tell each other of themselves, several times a ttl.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::diagnosis::Diagnosis;
@@ -28,6 +30,9 @@ pub struct PeerReport {
     pub diagnoses: Vec<Diagnosis>,
     /// True when its site's apps are so broken that it must not become active.
     pub site_tripped: bool,
+    /// True when it only observes: it never acts, and never fences.
+    #[serde(default)]
+    pub observes: bool,
     /// What it is doing right now.
     pub doing: Option<Progress>,
 }
@@ -41,6 +46,9 @@ pub struct Sighting {
     pub target: Target,
     /// What it saw.
     pub seen: DatabaseSeen,
+    /// How long ago, when it was reported; `None` from members that do not say.
+    #[serde(default)]
+    pub age: Option<Duration>,
 }
 
 /// A running or just finished plan, for the people who watch from the other site.

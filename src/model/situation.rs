@@ -32,6 +32,9 @@ pub struct Facts {
     /// The own node has no guard (S4).
     #[serde(default)]
     pub guard_lost: bool,
+    /// This agent is no judge of others: what only accuses them is left out of these facts.
+    #[serde(default)]
+    pub unfit: bool,
 }
 
 /// Who holds the lease, seen from here.
@@ -89,6 +92,8 @@ pub enum NodeState {
     RefusesUs,
     /// Answers reads, cannot commit.
     CannotWrite,
+    /// Nothing answers this agent, but the others still get answers.
+    Disputed,
     /// The process exists, nothing answers.
     Hung,
     /// No process.
@@ -164,7 +169,18 @@ macro_rules! all_of {
 
 all_of!(Standing: Unknown, Active, ActiveCutOff, Inherited, Peer, FreeForMe, Free);
 all_of!(RecordSays: Nothing, Mine, MinePromoting, Theirs, TheirsPromoting);
-all_of!(NodeState: Unknown, Primary, Standby, Busy, Starting, RefusesUs, CannotWrite, Hung, Dead);
+all_of!(
+    NodeState: Unknown,
+    Primary,
+    Standby,
+    Busy,
+    Starting,
+    RefusesUs,
+    CannotWrite,
+    Disputed,
+    Hung,
+    Dead,
+);
 all_of!(PeerNode: Unknown, Primary, Standby, Alive, Down);
 all_of!(Reach: Absent, Unknown, Answers, Silent);
 all_of!(Identity: Unknown, Same, Differs);
@@ -180,6 +196,7 @@ impl fmt::Display for NodeState {
             Self::Starting => "starting up",
             Self::RefusesUs => "alive, refuses the agent's user",
             Self::CannotWrite => "answers reads, cannot commit",
+            Self::Disputed => "answers others, but not this agent",
             Self::Hung => "process exists, nothing answers",
             Self::Dead => "no process",
         })

@@ -17,6 +17,7 @@ use crate::decision::state::State;
 use crate::effects::clock;
 use crate::effects::error::EffectError;
 use crate::model::Epoch;
+use crate::model::brakes::Conduct;
 use crate::model::event::Event;
 use crate::model::journal::JournalEntry;
 use crate::model::lease::LeaseCommand;
@@ -121,7 +122,8 @@ pub async fn start(
     let (snapshot, status) = watch::channel(Arc::new(first));
     let handle = AgentHandle { status, requests };
     let report = reports::own_report(&policy, &state, now);
-    let unleased = state.fence_by.map(|fence_at| Unleased {
+    let acts = policy.conduct == Conduct::Act;
+    let unleased = state.fence_by.filter(|_| acts).map(|fence_at| Unleased {
         fence_at,
         system_id: state.record.as_ref().map(|record| record.system_id),
     });
@@ -211,8 +213,12 @@ impl Agent {
                 Some(request) = asked.recv() => self.wishes.take(request),
                 () = tokio::time::sleep(wait) => Event::Tick,
             };
+            // At the latest at `wake_at` this loop had to come round: that of a timer that fires
+            // late, of a process that was stopped, and of a disk that held up the last verdict.
+            let late = clock::boottime().since(wake_at);
+            let late = (late >= self.policy.late_max).then_some(Event::Late { by: late });
             let mended = self.journal.mend().then_some(Event::JournalMended);
-            for event in mended.into_iter().chain([event]) {
+            for event in late.into_iter().chain(mended).chain([event]) {
                 let Some(verdict) = self.decide(&event) else {
                     return;
                 };
@@ -252,9 +258,10 @@ impl Agent {
     /// Carries out a verdict in its order. What it announces is durable already.
     async fn act(&mut self, verdict: Verdict) {
         // First of all: from here on a lost lease must fence (S2).
+        let armed = verdict.state.armed() && self.policy.conduct == Conduct::Act;
         self.parts
             .armed
-            .send_if_modified(|armed| replace(armed, verdict.state.armed()));
+            .send_if_modified(|known| replace(known, armed));
         let epoch = verdict.state.epoch();
         self.parts
             .epoch

@@ -11,6 +11,7 @@ use crate::decision::state::{Phase, State};
 use crate::model::Moment;
 use crate::model::observation::{Channel, Target};
 use crate::model::situation::NodeState;
+use crate::runtime::reports::in_doubt;
 use crate::runtime::scheduler::{Pace, Scheduler};
 
 /// Tells the scheduler how closely to watch each target.
@@ -41,8 +42,16 @@ fn node_in_doubt(policy: &Policy, state: &State, target: &Target, now: Moment) -
     let channels = match target {
         Target::OwnDatabase(_) => [Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase),
         Target::PeerDatabase(_) => [Channel::Persistent, Channel::Fresh].map(Target::PeerDatabase),
-        Target::OwnProcess | Target::Endpoint(_) => return false,
+        Target::OwnProcess | Target::Endpoint(_) | Target::Neutral(_) => return false,
     };
+    // Its own agent wants to know what others see of it.
+    let asked = matches!(target, Target::PeerDatabase(_))
+        && state.peer.report.as_ref().is_some_and(|(report, at)| {
+            in_doubt(report) && now.since(*at) <= policy.silent_after()
+        });
+    if asked {
+        return true;
+    }
     let suspect = channels
         .iter()
         .any(|channel| state.health(channel).is_some_and(|health| health.suspect()));

@@ -59,9 +59,17 @@ impl PeerService for AgentService {
     }
 
     async fn command(&self, from: Member, command: PeerCommand) -> CommandAnswer {
-        let PeerCommand::Failover { to, dry_run } = command;
-        tracing::info!(member = %from, site = %to, dry_run, "failover asked for by another site");
-        match self.agent.ask(Wish::Failover { to, dry_run }).await {
+        let wish = match command {
+            PeerCommand::Failover { to, dry_run } => {
+                tracing::info!(member = %from, site = %to, dry_run, "failover asked for elsewhere");
+                Wish::Failover { to, dry_run }
+            }
+            PeerCommand::Brake { brake, by, dry_run } => {
+                tracing::info!(member = %from, %brake, %by, dry_run, "asked for elsewhere");
+                Wish::Brake { brake, by, dry_run }
+            }
+        };
+        match self.agent.ask(wish).await {
             Ok(Answer::Started { plan }) => CommandAnswer::Accepted {
                 text: plan.to_string(),
             },
@@ -69,6 +77,7 @@ impl PeerService for AgentService {
                 text: "asking for the lease".to_owned(),
             },
             Ok(Answer::WouldDo { plans }) => CommandAnswer::WouldDo { plans },
+            Ok(Answer::Braked(braked)) => CommandAnswer::Braked { braked },
             Ok(Answer::Refused { reasons }) => CommandAnswer::Refused {
                 text: reasons.join("; "),
             },

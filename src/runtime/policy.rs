@@ -11,6 +11,7 @@ use crate::decision::policy::{
 use crate::model::Member;
 use crate::model::lease::LeaseStore;
 use crate::model::plan::{ConfigEdit, EditValue};
+use crate::model::{ProbeName, SiteName};
 
 /// Builds the policy of the agent of `config.site`; nothing for the witness, which decides nothing.
 #[must_use]
@@ -27,29 +28,21 @@ pub fn policy(config: &Config) -> Option<Policy> {
         request_timeout: config.lease.request_timeout,
         fence_budget: config.lease.fence_budget,
         database: thresholds(config.database.timing, config.database.fresh_interval),
-        endpoints: config
-            .probes
-            .iter()
-            .filter(|probe| probe.sites.is_empty() || probe.sites.contains(&me.name))
-            .map(|probe| {
-                (
-                    probe.name.clone(),
-                    thresholds(probe.timing, probe.timing.interval),
-                )
-            })
-            .collect(),
-        trips: config
-            .trips
-            .iter()
-            .map(|trip| TripRule {
-                name: trip.name.clone(),
-                probes: trip.probes.clone(),
-                at_least: trip.at_least,
-                down_for: trip.down_for,
-            })
-            .collect(),
+        endpoints: endpoints(config, &me.name),
+        trips: trips(config),
         lag_max: config.failover.lag_max,
         block: config.failover.block,
+        max_automatic: config.failover.max_automatic as usize,
+        window: config.failover.window,
+        conduct: config.mode,
+        neutral: config
+            .self_check
+            .targets
+            .iter()
+            .map(ProbeName::new)
+            .collect(),
+        self_check: thresholds(config.self_check.timing, config.self_check.timing.interval),
+        late_max: config.self_check.late_max,
         stop_grace: config.failover.stop_grace,
         promote_timeout: config.failover.promote_timeout,
         start_timeout: config.failover.start_timeout,
@@ -59,17 +52,7 @@ pub fn policy(config: &Config) -> Option<Policy> {
             .iter()
             .map(|site| (site.name.clone(), can_fence(&site.node.control)))
             .collect(),
-        nodes: config
-            .sites
-            .iter()
-            .map(|site| {
-                let address = NodeAddress {
-                    host: site.node.host.clone(),
-                    port: site.node.port,
-                };
-                (site.name.clone(), address)
-            })
-            .collect(),
+        nodes: config.sites.iter().map(node_address).collect(),
         app_configs: config
             .app_configs
             .iter()
@@ -82,6 +65,42 @@ pub fn policy(config: &Config) -> Option<Policy> {
             .collect(),
         notifies: !config.notifiers.is_empty(),
     })
+}
+
+/// The endpoints that this site's agent probes.
+fn endpoints(config: &Config, me: &SiteName) -> BTreeMap<ProbeName, Thresholds> {
+    config
+        .probes
+        .iter()
+        .filter(|probe| probe.sites.is_empty() || probe.sites.contains(me))
+        .map(|probe| {
+            (
+                probe.name.clone(),
+                thresholds(probe.timing, probe.timing.interval),
+            )
+        })
+        .collect()
+}
+
+fn trips(config: &Config) -> Vec<TripRule> {
+    config
+        .trips
+        .iter()
+        .map(|trip| TripRule {
+            name: trip.name.clone(),
+            probes: trip.probes.clone(),
+            at_least: trip.at_least,
+            down_for: trip.down_for,
+        })
+        .collect()
+}
+
+fn node_address(site: &Site) -> (SiteName, NodeAddress) {
+    let address = NodeAddress {
+        host: site.node.host.clone(),
+        port: site.node.port,
+    };
+    (site.name.clone(), address)
 }
 
 /// A node that is controlled by commands can only be fenced by commands that say so (S3).

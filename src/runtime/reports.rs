@@ -5,11 +5,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::decision::health::{Sign, sign};
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::{Phase, State};
 use crate::effects::clock;
 use crate::model::Member;
+use crate::model::brakes::Conduct;
 use crate::model::event::Event;
 use crate::model::observation::{Channel, DatabaseSeen, Seen, Target};
 use crate::model::peer::{PeerReport, Sighting};
@@ -21,6 +23,9 @@ use crate::runtime::tasks::spawn_named;
 
 /// Reports are pushed at news, but not more often than this.
 const PUSH_PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two reports while the own node is in doubt.
+const DOUBT_EVERY: Duration = Duration::from_millis(200);
 
 /// What this agent says of itself.
 #[must_use]
@@ -35,6 +40,7 @@ pub fn own_report(policy: &Policy, state: &State, now: Now) -> PeerReport {
         sees: sightings(policy, state, now),
         diagnoses: state.diagnoses.clone(),
         site_tripped: state.facts.is_some_and(|facts| facts.tripped),
+        observes: policy.conduct == Conduct::Observe,
         doing: state
             .run
             .as_ref()
@@ -47,7 +53,7 @@ pub fn own_report(policy: &Policy, state: &State, now: Now) -> PeerReport {
 fn own_database(state: &State) -> Option<DatabaseSeen> {
     match state.facts?.own {
         NodeState::Dead => Some(DatabaseSeen::NothingListens),
-        NodeState::Hung => Some(DatabaseSeen::TimedOut {
+        NodeState::Hung | NodeState::Disputed => Some(DatabaseSeen::TimedOut {
             phase: "query".to_owned(),
         }),
         NodeState::Unknown => None,
@@ -83,6 +89,7 @@ fn sightings(policy: &Policy, state: &State, now: Now) -> Vec<Sighting> {
                 site: policy.peer.clone(),
                 target,
                 seen: seen.clone(),
+                age: Some(now.moment.since(*at)),
             })
         })
         .collect()
@@ -123,6 +130,22 @@ impl Reporter {
     }
 }
 
+/// While the own node is in doubt, what the others see of it is asked for more often: a verdict on
+/// it takes about a second.
+fn pause(own: &PeerReport, every: Duration) -> Duration {
+    match in_doubt(own) {
+        true => every.min(DOUBT_EVERY),
+        false => every,
+    }
+}
+
+/// What a member says of its own node calls for a look at it.
+#[must_use]
+pub fn in_doubt(report: &PeerReport) -> bool {
+    let own = report.own_database.clone().map(Seen::Database);
+    own.is_some_and(|seen| sign(&seen) == Sign::Bad)
+}
+
 struct Link {
     to: Member,
     members: Members,
@@ -139,6 +162,7 @@ impl Link {
                 clock: clock::wall(),
                 ..own
             };
+            let every = pause(&own, self.every);
             let event = match self.members.report(&self.to, &own).await {
                 Ok(report) => Event::Reported(Box::new(report)),
                 // Told by the link.
@@ -151,7 +175,7 @@ impl Link {
             }
             tokio::time::sleep(PUSH_PAUSE).await;
             tokio::select! {
-                () = tokio::time::sleep(self.every) => {}
+                () = tokio::time::sleep(every) => {}
                 changed = self.own.changed() => if changed.is_err() { return },
             }
         }

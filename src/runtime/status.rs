@@ -17,6 +17,7 @@ use crate::model::peer::{Progress, StepProgress};
 use crate::model::situation::{Facts, Reach, Standing};
 use crate::model::time::Now;
 use crate::model::{ClusterName, Epoch, Lsn, Member, Moment, Role, SiteName, Timestamp};
+use crate::runtime::brake_status::{BrakeStatus, brake_status};
 
 /// Everything a surface may show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +51,9 @@ pub struct Snapshot {
     pub would_do: String,
     /// Why it does not; empty when it does or need not.
     pub refusals: Vec<String>,
+    /// What keeps the agents from acting by themselves.
+    #[serde(default)]
+    pub brakes: BrakeStatus,
     /// The other members.
     pub members: Vec<MemberStatus>,
     /// Everything it looks at.
@@ -180,6 +184,7 @@ pub fn snapshot(
             .collect(),
         would_do: would_do(state),
         refusals: state.refusals.clone(),
+        brakes: brake_status(policy, state, now),
         members: members(policy, state, now.moment),
         targets: targets(policy, state, now.moment),
         own_wal: wal_seen(state, Target::OwnDatabase, now),

@@ -16,12 +16,14 @@ use crate::effects::peer::tls;
 use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
 use crate::effects::postgres::control::NodeControl;
+use crate::effects::probes::neutral::NeutralProbe;
 use crate::effects::probes::postgres::{CanaryWriter, FreshProbe, PersistentProbe};
 use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
 use crate::effects::steps::{DnsRecordTool, Tools};
 use crate::effects::{dns, notify};
 use crate::model::Epoch;
+use crate::model::brakes::Conduct;
 use crate::model::event::Event;
 use crate::model::lease::{LeaseCommand, LeaseStore};
 use crate::model::observation::{Channel, Target};
@@ -78,7 +80,8 @@ pub async fn start(
     let voter = VoterHost::open(rules.clone(), &config.state_dir).map_err(StartError::Vote)?;
     let members = Members::new(config)?;
     let (report, reported) = watch::channel(outset.report);
-    let (armed, armed_seen) = watch::channel(true);
+    // An agent that only observes fences nothing.
+    let (armed, armed_seen) = watch::channel(policy.conduct == Conduct::Act);
     let (held, held_seen) = watch::channel(None);
     let feed = Feed::new(&held_seen, &armed_seen, &events);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
@@ -299,6 +302,10 @@ fn start_probes(
             Target::PeerDatabase,
             None,
         ));
+    }
+    for address in &config.self_check.targets {
+        let probe = NeutralProbe::new(address, resolver)?;
+        running.push((Box::new(probe), config.self_check.timing));
     }
     for settings in &config.probes {
         let ours = config

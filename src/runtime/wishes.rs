@@ -70,17 +70,20 @@ impl Wishes {
 }
 
 async fn pass_on(members: &Members, to: SiteName, wish: Wish) -> Answer {
-    let Wish::Failover {
-        to: target,
-        dry_run,
-    } = wish;
-    let command = PeerCommand::Failover {
-        to: target,
-        dry_run,
+    let command = match wish {
+        Wish::Failover {
+            to: target,
+            dry_run,
+        } => PeerCommand::Failover {
+            to: target,
+            dry_run,
+        },
+        Wish::Brake { brake, by, dry_run } => PeerCommand::Brake { brake, by, dry_run },
     };
     match members.command(&Member::Site(to.clone()), &command).await {
         Ok(CommandAnswer::Accepted { .. }) => Answer::PassedOn { to },
         Ok(CommandAnswer::WouldDo { plans }) => Answer::WouldDo { plans },
+        Ok(CommandAnswer::Braked { braked }) => Answer::Braked(braked),
         Ok(CommandAnswer::Refused { text }) => Answer::Refused {
             reasons: vec![text],
         },

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +22,7 @@ use crate::model::{Epoch, Member, Moment, SiteName};
 use crate::runtime::agent::{EVENTS_MAX, StartError};
 use crate::runtime::members::{Members, lease_rules};
 use crate::runtime::peer_server::PeerService;
+use crate::runtime::reports::in_doubt;
 use crate::runtime::scheduler::{Jitter, Scheduler};
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::voter_host::VoterHost;
@@ -39,10 +40,11 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<JoinHandle
     let voter =
         VoterHost::open(lease_rules(&config), &config.state_dir).map_err(StartError::Vote)?;
     let sightings = Sightings::default();
-    watch_nodes(&config, &sightings, &stop)?;
+    let look_now = watch_nodes(&config, &sightings, &stop)?;
     let service = WitnessService {
         voter: voter.clone(),
         sightings,
+        look_now,
         stale_after: (config.database.fresh_interval + config.database.timing.timeout) * 3,
     };
     let admission = wiring::serve_members(&config, address, Arc::new(service), &stop).await?;
@@ -79,13 +81,16 @@ fn watch_nodes(
     config: &Config,
     sightings: &Sightings,
     stop: &CancellationToken,
-) -> Result<(), StartError> {
+) -> Result<Vec<(SiteName, Arc<Notify>)>, StartError> {
+    let mut look_now = Vec::new();
     let resolver = Resolver::from_system();
     for site in &config.sites {
         let login = Login::new(&site.node, &config.database, &resolver)?;
         let probes = wiring::database_probes(&config.database, &login, Target::PeerDatabase, None);
         let (events, mut seen) = mpsc::channel(EVENTS_MAX);
         let scheduler = Scheduler::start(probes, Jitter::Seeded(rand::random()), &events, stop);
+        let waker = scheduler.waker(&Target::PeerDatabase(Channel::Fresh));
+        look_now.extend(waker.map(|waker| (site.name.clone(), waker)));
         let (name, sightings) = (site.name.clone(), Arc::clone(sightings));
         spawn_named(format!("sightings of {name}"), async move {
             while let Some(event) = seen.recv().await {
@@ -100,7 +105,7 @@ fn watch_nodes(
             scheduler.stopped().await;
         });
     }
-    Ok(())
+    Ok(look_now)
 }
 
 fn fails(observation: &Observation) -> bool {
@@ -115,6 +120,7 @@ fn note(sightings: &Sightings, site: &SiteName, observation: Observation) {
             site: site.clone(),
             target: target.clone(),
             seen,
+            age: None,
         };
         sightings
             .lock()
@@ -128,6 +134,8 @@ struct WitnessService {
     voter: VoterHost,
     sightings: Sightings,
     stale_after: std::time::Duration,
+    /// What makes a site's node be looked at.
+    look_now: Vec<(SiteName, Arc<Notify>)>,
 }
 
 #[async_trait]
@@ -141,7 +149,13 @@ impl PeerService for WitnessService {
         self.voter.handle(identity, request).await
     }
 
-    async fn report(&self, _report: PeerReport) -> PeerReport {
+    async fn report(&self, report: PeerReport) -> PeerReport {
+        // Its agent wants to know whether others get through to it.
+        if let Some(site) = report.from.site().filter(|_| in_doubt(&report)) {
+            for look in self.look_now.iter().filter(|look| look.0 == *site) {
+                look.1.notify_one();
+            }
+        }
         let now = clock::boottime();
         let sees = self
             .sightings
@@ -149,7 +163,10 @@ impl PeerService for WitnessService {
             .unwrap_or_else(PoisonError::into_inner)
             .values()
             .filter(|(at, _)| now.since(*at) <= self.stale_after)
-            .map(|(_, sighting)| sighting.clone())
+            .map(|(at, sighting)| Sighting {
+                age: Some(now.since(*at)),
+                ..sighting.clone()
+            })
             .collect();
         PeerReport {
             from: Member::Witness,
@@ -161,6 +178,7 @@ impl PeerService for WitnessService {
             sees,
             diagnoses: Vec::new(),
             site_tripped: false,
+            observes: false,
             doing: None,
         }
     }

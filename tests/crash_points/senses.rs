@@ -73,6 +73,7 @@ impl Pair {
                 sees: Vec::new(),
                 diagnoses: Vec::new(),
                 site_tripped: false,
+                observes: false,
                 doing: None,
             }))
         };

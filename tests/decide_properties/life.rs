@@ -56,6 +56,7 @@ impl Life {
             timeline: Timeline(1),
             last_lsn: HEAD,
             last_failover: None,
+            brakes: Box::default(),
         };
         Self {
             agent,
@@ -146,6 +147,7 @@ impl Life {
             sees: Vec::new(),
             diagnoses: Vec::new(),
             site_tripped: tripped,
+            observes: false,
             doing: None,
         })));
     }

@@ -456,5 +456,6 @@ pub(crate) fn record(epoch: Epoch, revision: u64, primary: usize) -> ClusterReco
         timeline: Timeline(1),
         last_lsn: Lsn(0),
         last_failover: None,
+        brakes: Box::default(),
     }
 }

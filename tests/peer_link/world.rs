@@ -42,6 +42,7 @@ pub fn report(from: &str) -> PeerReport {
         sees: Vec::new(),
         diagnoses: Vec::new(),
         site_tripped: false,
+        observes: false,
         doing: None,
     }
 }
@@ -81,7 +82,11 @@ impl PeerService for Answers {
     }
 
     async fn command(&self, from: Member, command: PeerCommand) -> CommandAnswer {
-        let PeerCommand::Failover { to, dry_run } = command;
+        let PeerCommand::Failover { to, dry_run } = command else {
+            return CommandAnswer::Refused {
+                text: "no brakes here".to_owned(),
+            };
+        };
         CommandAnswer::Accepted {
             text: format!("{from} asks for {to}, dry run {dry_run}"),
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use failover_agent::decision::policy::Policy;
 use failover_agent::decision::state::Inherited;
-use failover_agent::model::event::{Command, Event, StepFinished, Wish};
+use failover_agent::model::brakes::Conduct;
+use failover_agent::model::event::{Event, StepFinished};
 use failover_agent::model::lease::ClusterRecord;
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::plan::StepKind;
@@ -12,6 +13,7 @@ use failover_agent::model::{
     Epoch, LagBytes, Lsn, Member, SiteName, SystemId, Timeline, Timestamp,
 };
 
+use crate::brakes;
 use crate::script::{mebibytes, time};
 use crate::stage::Stage;
 use crate::steps::Fate;
@@ -32,6 +34,12 @@ pub(crate) fn setting(policy: &mut Policy, words: &[&str]) -> Result<bool, Strin
         }
         ["restart_budget", span] => policy.restart_budget = time(span)?,
         ["block", span] => policy.block = time(span)?,
+        ["max_automatic", count, "within", span] => {
+            policy.max_automatic = usize::try_from(number(count)?).unwrap_or(0);
+            policy.window = time(span)?;
+        }
+        ["no", "neutral", "target"] => policy.neutral.clear(),
+        ["mode", "observe"] => policy.conduct = Conduct::Observe,
         ["lag_max", size] => policy.lag_max = LagBytes(mebibytes(size)?),
         ["nobody", "to", "notify"] => policy.notifies = false,
         ["no", "trip", "rule"] => policy.trips.clear(),
@@ -77,11 +85,15 @@ fn record(primary: &SiteName, epoch: u64) -> ClusterRecord {
         timeline: Timeline(1),
         last_lsn: HEAD,
         last_failover: None,
+        brakes: Box::default(),
     }
 }
 
 /// Something is so from now on, or happens now.
 pub(crate) fn happen(stage: &mut Stage, words: &[&str]) -> Done {
+    if brakes::evidence(stage, words)? {
+        return Ok(());
+    }
     match words {
         ["own", "node", how @ ..] | ["own", how @ ..] => node(stage, true, how),
         ["peer", "node", how @ ..] => node(stage, false, how),
@@ -135,17 +147,7 @@ pub(crate) fn happen(stage: &mut Stage, words: &[&str]) -> Done {
             stage.wall_off += sign * i64::try_from(time(span)?.as_millis()).unwrap_or(0);
             Ok(())
         }
-        ["operator", "failover", "to", to, rest @ ..] => {
-            let dry_run = match rest {
-                [] => false,
-                ["dry", "run"] => true,
-                _ => return unknown(rest),
-            };
-            let to = SiteName::new(*to);
-            let wish = Wish::Failover { to, dry_run };
-            stage.feed(&Event::Command(Command { id: 1, wish }));
-            Ok(())
-        }
+        ["operator", rest @ ..] => brakes::operator(stage, rest),
         ["agent", rest @ ..] => restart(stage, rest),
         ["nothing"] => Ok(()),
         _ => unknown(words),
@@ -167,6 +169,7 @@ fn node(stage: &mut Stage, own: bool, words: &[&str]) -> Done {
         ["refuses", "us"] => How::RefusesUs,
         ["cannot", "write"] => How::CannotWrite,
         ["hung"] => How::Hung,
+        ["mute"] => How::Mute,
         ["not", "listening"] => How::NotListening,
         ["gone"] => How::Gone,
         ["unseen"] => How::Unseen,
@@ -234,6 +237,7 @@ fn change_record(stage: &mut Stage, words: &[&str]) -> Done {
     };
     record.revision += 1;
     match words {
+        words if brakes::recorded(&mut record.brakes, wall, words)? => {}
         ["names", site, "promoting"] => {
             record.primary = SiteName::new(*site);
             record.promoting = true;
@@ -338,7 +342,7 @@ pub(crate) fn step_kind(name: &str) -> Result<StepKind, String> {
         .ok_or_else(|| format!("there is no step {name}"))
 }
 
-fn said(word: &str, yes: &str, no: &str) -> Result<bool, String> {
+pub(crate) fn said(word: &str, yes: &str, no: &str) -> Result<bool, String> {
     match word {
         word if word == yes => Ok(true),
         word if word == no => Ok(false),
@@ -350,6 +354,6 @@ fn number(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| format!("not a number: {text}"))
 }
 
-fn unknown(words: &[&str]) -> Done {
+pub(crate) fn unknown(words: &[&str]) -> Done {
     Err(format!("unknown words: {}", words.join(" ")))
 }

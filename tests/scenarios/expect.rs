@@ -1,5 +1,6 @@
 //! `expect`: what the agent has done since the last `when`, and how it stands now.
 
+use failover_agent::decision::brakes;
 use failover_agent::decision::decide::Action;
 use failover_agent::decision::diagnose;
 use failover_agent::decision::state::Phase;
@@ -117,6 +118,25 @@ fn holds(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
         ["node", how] => format!("{:?}", stage.own.how)
             .to_lowercase()
             .starts_with(how),
+        _ => return braked(stage, mark, words),
+    })
+}
+
+/// The same for the brakes.
+fn braked(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
+    let state = &stage.agent.state;
+    Ok(match words {
+        ["paused"] => brakes::is_paused(state, stage.clocks()),
+        ["recorded", "failovers", count] => {
+            let record = state.record.as_ref();
+            count.parse() == Ok(record.map_or(0, |record| record.brakes.failovers.len()))
+        }
+        ["journalled", text @ ..] => {
+            let text = text.join(" ");
+            stage.journalled_since(mark).any(|entry| {
+                matches!(entry, JournalEntry::Remark { text: said } if plain(said).contains(&text))
+            })
+        }
         _ => return Err(format!("unknown words: {}", words.join(" "))),
     })
 }
@@ -225,11 +245,23 @@ fn answered<'a>(
         (["refused", text @ ..], Answer::Refused { reasons }) => {
             plain(&reasons.join("; ")).contains(&text.join(" "))
         }
+        (["braked", text @ ..], Answer::Braked(braked)) => {
+            !braked.dry_run && plain(&braked.text).contains(&text.join(" "))
+        }
+        (["would", "brake", text @ ..], Answer::Braked(braked)) => {
+            braked.dry_run && plain(&braked.text).contains(&text.join(" "))
+        }
         (["would", "do", sites @ ..], Answer::WouldDo { plans }) => plans
             .iter()
             .map(|(site, _)| site.as_str())
             .eq(sites.iter().copied()),
-        (["started" | "asking" | "passed" | "refused" | "would", ..], _) => false,
+        (
+            [
+                "started" | "asking" | "passed" | "refused" | "would" | "braked",
+                ..,
+            ],
+            _,
+        ) => false,
         _ => return Err(format!("unknown answer: {}", words.join(" "))),
     })
 }

@@ -11,7 +11,7 @@ use failover_agent::model::event::{Event, StepFinished};
 use failover_agent::model::journal::JournalEntry;
 use failover_agent::model::lease::LeaseChange;
 use failover_agent::model::observation::{
-    Channel, EndpointResult, EndpointSeen, Observation, Phases, Seen, Target,
+    Channel, DatabaseSeen, EndpointResult, EndpointSeen, Observation, Phases, Seen, Target,
 };
 use failover_agent::model::peer::{PeerReport, Sighting};
 use failover_agent::model::plan::StepKind;
@@ -32,6 +32,7 @@ enum Due {
     OwnProbe(Channel),
     PeerProbe(Channel),
     EndpointProbe,
+    NeutralProbe,
     Reports,
     Renewal,
     News(LeaseChange),
@@ -55,6 +56,14 @@ pub(crate) struct Stage {
     pub witness_sees_peer: bool,
     pub peer_tripped: bool,
     pub endpoint_up: bool,
+    /// The neutral targets can be reached from here.
+    pub neutral: bool,
+    /// How others see the own node, where that differs.
+    pub own_elsewhere: Option<How>,
+    /// Commits of the own node take longer than probes wait.
+    pub commits_stall: bool,
+    /// The other agent only observes.
+    pub peer_observes: bool,
     pub voters: Voters,
     pub fates: BTreeMap<StepKind, Fate>,
     /// Steps that were begun and have not ended.
@@ -89,6 +98,10 @@ impl Stage {
             witness_sees_peer: true,
             peer_tripped: false,
             endpoint_up: true,
+            neutral: true,
+            own_elsewhere: None,
+            commits_stall: false,
+            peer_observes: false,
             voters,
             fates: BTreeMap::new(),
             hanging: Vec::new(),
@@ -115,6 +128,7 @@ impl Stage {
             Due::PeerProbe(Channel::Persistent),
             Due::PeerProbe(Channel::Fresh),
             Due::EndpointProbe,
+            Due::NeutralProbe,
         ] {
             self.plan(Duration::ZERO, due);
         }
@@ -212,7 +226,7 @@ impl Stage {
         let every = |due: &Due| match due {
             Due::OwnProbe(Channel::Fresh) | Due::PeerProbe(Channel::Fresh) => 5000,
             Due::OwnProbe(Channel::Persistent) | Due::EndpointProbe => 500,
-            Due::Renewal => 2000,
+            Due::Renewal | Due::NeutralProbe => 2000,
             Due::PeerProbe(Channel::Persistent)
             | Due::Reports
             | Due::News(_)
@@ -234,6 +248,7 @@ impl Stage {
                 self.probe(Target::PeerDatabase(*channel), Node { how, ..self.peer });
             }
             Due::EndpointProbe => self.probe_endpoint(),
+            Due::NeutralProbe => self.probe_neutral(),
             Due::Reports => self.report(),
             Due::Renewal => {
                 self.voters.forget_successor(self.now);
@@ -248,6 +263,10 @@ impl Stage {
         // A local node's process is looked at again with every probe.
         if matches!(target, Target::OwnDatabase(_)) {
             self.watch_process();
+        }
+        if self.commits_stall && target == Target::OwnDatabase(Channel::Persistent) {
+            let phase = "write".to_owned();
+            return self.observe(target, Seen::Database(DatabaseSeen::TimedOut { phase }));
         }
         if let Some(seen) = node.seen() {
             self.observe(target, Seen::Database(seen));
@@ -277,7 +296,7 @@ impl Stage {
         self.observe(Target::Endpoint(ProbeName::new("web")), seen);
     }
 
-    fn observe(&mut self, target: Target, seen: Seen) {
+    pub(crate) fn observe(&mut self, target: Target, seen: Seen) {
         let observation = Observation {
             target,
             at: self.now,
@@ -293,7 +312,13 @@ impl Stage {
         let peer = Member::Site(self.agent.policy.peer.clone());
         let sighting = |site, node: &Node| {
             let target = Target::PeerDatabase(Channel::Fresh);
-            node.seen().map(|seen| Sighting { site, target, seen })
+            let age = Some(Duration::from_millis(10));
+            node.seen().map(|seen| Sighting {
+                site,
+                target,
+                seen,
+                age,
+            })
         };
         let report = |from: &Member, own: Option<&Node>, sees: Vec<Sighting>, tripped| PeerReport {
             from: from.clone(),
@@ -305,16 +330,21 @@ impl Stage {
             sees,
             diagnoses: Vec::new(),
             site_tripped: tripped,
+            observes: self.peer_observes && own.is_some(),
             doing: None,
         };
         let of_peer = self.peer_agent.then(|| {
-            let sees = sighting(me, &self.own).into_iter().collect();
+            let sees = sighting(me.clone(), &self.own_for_others())
+                .into_iter()
+                .collect();
             report(&peer, Some(&self.peer), sees, self.peer_tripped)
         });
-        let sees = sighting(self.agent.policy.peer.clone(), &self.peer);
-        let sees = sees
+        let sees_peer = sighting(self.agent.policy.peer.clone(), &self.peer);
+        let sees_own = sighting(me, &self.own_for_others());
+        let sees = sees_peer
             .filter(|_| self.witness_sees_peer)
             .into_iter()
+            .chain(sees_own)
             .collect();
         let of_witness = self
             .witness

@@ -77,6 +77,8 @@ pub(crate) struct Agent {
     pub(crate) busy: bool,
     /// What waits for the loop is being given to it.
     pub(crate) pumping: bool,
+    /// When the loop has to come round at the latest.
+    pub(crate) wake_at: Moment,
     pub(crate) timer: Timer,
     pub(crate) keeper_timer: Timer,
     pub(crate) contender: Contender,
@@ -176,6 +178,7 @@ impl World {
             act: None,
             busy: false,
             pumping: false,
+            wake_at: moment,
             timer: Timer::default(),
             keeper_timer: Timer::default(),
             contender: Contender::new(rules.clone(), site_name(site), seed, moment),

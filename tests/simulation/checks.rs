@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use failover_agent::decision::decide::Order;
 use failover_agent::model::journal::{JournalEntry, PlanEnd};
-use failover_agent::model::lease::{LeaseCommand, LeaseReply, LeaseRequest, Verdict};
-use failover_agent::model::plan::{Cause, PlanKind, StepKind};
-use failover_agent::model::{Epoch, Moment, PlanId, SiteName};
+use failover_agent::model::lease::{
+    ClusterRecord, LeaseCommand, LeaseReply, LeaseRequest, Verdict,
+};
+use failover_agent::model::plan::{Cause, Plan, PlanKind, StepKind};
+use failover_agent::model::{Epoch, Moment, PlanId, SiteName, Timestamp};
 
 use crate::clock::{Real, SEC, nanos};
 use crate::net::WITNESS;
@@ -26,6 +28,7 @@ pub(crate) enum Rule {
     S10StartsWritable,
     S11Journal,
     S14OnePlan,
+    S14Paused,
     CommitsLost,
     TimelineLost,
     Liveness,
@@ -65,6 +68,8 @@ pub(crate) struct Truth {
     /// What a clean stop proved to be at the standby.
     pub(crate) handed_on: Option<(u32, u64)>,
     pub(crate) automatic: Option<Real>,
+    /// When each pause was first recorded, by the time that it names.
+    pub(crate) paused: BTreeMap<Timestamp, Real>,
     /// At this site the plan under way is automatic.
     pub(crate) by_itself: [bool; 2],
 }
@@ -299,7 +304,35 @@ impl World {
                     self.violated(Rule::S9Order, what);
                 }
             }
-            LeaseCommand::Keep(_) => {}
+            LeaseCommand::Keep(record) => {
+                if record.brakes.acknowledged.is_some() {
+                    self.truth.automatic = None;
+                }
+                if let Some(paused) = &record.brakes.paused {
+                    self.truth.paused.entry(paused.since).or_insert(self.now);
+                }
+            }
+        }
+    }
+
+    /// S14: while it is paused, as far as this agent knows, nobody but a person begins anything.
+    fn paused_plan(&mut self, site: usize, plan: &Plan, record: Option<&ClusterRecord>) {
+        let moves = match plan.kind {
+            PlanKind::GiveUp | PlanKind::TakeOver | PlanKind::Restart => true,
+            PlanKind::FinishTakeOver | PlanKind::Fence | PlanKind::Converge => false,
+        };
+        let automatic = matches!(plan.cause, Cause::Diagnosed { .. });
+        let Some(paused) = record.and_then(|record| record.brakes.paused.as_ref()) else {
+            return;
+        };
+        self.counts.paused_plans += 1;
+        let lasts = paused.length.is_none_or(|length| {
+            let from = self.truth.paused.get(&paused.since).copied().unwrap_or(0);
+            self.setup.walls_agree && self.now < from + nanos(length) * 98 / 100
+        });
+        if moves && automatic && lasts {
+            let what = format!("{} begins to {} while it is paused", name(site), plan.kind);
+            self.violated(Rule::S14Paused, what);
         }
     }
 
@@ -342,8 +375,14 @@ impl World {
                 let begun = (plan.clone(), *step, *attempt, *undo);
                 self.truth.began[site].insert(begun);
             }
-            JournalEntry::Planned { plan, .. } => {
-                let by_itself = !matches!(plan.cause, Cause::Operator { .. });
+            JournalEntry::Planned { plan, record, .. } => {
+                self.paused_plan(site, plan, record.as_ref());
+                let planned = record.as_ref().is_some_and(|r| r.brakes.planned);
+                let by_itself = match plan.cause {
+                    Cause::Operator { .. } => false,
+                    Cause::HandedOver { .. } => !planned,
+                    Cause::Diagnosed { .. } | Cause::RecordMoved => true,
+                };
                 self.truth.by_itself[site] = by_itself;
                 match plan.kind {
                     PlanKind::TakeOver if matches!(plan.cause, Cause::HandedOver { .. }) => {

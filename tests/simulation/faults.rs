@@ -1,12 +1,14 @@
 //! What goes wrong, and when: drawn from the seed before a schedule begins.
 
 use failover_agent::decision::lease::Voter;
+use failover_agent::model::event::Wish;
 use failover_agent::model::plan::StepKind;
 
 use crate::agent::Trap;
 use crate::clock::{HostClock, MS, Real, Rng, SEC};
 use crate::net::WITNESS;
 use crate::node::Process;
+use crate::operators::Pull;
 use crate::setup::site_name;
 use crate::world::{Ev, WitnessTask, World, name};
 
@@ -43,6 +45,7 @@ pub(crate) enum Fault {
     StopNode(usize),
     StartNode(usize),
     Rebuild(usize),
+    Brake(usize, Pull),
 }
 
 /// Draws what goes wrong between `from` and `to`. Most schedules begin with something that moves
@@ -255,7 +258,8 @@ impl World {
             Fault::Operator(site, to) => {
                 let running = self.sites[site].agent.as_ref().is_some_and(|a| !a.frozen);
                 if running {
-                    self.wish(site, site_name(to));
+                    let to = site_name(to);
+                    self.wish(site, Wish::Failover { to, dry_run: false });
                 }
             }
             Fault::App(site, down) => self.sites[site].app_down = down,
@@ -275,6 +279,7 @@ impl World {
             }
             Fault::StartNode(site) if self.sites[site].node.signal => self.start_node(site),
             Fault::Rebuild(site) => self.rebuild(site),
+            Fault::Brake(site, pull) => self.pull(site, pull),
             _ => {}
         }
     }

@@ -315,16 +315,16 @@ impl World {
                 }
             }
             Packet::Refused { call } => self.call_timed_out(to, call),
-            Packet::Command { to: site } => self.wish(to, site),
+            Packet::Command { wish } => self.wish(to, *wish),
             Packet::Wal(_) | Packet::WalAck { .. } | Packet::WalEnd => {}
         }
     }
 
-    /// An operator asks this agent to move the primary.
-    pub(crate) fn wish(&mut self, site: usize, to: failover_agent::model::SiteName) {
-        let wish = Wish::Failover { to, dry_run: false };
+    /// An operator asks this agent for something.
+    pub(crate) fn wish(&mut self, site: usize, wish: Wish) {
         self.next_call += 1;
         let id = self.next_call;
+        self.wishes.insert(id, wish.clone());
         self.tell(site, Event::Command(Command { id, wish }));
     }
 

@@ -195,10 +195,11 @@ impl World {
             .sightings
             .iter()
             .filter(|(_, (at, _))| moment.since(*at) <= stale_after)
-            .map(|(&(site, channel), (_, seen))| Sighting {
+            .map(|(&(site, channel), (at, seen))| Sighting {
                 site: site_name(site),
                 target: Target::PeerDatabase(channel_of(channel)),
                 seen: seen.clone(),
+                age: Some(moment.since(*at)),
             })
             .collect();
         PeerReport {
@@ -211,6 +212,7 @@ impl World {
             sees,
             diagnoses: Vec::new(),
             site_tripped: false,
+            observes: false,
             doing: None,
         }
     }

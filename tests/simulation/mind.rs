@@ -82,6 +82,8 @@ impl World {
     }
 
     fn pump_all(&mut self, site: usize) {
+        let late_max = self.setup.policies[site].late_max;
+        let moment = self.moment(site);
         while let Some(agent) = self.sites[site].agent.as_mut() {
             if agent.busy || agent.frozen {
                 return;
@@ -90,6 +92,12 @@ impl World {
                 return;
             };
             agent.busy = true;
+            let late = moment.since(agent.wake_at);
+            if late >= late_max {
+                agent.inbox.push_front(event);
+                self.decide(site, Event::Late { by: late });
+                continue;
+            }
             let mended = self.mend_journal(site);
             match self.sites[site].agent.as_mut() {
                 Some(agent) if mended => {
@@ -224,6 +232,7 @@ impl World {
             return;
         };
         agent.armed = verdict.state.armed();
+        agent.wake_at = verdict.wake_at;
         let wake_at = self.sites[site].clock.real(verdict.wake_at);
         let agent = self.sites[site].agent.as_mut();
         let queue = agent.and_then(|agent| agent.timer.set(wake_at));
@@ -256,10 +265,11 @@ impl World {
             Action::Tell(telling) => {
                 self.note(|| format!("agent {}: tells: {}", name(site), telling.topic));
             }
-            Action::Answer { answer, .. } => {
+            Action::Answer { id, answer } => {
                 self.note(|| format!("agent {}: answers {answer:?}", name(site)));
-                if let Answer::PassedOn { to } = answer {
-                    self.send(site, 1 - site, Packet::Command { to });
+                let wish = self.wishes.remove(&id).map(Box::new);
+                if let (Answer::PassedOn { .. }, Some(wish)) = (answer, wish) {
+                    self.send(site, 1 - site, Packet::Command { wish });
                 }
             }
         }

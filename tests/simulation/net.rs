@@ -1,8 +1,9 @@
 //! The network: three hosts, a link for each direction, and what travels on it.
 
+use failover_agent::model::Epoch;
+use failover_agent::model::event::Wish;
 use failover_agent::model::lease::{LeaseReply, LeaseRequest};
 use failover_agent::model::peer::PeerReport;
-use failover_agent::model::{Epoch, SiteName};
 
 use crate::clock::{MS, Real, Rng, US};
 use crate::node::Branch;
@@ -35,7 +36,7 @@ pub(crate) enum Packet {
     },
     /// An operator's wish, passed on.
     Command {
-        to: SiteName,
+        wish: Box<Wish>,
     },
     Wal(Box<Wal>),
     /// The standby has everything up to the shutdown checkpoint.

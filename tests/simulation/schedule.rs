@@ -11,6 +11,7 @@ use crate::clock::{HostClock, MS, Rng, SEC};
 use crate::faults::{self, Fault};
 use crate::net::Net;
 use crate::node::Node;
+use crate::operators;
 use crate::setup::{Mutation, Setup, site_name};
 use crate::timeline::{Counts, Timeline};
 use crate::world::{Disk, End, Ev, Pointer, Site, Witness, World};
@@ -49,6 +50,9 @@ pub(crate) fn world(seed: u64, mutation: Mutation, told: bool) -> World {
         let at = world.rng.within(settled, heal);
         let site = world.rng.site();
         world.at(at, Ev::Fault(Fault::Rebuild(site)));
+    }
+    for (at, fault) in operators::draw(&mut Rng::new(!seed), settled, heal) {
+        world.at(at, Ev::Fault(fault));
     }
     world.at(heal, Ev::Heal);
     world.start_witness(false);
@@ -121,6 +125,7 @@ fn vote(setup: &Setup, primary: usize, fresh: bool) -> Option<StoredVote> {
             timeline: WalTimeline(1),
             last_lsn: Lsn(10_000_000),
             last_failover: None,
+            brakes: Box::default(),
         }),
     })
 }

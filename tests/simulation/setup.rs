@@ -143,18 +143,23 @@ impl Setup {
             }],
             lag_max: LagBytes(64 << 10),
             block,
+            max_automatic: 3,
+            window: Duration::from_secs(86_400),
+            conduct: failover_agent::model::brakes::Conduct::Act,
+            neutral: Vec::new(),
+            self_check: Thresholds {
+                fall: 2,
+                rise: 3,
+                stale_after: Duration::from_secs(9),
+            },
+            late_max: Duration::from_secs(1),
             stop_grace: ms(1000),
             promote_timeout: ms(3000),
             start_timeout: ms(3000),
             restart_budget,
             can_fence: [0, 1].map(|site| (site_name(site), true)).into(),
             nodes: [0, 1].map(|site| (site_name(site), address(site))).into(),
-            app_configs: vec![AppConfigTarget {
-                name: "env".to_owned(),
-                site: None,
-                path: PathBuf::from("/srv/shop/.env"),
-                edits: [0, 1].map(|site| (site_name(site), edits(site))).into(),
-            }],
+            app_configs: vec![app_config()],
             dns: vec![DnsTarget {
                 name: "www".to_owned(),
                 provider: "cloudflare".to_owned(),
@@ -185,6 +190,15 @@ impl Setup {
     pub(crate) fn notice_span(&self) -> Duration {
         let rules = &self.rules[0];
         ms(1300) + rules.request_timeout * 3 + rules.fence_budget
+    }
+}
+
+fn app_config() -> AppConfigTarget {
+    AppConfigTarget {
+        name: "env".to_owned(),
+        site: None,
+        path: PathBuf::from("/srv/shop/.env"),
+        edits: [0, 1].map(|site| (site_name(site), edits(site))).into(),
     }
 }
 

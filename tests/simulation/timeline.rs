@@ -38,6 +38,7 @@ pub(crate) struct Counts {
     pub(crate) restarts_in_place: u64,
     pub(crate) deadline_fences: u64,
     pub(crate) agent_lives: u64,
+    pub(crate) paused_plans: u64,
     pub(crate) well: u64,
     pub(crate) explained: u64,
     pub(crate) needs_guard: u64,
@@ -55,6 +56,7 @@ impl AddAssign for Counts {
         self.restarts_in_place += other.restarts_in_place;
         self.deadline_fences += other.deadline_fences;
         self.agent_lives += other.agent_lives;
+        self.paused_plans += other.paused_plans;
         self.well += other.well;
         self.explained += other.explained;
         self.needs_guard += other.needs_guard;
@@ -67,7 +69,7 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{} schedules, {} events, {} decisions: {} failovers ({} take-overs of a silent site, \
-             {} hand-overs), {} restarts in place, {} deadline fences, {} lives of agents; \
+             {} hand-overs), {} restarts in place, {} deadline fences, {} lives of agents, {} plans while paused; \
              {} ended well, {} explained; excluded: {} need the guard, {} need the gate",
             self.schedules,
             self.events,
@@ -78,6 +80,7 @@ impl fmt::Display for Counts {
             self.restarts_in_place,
             self.deadline_fences,
             self.agent_lives,
+            self.paused_plans,
             self.well,
             self.explained,
             self.needs_guard,

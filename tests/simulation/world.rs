@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use failover_agent::decision::journal_rules::Follower;
 use failover_agent::decision::lease::Voter;
+use failover_agent::model::event::Wish;
 use failover_agent::model::journal::JournalLine;
 use failover_agent::model::lease::StoredVote;
 use failover_agent::model::observation::DatabaseSeen;
@@ -145,6 +146,8 @@ pub(crate) struct World {
     pub(crate) healed: Option<Real>,
     pub(crate) end: Option<End>,
     pub(crate) next_call: u64,
+    /// What operators asked for, until it is answered.
+    pub(crate) wishes: BTreeMap<u64, Wish>,
     pub(crate) next_branch: u32,
 }
 
@@ -318,6 +321,7 @@ impl World {
             healed: None,
             end: None,
             next_call: 0,
+            wishes: BTreeMap::new(),
             next_branch: 1,
         }
     }

@@ -25,6 +25,7 @@ fn every(mut look: impl FnMut(&Facts)) {
         tripped: false,
         endpoint_down: false,
         guard_lost: false,
+        unfit: false,
     };
     for &standing in Standing::ALL {
         facts.standing = standing;
@@ -57,10 +58,11 @@ fn every_peer(facts: &mut Facts, look: &mut impl FnMut(&Facts)) {
 fn every_rest(facts: &mut Facts, look: &mut impl FnMut(&Facts)) {
     for &standby in StandbyState::ALL {
         facts.standby = standby;
-        for flags in 0..8 {
+        for flags in 0..16 {
             facts.tripped = flags & 1 != 0;
             facts.endpoint_down = flags & 2 != 0;
             facts.guard_lost = flags & 4 != 0;
+            facts.unfit = flags & 8 != 0;
             look(facts);
         }
     }
@@ -159,6 +161,32 @@ fn s13_unknown_never_leads_to_a_remedy_that_acts() {
         assert!(!(unknown && acts(remedy)), "{facts:?}");
         let unseen = facts.peer_node == PeerNode::Unknown || facts.peer_agent == Reach::Unknown;
         assert!(!(unseen && remedy == Remedy::TakeOver), "{facts:?}");
+    });
+}
+
+#[test]
+fn s13_an_unfit_agent_accuses_nobody() {
+    every(|facts| {
+        if !facts.unfit {
+            return;
+        }
+        let row = diagnose(facts).next().unwrap();
+        assert_ne!(row.remedy, Remedy::TakeOver, "{facts:?}");
+        // What is no accusation but a fact of the own host: no process, a commit that failed.
+        let proved = matches!(facts.own, NodeState::Dead | NodeState::CannotWrite);
+        assert!(row.remedy != Remedy::GiveUp || proved, "{facts:?}");
+        let named = diagnose(facts).any(|row| row.diagnosis == Diagnosis::Unfit);
+        assert!(named, "{facts:?}");
+    });
+}
+
+#[test]
+fn a_node_that_answers_others_is_not_given_up() {
+    every(|facts| {
+        if facts.own == NodeState::Disputed {
+            let remedy = diagnose(facts).next().unwrap().remedy;
+            assert!(!acts(remedy), "{facts:?}");
+        }
     });
 }
 

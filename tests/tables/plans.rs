@@ -90,6 +90,7 @@ fn record(primary: &str, promoting: bool) -> ClusterRecord {
         timeline: Timeline(1),
         last_lsn: Lsn(1),
         last_failover: None,
+        brakes: Box::default(),
     }
 }
 

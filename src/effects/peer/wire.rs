@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::brakes::{Brake, Braked};
 use crate::model::lease::{ClusterIdentity, LeaseRequest};
 use crate::model::plan::Plan;
 use crate::model::{Member, SiteName};
@@ -59,6 +60,15 @@ pub enum PeerCommand {
         /// Only say what would be done.
         dry_run: bool,
     },
+    /// Change the brakes in the cluster record.
+    Brake {
+        /// How.
+        brake: Brake,
+        /// Who asks, and where.
+        by: String,
+        /// Only say what would be done.
+        dry_run: bool,
+    },
 }
 
 /// What became of a passed-on command.
@@ -74,6 +84,11 @@ pub enum CommandAnswer {
     WouldDo {
         /// Site and plan.
         plans: Vec<(SiteName, Plan)>,
+    },
+    /// The brakes are (or would be) so.
+    Braked {
+        /// How.
+        braked: Box<Braked>,
     },
     /// It will not be done.
     Refused {

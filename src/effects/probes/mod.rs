@@ -6,6 +6,7 @@
 
 pub mod dial;
 pub mod http;
+pub mod neutral;
 pub mod outlet;
 pub mod postgres;
 pub mod process;

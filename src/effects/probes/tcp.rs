@@ -42,18 +42,29 @@ fn build(
         ProbeKindSettings::Tcp { address } => address,
         ProbeKindSettings::Http(_) => return None,
     };
-    Some(match split_address(address) {
-        Ok((host, port)) => Ok(Box::new(TcpProbe {
-            name: probe.name.clone(),
-            host,
-            port,
-            resolver: resolver.clone(),
-        })),
-        Err(why) => Err(EffectError::permanent(format!(
-            "cannot build probe {}: {why}",
-            probe.name
-        ))),
-    })
+    let probe = TcpProbe::new(probe.name.clone(), address, resolver);
+    Some(probe.map(|probe| Box::new(probe) as Box<dyn Probe>))
+}
+
+impl TcpProbe {
+    /// A probe of `host:port`.
+    ///
+    /// # Errors
+    ///
+    /// `Permanent` for a malformed address.
+    pub fn new(name: ProbeName, address: &str, resolver: &Resolver) -> Result<Self, EffectError> {
+        match split_address(address) {
+            Ok((host, port)) => Ok(Self {
+                name,
+                host,
+                port,
+                resolver: resolver.clone(),
+            }),
+            Err(why) => Err(EffectError::permanent(format!(
+                "cannot build probe {name}: {why}"
+            ))),
+        }
+    }
 }
 
 #[async_trait]

@@ -10,14 +10,16 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::brakes::{self, BrakeAnswer, BrakeQuestion};
 use crate::model::event::{Answer, Wish};
 use crate::model::plan::Plan;
 use crate::model::{PlanId, SiteName};
 use crate::runtime::handle::{AgentHandle, Stopping};
+use crate::runtime::http_server::Visitor;
 use crate::runtime::recovery::Recovery;
 use crate::runtime::status::Snapshot;
 
@@ -101,6 +103,9 @@ impl From<Answer> for FailoverAnswer {
                     .collect(),
             },
             Answer::Refused { reasons } => Self::Refused { reasons },
+            Answer::Braked(braked) => Self::Refused {
+                reasons: vec![format!("that was not asked for: {}", braked.text)],
+            },
         }
     }
 }
@@ -127,6 +132,7 @@ pub fn router(agent: AgentHandle, recovered: watch::Receiver<Option<Recovery>>) 
     Router::new()
         .route(STATUS, get(status))
         .route(FAILOVER, post(failover))
+        .route(brakes::PATH, post(brake))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
         .with_state(Desk { agent, recovered })
 }
@@ -152,6 +158,21 @@ async fn failover(State(desk): State<Desk>, Json(question): Json<FailoverQuestio
     };
     match desk.agent.ask(wish).await {
         Ok(answer) => one_line(&FailoverAnswer::from(answer)),
+        Err(stopping @ Stopping) => {
+            (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()).into_response()
+        }
+    }
+}
+
+async fn brake(
+    State(desk): State<Desk>,
+    visitor: Option<Extension<Visitor>>,
+    Json(question): Json<BrakeQuestion>,
+) -> Response {
+    let site = desk.agent.status.borrow().site.clone();
+    let caller = visitor.map(|Extension(visitor)| visitor.caller);
+    match desk.agent.ask(question.into_wish(caller, &site)).await {
+        Ok(answer) => one_line(&BrakeAnswer::from(answer)),
         Err(stopping @ Stopping) => {
             (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()).into_response()
         }

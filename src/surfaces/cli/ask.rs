@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::exit::{Exit, Failure};
 use super::socket::{OperatorSocket, SocketError};
 use super::{Context, settings};
 use crate::model::SiteName;
 use crate::runtime::status::Snapshot;
+use crate::surfaces::api::brakes::{self, BrakeAnswer, BrakeQuestion};
 use crate::surfaces::api::operator::{
     FAILOVER, FailoverAnswer, FailoverQuestion, NEWER_WAIT_MAX, STATUS, StatusAnswer,
 };
@@ -70,10 +73,23 @@ impl LocalAgent {
             to: to.clone(),
             dry_run,
         };
-        let mut lines = self.0.post_stream(FAILOVER, &question).await?;
+        self.ask(FAILOVER, &question).await
+    }
+
+    /// Asks for a change of the brakes.
+    pub(super) async fn brake(&self, question: &BrakeQuestion) -> Result<BrakeAnswer, SocketError> {
+        self.ask(brakes::PATH, question).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        question: &(impl Serialize + Sync),
+    ) -> Result<T, SocketError> {
+        let mut lines = self.0.post_stream(path, question).await?;
         let answer = tokio::time::timeout(ANSWER_WAIT_MAX, lines.next()).await;
         let nothing = || SocketError::NotUnderstood {
-            request: format!("POST {FAILOVER}"),
+            request: format!("POST {path}"),
             why: "there is none".to_owned(),
         };
         answer.map_err(|_| nothing())??.ok_or_else(nothing)

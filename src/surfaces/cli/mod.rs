@@ -5,6 +5,7 @@
 //! Start reading at [`Cli`].
 
 mod ask;
+mod brakes;
 mod check;
 mod completions;
 mod demo;
@@ -71,6 +72,9 @@ enum Command {
     Status(status::Arguments),
     Failover(failover::Arguments),
     Gate(gate::Arguments),
+    Pause(brakes::PauseArguments),
+    Resume(brakes::ResumeArguments),
+    Ack(brakes::AckArguments),
     Journal(journal::Arguments),
     Explain(explain::Arguments),
     Demo(demo::Arguments),
@@ -159,6 +163,9 @@ impl Cli {
             Command::Status(arguments) => status::run(&context, arguments).await,
             Command::Failover(arguments) => failover::run(&context, arguments).await,
             Command::Gate(arguments) => gate::run(&context, arguments).await,
+            Command::Pause(arguments) => brakes::pause(&context, arguments).await,
+            Command::Resume(arguments) => brakes::resume(&context, arguments).await,
+            Command::Ack(arguments) => brakes::ack(&context, arguments).await,
             Command::Journal(arguments) => journal::run(&context, arguments).await,
             Command::Explain(arguments) => explain::run(&context, arguments),
             Command::Demo(arguments) => demo::run(&context, arguments).await,

@@ -7,9 +7,11 @@ use clap::Args;
 
 use super::Context;
 use super::ask::{LocalAgent, SocketArgument};
+use super::brakes;
 use super::exit::{Exit, Failure};
 use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
 use crate::model::Timestamp;
+use crate::model::brakes::Conduct;
 use crate::model::diagnosis::Severity;
 use crate::model::peer::{Progress, StepState};
 use crate::model::situation::Reach;
@@ -40,7 +42,8 @@ fn verdict(picture: &Snapshot) -> Exit {
         .diagnoses
         .iter()
         .any(|diagnosis| diagnosis.severity >= Severity::Degraded);
-    match wrong || !status::is_serving(picture) {
+    // A pause is asked for, but a forgotten one is an outage that waits.
+    match wrong || picture.brakes.paused.is_some() || !status::is_serving(picture) {
         true => Exit::Degraded,
         false => Exit::Fine,
     }
@@ -144,6 +147,7 @@ fn head(text: &mut String, picture: &Snapshot) {
         ),
     };
     push(text, format_args!("primary    {record}\n"));
+    text.push_str(&brakes::lines(&picture.brakes));
 }
 
 /// The three questions: what I see, what I would do, why I do not.
@@ -156,7 +160,11 @@ fn mind(text: &mut String, picture: &Snapshot) {
             format_args!("{title:<11}{name}: {}\n", diagnosis.sentence),
         );
     }
-    push(text, format_args!("I would    {}\n", picture.would_do));
+    let would = match picture.brakes.mode {
+        Conduct::Act => "I would    ",
+        Conduct::Observe => "observe: I would ",
+    };
+    push(text, format_args!("{would}{}\n", picture.would_do));
     for (number, refusal) in picture.refusals.iter().enumerate() {
         let title = if number == 0 { "I do not" } else { "" };
         push(text, format_args!("{title:<11}{}\n", styled(WARN, refusal)));

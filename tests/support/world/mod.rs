@@ -62,6 +62,15 @@ pub(crate) fn policy(site: &str) -> Policy {
         }],
         lag_max: LagBytes(16 << 20),
         block: Duration::from_hours(1),
+        max_automatic: 3,
+        window: Duration::from_secs(86_400),
+        conduct: failover_agent::model::brakes::Conduct::Act,
+        neutral: vec![ProbeName::new("router:443")],
+        self_check: Thresholds {
+            rise: 3,
+            ..thresholds(2)
+        },
+        late_max: Duration::from_secs(1),
         stop_grace: Duration::from_secs(5),
         promote_timeout: Duration::from_mins(1),
         start_timeout: Duration::from_mins(1),

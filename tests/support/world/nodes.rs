@@ -21,6 +21,8 @@ pub(crate) enum How {
     RefusesUs,
     CannotWrite,
     Hung,
+    /// Nothing answers, though the process runs.
+    Mute,
     /// Nothing listens, and nobody watches its process.
     NotListening,
     Gone,
@@ -79,7 +81,7 @@ impl Node {
                 report: self.report(),
                 why: "53100: could not extend file: No space left on device".to_owned(),
             },
-            How::Hung => DatabaseSeen::TimedOut {
+            How::Hung | How::Mute => DatabaseSeen::TimedOut {
                 phase: "query".to_owned(),
             },
             How::NotListening | How::Gone => DatabaseSeen::NothingListens,
@@ -100,6 +102,7 @@ impl Node {
             | How::Busy
             | How::Starting
             | How::RefusesUs
+            | How::Mute
             | How::CannotWrite => ProcessSeen::Running { pid: 100 },
         }
     }
@@ -108,7 +111,7 @@ impl Node {
     pub(crate) fn may_write(&self) -> bool {
         matches!(
             self.how,
-            How::Primary | How::Busy | How::RefusesUs | How::CannotWrite | How::Hung
+            How::Primary | How::Busy | How::RefusesUs | How::CannotWrite | How::Mute | How::Hung
         )
     }
 }

@@ -54,6 +54,7 @@ pub(super) fn record(epoch: u64, revision: u64) -> ClusterRecord {
         timeline: Timeline(1),
         last_lsn: Lsn(16),
         last_failover: None,
+        brakes: Box::default(),
     }
 }
 
