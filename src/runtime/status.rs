@@ -13,7 +13,7 @@ use crate::decision::state::{Contact, Phase, State};
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::lease::{ClusterRecord, LeaseView};
 use crate::model::observation::{Channel, DatabaseSeen, EndpointResult, ProcessSeen, Seen, Target};
-use crate::model::peer::{Progress, StepProgress};
+use crate::model::peer::{Progress, StepProgress, StepState};
 use crate::model::situation::{Facts, Reach, Standing};
 use crate::model::time::Now;
 use crate::model::{ClusterName, Epoch, Lsn, Member, Moment, Role, SiteName, Timestamp};
@@ -373,6 +373,9 @@ pub fn progress(run: &PlanRun, now: Now) -> Progress {
                 took_ms: progress.started.map_or(0, |from| {
                     millis(progress.ended.unwrap_or(now.moment).since(from))
                 }),
+                attempt: progress.attempts,
+                retry_in_ms: (progress.state == StepState::Retrying)
+                    .then(|| millis(now.moment.until(progress.retry_at))),
                 note: progress.note.clone(),
                 started: progress.started.map(wall),
             })

@@ -11,7 +11,7 @@ use super::ask::{LocalAgent, SocketArgument};
 use super::exit::{Exit, Failure};
 use super::follow::{Follow, Outcome, StepNews};
 use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
-use super::status::{span, state_words};
+use super::status::{state_words, step_note, step_time};
 use crate::model::peer::StepState;
 use crate::model::{Member, SiteName};
 use crate::runtime::status::Snapshot;
@@ -269,10 +269,10 @@ impl Watch {
             "+{:>7}  {:<8} {word}{:>8}  {}",
             seconds(step.at_ms),
             step.site.as_str(),
-            span(step.took_ms),
+            step_time(step.state, step.attempt, step.took_ms),
             step.kind
         ))?;
-        match step.note.as_str() {
+        match step_note(&step.note, step.retry_in_ms).as_str() {
             "" => Ok(()),
             note => output::line(styled(DIM, format_args!("{:37}{note}", ""))),
         }
