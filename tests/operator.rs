@@ -11,11 +11,12 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use failover_agent::config::settings::Objectives;
+use failover_agent::effects::clock;
 use failover_agent::runtime::recovery;
 use failover_agent::surfaces::api::local::LocalSocket;
 use failover_agent::surfaces::api::operator;
@@ -48,7 +49,28 @@ impl Desk {
             let recovered = recovery::watch(pictures, objectives, None, None, stop.clone());
             tokio::spawn(socket.serve(operator::router(handle, recovered), stop));
         }
+        desk.wait_evidence().await;
         desk
+    }
+
+    /// Until fra's node is proved to have committed since ams began to look at it from this desk.
+    async fn wait_evidence(&self) {
+        let newest = || self.cluster.status(1).evidence.peer;
+        for _ in 0..3 {
+            let known = newest().map(|look| look.at);
+            self.cluster
+                .wait_status(1, "another look at fra's node", SOON, |status| {
+                    status.evidence.peer.map(|look| look.at) > known
+                })
+                .await;
+        }
+        let read = newest().map(|look| look.lsn);
+        self.cluster
+            .wait_status(1, "a younger canary", SOON, |status| {
+                let canary = status.evidence.reported.filter(|look| look.committed);
+                canary.map(|look| look.lsn) > read
+            })
+            .await;
     }
 
     fn socket(&self, index: usize) -> PathBuf {
@@ -56,25 +78,8 @@ impl Desk {
         self.cluster.dir().join(site).join("agent.sock")
     }
 
-    /// Runs a command against the agent of a site, without a terminal.
     async fn agent(&self, index: usize, arguments: &[&str]) -> Ended {
-        let running = Command::new(env!("CARGO_BIN_EXE_agent"))
-            .args(arguments)
-            .arg("--socket")
-            .arg(self.socket(index))
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(SOON * 2, running)
-            .await
-            .unwrap()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ended {
-            code: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        agent(&self.socket(index), arguments).await
     }
 
     /// What must stay as it is when nothing changes: who holds what, and both journals.
@@ -96,6 +101,27 @@ impl Desk {
 impl Drop for Desk {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Runs a command against the agent at a socket, without a terminal.
+async fn agent(socket: &Path, arguments: &[&str]) -> Ended {
+    let running = Command::new(env!("CARGO_BIN_EXE_agent"))
+        .args(arguments)
+        .arg("--socket")
+        .arg(socket)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(SOON * 2, running)
+        .await
+        .unwrap()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
     }
 }
 
@@ -205,12 +231,48 @@ async fn recovery_is_shown(desk: &Desk) {
     let status = desk.agent(1, &["status", "--json"]).await.json();
     let recovery = &status["last_recovery"];
     assert_eq!(recovery["epoch"], status["record"]["epoch"], "{status}");
-    assert_eq!(recovery["rto_kept"], true, "{recovery}");
+    assert_eq!(recovery["rto_kept"], true, "{status}");
     assert_eq!(recovery["rpo_kept"], true, "{recovery}");
     let status = desk.agent(1, &["status"]).await;
     for expected in ["last recovery", "(RTO 60s kept)", "(RPO 30s kept)"] {
         assert!(status.stdout.contains(expected), "{expected}: {status:?}");
     }
+}
+
+/// It answers every read, so that only a committed canary can tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn time_in_which_the_primary_took_no_writes_counts_as_away() {
+    let desk = Desk::open(ClusterOptions::default()).await;
+    let client = desk.cluster.node(0).connect("postgres").await;
+    for sql in [
+        "ALTER SYSTEM SET default_transaction_read_only = on",
+        "SELECT pg_reload_conf()",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    desk.cluster
+        .wait_status(0, "no canary is committed", SOON, |status| {
+            let mut seen = status.targets.iter().map(|target| &target.seen);
+            status.stopped.is_none() && seen.any(|seen| seen.starts_with("cannot write"))
+        })
+        .await;
+    let read_only = clock::boottime();
+    desk.cluster
+        .wait_status(1, "ams is active", SOON, |status| status.active)
+        .await;
+    let active = clock::boottime();
+    let status = desk.agent(1, &["status", "--json"]).await.json();
+    let recovery = &status["last_recovery"];
+    let evidence = &desk.cluster.status(1).evidence;
+    let verified = evidence.runs.iter().find_map(|run| run.verified).unwrap();
+    assert!(verified <= active);
+    let away = recovery["away_ms"].as_u64();
+    let away = away.unwrap_or_else(|| panic!("not known: {recovery} {evidence:?}"));
+    let away = Duration::from_millis(away);
+    assert!(
+        away + Duration::from_millis(1) > verified.since(read_only),
+        "{recovery}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod alerts;
 pub mod checked_line;
 pub mod deadline_fence;
+pub mod evidence;
 pub mod executor;
 pub mod handle;
 pub mod http_server;

@@ -111,7 +111,7 @@ pub struct StatusAnswer {
     /// The newest picture.
     #[serde(flatten)]
     pub picture: Snapshot,
-    /// What this agent measured when it last took over.
+    /// What this agent measured when it last made its node the primary.
     pub last_recovery: Option<Recovery>,
 }
 
