@@ -13,16 +13,22 @@ mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::settings::Objectives;
 use failover_agent::effects::clock;
+use failover_agent::model::SiteName;
+use failover_agent::model::event::{Answer, Wish};
+use failover_agent::runtime::handle::{AgentHandle, Request};
 use failover_agent::runtime::recovery;
+use failover_agent::runtime::status::Snapshot;
 use failover_agent::surfaces::api::local::LocalSocket;
 use failover_agent::surfaces::api::operator;
 use serde_json::Value;
 use support::cluster::{ClusterOptions, TestCluster};
 use tokio::process::Command;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -273,6 +279,57 @@ async fn time_in_which_the_primary_took_no_writes_counts_as_away() {
         away + Duration::from_millis(1) > verified.since(read_only),
         "{recovery}"
     );
+}
+
+/// An agent that passes every wish on and hears nothing of it.
+fn agent_without_an_answer(socket: &Path, stop: &CancellationToken) {
+    let picture = serde_json::json!({
+        "cluster": "main", "site": "ams", "version": "1", "at": 1, "phase": "watching",
+        "active": false, "stopped": null,
+        "lease": {
+            "view": "other", "holder": "fra", "epoch": 1, "fence_in_ms": null, "reached": [],
+            "words": "",
+        },
+        "record": null, "facts": null, "diagnoses": [], "would_do": "", "refusals": [],
+        "members": [], "targets": [], "run": null, "last_run": null, "counters": [],
+    });
+    let picture: Snapshot = serde_json::from_value(picture).unwrap();
+    let (pictures, status) = watch::channel(Arc::new(picture));
+    let (requests, mut asked) = mpsc::channel::<Request>(1);
+    tokio::spawn(async move {
+        let _pictures = pictures;
+        while let Some(Request { wish, answer }) = asked.recv().await {
+            let Wish::Failover { dry_run, .. } = wish;
+            let fra = SiteName::new("fra");
+            let why = "no answer within 1s".to_owned();
+            let told = match dry_run {
+                true => Answer::WouldDo { plans: Vec::new() },
+                false => Answer::MayHaveBegun { at: fra, why },
+            };
+            answer.send(told).ok();
+        }
+    });
+    let (_, recovered) = watch::channel(None);
+    let router = operator::router(AgentHandle { status, requests }, recovered);
+    let socket = LocalSocket::bind(socket).unwrap();
+    tokio::spawn(socket.serve(router, stop.clone()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failover_without_an_answer_is_not_called_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("agent.sock");
+    let stop = CancellationToken::new();
+    agent_without_an_answer(&socket, &stop);
+    let told = agent(&socket, &["failover", "--to", "ams", "--yes"]).await;
+    assert_eq!(told.code, Some(6), "{told:?}");
+    for expected in ["may have begun; see agent status", "no answer within 1s"] {
+        assert!(told.stderr.contains(expected), "{told:?}");
+    }
+    let told = agent(&socket, &["failover", "--to", "ams", "--yes", "--json"]).await;
+    assert_eq!(told.code, Some(6), "{told:?}");
+    assert_eq!(told.json()["answer"], "may_have_begun", "{told:?}");
+    stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -104,6 +104,13 @@ pub enum Answer {
         /// Site and its steps.
         plans: Vec<(SiteName, super::plan::Plan)>,
     },
+    /// It was passed on, and no answer came back: it may be under way. Look before asking again.
+    MayHaveBegun {
+        /// Whom it was passed on to.
+        at: SiteName,
+        /// What became of the answer.
+        why: String,
+    },
     /// Refused for these reasons.
     Refused {
         /// Each a sentence.

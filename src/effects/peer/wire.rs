@@ -73,6 +73,11 @@ pub enum CommandAnswer {
         /// Site and plan.
         plans: Vec<(SiteName, Plan)>,
     },
+    /// The receiver passed it on in turn, and does not know what became of it.
+    MayHaveBegun {
+        /// Why not.
+        text: String,
+    },
     /// It will not be done.
     Refused {
         /// Why, and what would help.

@@ -72,6 +72,13 @@ pub enum FailoverAnswer {
         /// Each with the site whose agent runs it.
         plans: Vec<SitePlan>,
     },
+    /// It was passed on, and no answer came back: it may be under way.
+    MayHaveBegun {
+        /// The site whose agent should do it.
+        at: SiteName,
+        /// What became of the answer.
+        why: String,
+    },
     /// Refused.
     Refused {
         /// Each a sentence.
@@ -100,6 +107,7 @@ impl From<Answer> for FailoverAnswer {
                     .map(|(site, plan)| SitePlan { site, plan })
                     .collect(),
             },
+            Answer::MayHaveBegun { at, why } => Self::MayHaveBegun { at, why },
             Answer::Refused { reasons } => Self::Refused { reasons },
         }
     }
