@@ -11,17 +11,24 @@
 
 mod support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::settings::Objectives;
+use failover_agent::effects::clock;
+use failover_agent::model::SiteName;
+use failover_agent::model::event::{Answer, Wish};
+use failover_agent::runtime::handle::{AgentHandle, Request};
 use failover_agent::runtime::recovery;
+use failover_agent::runtime::status::Snapshot;
 use failover_agent::surfaces::api::local::LocalSocket;
 use failover_agent::surfaces::api::operator;
 use serde_json::Value;
 use support::cluster::{ClusterOptions, TestCluster};
 use tokio::process::Command;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -48,7 +55,28 @@ impl Desk {
             let recovered = recovery::watch(pictures, objectives, None, None, stop.clone());
             tokio::spawn(socket.serve(operator::router(handle, recovered), stop));
         }
+        desk.wait_evidence().await;
         desk
+    }
+
+    /// Until fra's node is proved to have committed since ams began to look at it from this desk.
+    async fn wait_evidence(&self) {
+        let newest = || self.cluster.status(1).evidence.peer;
+        for _ in 0..3 {
+            let known = newest().map(|look| look.at);
+            self.cluster
+                .wait_status(1, "another look at fra's node", SOON, |status| {
+                    status.evidence.peer.map(|look| look.at) > known
+                })
+                .await;
+        }
+        let read = newest().map(|look| look.lsn);
+        self.cluster
+            .wait_status(1, "a younger canary", SOON, |status| {
+                let canary = status.evidence.reported.filter(|look| look.committed);
+                canary.map(|look| look.lsn) > read
+            })
+            .await;
     }
 
     fn socket(&self, index: usize) -> PathBuf {
@@ -56,25 +84,8 @@ impl Desk {
         self.cluster.dir().join(site).join("agent.sock")
     }
 
-    /// Runs a command against the agent of a site, without a terminal.
     async fn agent(&self, index: usize, arguments: &[&str]) -> Ended {
-        let running = Command::new(env!("CARGO_BIN_EXE_agent"))
-            .args(arguments)
-            .arg("--socket")
-            .arg(self.socket(index))
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output();
-        let output = tokio::time::timeout(SOON * 2, running)
-            .await
-            .unwrap()
-            .unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Ended {
-            code: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
+        agent(&self.socket(index), arguments).await
     }
 
     /// What must stay as it is when nothing changes: who holds what, and both journals.
@@ -96,6 +107,27 @@ impl Desk {
 impl Drop for Desk {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// Runs a command against the agent at a socket, without a terminal.
+async fn agent(socket: &Path, arguments: &[&str]) -> Ended {
+    let running = Command::new(env!("CARGO_BIN_EXE_agent"))
+        .args(arguments)
+        .arg("--socket")
+        .arg(socket)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(SOON * 2, running)
+        .await
+        .unwrap()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    Ended {
+        code: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
     }
 }
 
@@ -205,12 +237,99 @@ async fn recovery_is_shown(desk: &Desk) {
     let status = desk.agent(1, &["status", "--json"]).await.json();
     let recovery = &status["last_recovery"];
     assert_eq!(recovery["epoch"], status["record"]["epoch"], "{status}");
-    assert_eq!(recovery["rto_kept"], true, "{recovery}");
+    assert_eq!(recovery["rto_kept"], true, "{status}");
     assert_eq!(recovery["rpo_kept"], true, "{recovery}");
     let status = desk.agent(1, &["status"]).await;
     for expected in ["last recovery", "(RTO 60s kept)", "(RPO 30s kept)"] {
         assert!(status.stdout.contains(expected), "{expected}: {status:?}");
     }
+}
+
+/// It answers every read, so that only a committed canary can tell.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn time_in_which_the_primary_took_no_writes_counts_as_away() {
+    let desk = Desk::open(ClusterOptions::default()).await;
+    let client = desk.cluster.node(0).connect("postgres").await;
+    for sql in [
+        "ALTER SYSTEM SET default_transaction_read_only = on",
+        "SELECT pg_reload_conf()",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    desk.cluster
+        .wait_status(0, "no canary is committed", SOON, |status| {
+            let mut seen = status.targets.iter().map(|target| &target.seen);
+            status.stopped.is_none() && seen.any(|seen| seen.starts_with("cannot write"))
+        })
+        .await;
+    let read_only = clock::boottime();
+    desk.cluster
+        .wait_status(1, "ams is active", SOON, |status| status.active)
+        .await;
+    let active = clock::boottime();
+    let status = desk.agent(1, &["status", "--json"]).await.json();
+    let recovery = &status["last_recovery"];
+    let evidence = &desk.cluster.status(1).evidence;
+    let verified = evidence.runs.iter().find_map(|run| run.verified).unwrap();
+    assert!(verified <= active);
+    let away = recovery["away_ms"].as_u64();
+    let away = away.unwrap_or_else(|| panic!("not known: {recovery} {evidence:?}"));
+    let away = Duration::from_millis(away);
+    assert!(
+        away + Duration::from_millis(1) > verified.since(read_only),
+        "{recovery}"
+    );
+}
+
+/// An agent that passes every wish on and hears nothing of it.
+fn agent_without_an_answer(socket: &Path, stop: &CancellationToken) {
+    let picture = serde_json::json!({
+        "cluster": "main", "site": "ams", "version": "1", "at": 1, "phase": "watching",
+        "active": false, "stopped": null,
+        "lease": {
+            "view": "other", "holder": "fra", "epoch": 1, "fence_in_ms": null, "reached": [],
+            "words": "",
+        },
+        "record": null, "facts": null, "diagnoses": [], "would_do": "", "refusals": [],
+        "members": [], "targets": [], "run": null, "last_run": null, "counters": [],
+    });
+    let picture: Snapshot = serde_json::from_value(picture).unwrap();
+    let (pictures, status) = watch::channel(Arc::new(picture));
+    let (requests, mut asked) = mpsc::channel::<Request>(1);
+    tokio::spawn(async move {
+        let _pictures = pictures;
+        while let Some(Request { wish, answer }) = asked.recv().await {
+            let Wish::Failover { dry_run, .. } = wish;
+            let fra = SiteName::new("fra");
+            let why = "no answer within 1s".to_owned();
+            let told = match dry_run {
+                true => Answer::WouldDo { plans: Vec::new() },
+                false => Answer::MayHaveBegun { at: fra, why },
+            };
+            answer.send(told).ok();
+        }
+    });
+    let (_, recovered) = watch::channel(None);
+    let router = operator::router(AgentHandle { status, requests }, recovered);
+    let socket = LocalSocket::bind(socket).unwrap();
+    tokio::spawn(socket.serve(router, stop.clone()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failover_without_an_answer_is_not_called_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("agent.sock");
+    let stop = CancellationToken::new();
+    agent_without_an_answer(&socket, &stop);
+    let told = agent(&socket, &["failover", "--to", "ams", "--yes"]).await;
+    assert_eq!(told.code, Some(6), "{told:?}");
+    for expected in ["may have begun; see agent status", "no answer within 1s"] {
+        assert!(told.stderr.contains(expected), "{told:?}");
+    }
+    let told = agent(&socket, &["failover", "--to", "ams", "--yes", "--json"]).await;
+    assert_eq!(told.code, Some(6), "{told:?}");
+    assert_eq!(told.json()["answer"], "may_have_begun", "{told:?}");
+    stop.cancel();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

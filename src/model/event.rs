@@ -137,6 +137,13 @@ pub enum Answer {
     },
     /// The brakes are (or, in a dry run, would be) so; a majority keeps it.
     Braked(Box<Braked>),
+    /// It was passed on, and no answer came back: it may be under way. Look before asking again.
+    MayHaveBegun {
+        /// Whom it was passed on to.
+        at: SiteName,
+        /// What became of the answer.
+        why: String,
+    },
     /// Refused for these reasons.
     Refused {
         /// Each a sentence.

@@ -81,11 +81,17 @@ pub struct StepProgress {
     pub kind: StepKind,
     /// Where it stands.
     pub state: StepState,
-    /// Milliseconds it took so far.
+    /// Milliseconds since it was first begun, up to its end; with the pauses between attempts.
     pub took_ms: u64,
+    /// How often it (or its undo) was begun.
+    #[serde(default)]
+    pub attempt: u32,
+    /// Milliseconds until the next attempt; only where one is to follow.
+    #[serde(default)]
+    pub retry_in_ms: Option<u64>,
     /// What it learned, or why it failed.
     pub note: String,
-    /// When it last began, for people; `None` while it waits.
+    /// When it first began, for people; `None` while it waits.
     pub started: Option<Timestamp>,
 }
 

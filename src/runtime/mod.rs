@@ -8,6 +8,7 @@ pub mod brake_status;
 pub mod cell_link;
 pub mod checked_line;
 pub mod deadline_fence;
+pub mod evidence;
 pub mod executor;
 pub mod gate;
 pub mod guard;

@@ -81,8 +81,12 @@ impl PeerService for AgentService {
             Ok(Answer::Refused { reasons }) => CommandAnswer::Refused {
                 text: reasons.join("; "),
             },
-            Ok(Answer::PassedOn { .. }) => CommandAnswer::Refused {
-                text: "neither site holds the lease right now; try again in a moment".to_owned(),
+            // Told only after that site has accepted it.
+            Ok(Answer::PassedOn { to }) => CommandAnswer::Accepted {
+                text: format!("passed on to site {to}"),
+            },
+            Ok(Answer::MayHaveBegun { at, why }) => CommandAnswer::MayHaveBegun {
+                text: format!("passed on to site {at}: {why}"),
             },
             Err(stopping) => CommandAnswer::Refused {
                 text: stopping.to_string(),

@@ -1,10 +1,15 @@
 //! Whether what was promised was kept: after a take-over, how long writes were away and what may be
 //! missing, held against the objectives.
 //!
-//! Owns the measurement, from pictures of this agent alone, so that one clock measures. It claims
-//! bounds, not guesses: writes were away *at most* since the old primary was last seen at work, and
-//! commits can be missing *at most* from when the new one is known to have had everything. Must not
-//! delay or decide anything (S16): it only looks. Start reading at [`Observer::observe`].
+//! Owns the measurement, on this host's `CLOCK_BOOTTIME` alone: neither another host's clock
+//! nor a step of this one's wall clock counts. It claims bounds, not guesses: writes were away *at
+//! most* since the old primary is proved to have committed, and commits can be missing *at most*
+//! from when the new one is known to have had everything. A look that only reads proves no commit
+//! (a primary with a full disk answers it), and neither does growing WAL (aborts and checkpoints
+//! write it too): the proof is a canary. What was not proved is "not known", and "not known" keeps
+//! no promise.
+//!
+//! Must not delay or decide anything (S16): it only looks. Start reading at [`Observer::observe`].
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -18,31 +23,32 @@ use tokio_util::sync::CancellationToken;
 use crate::config::settings::Objectives;
 use crate::effects::whole_file::write_private;
 use crate::model::alert::{Alert, AlertLevel};
-use crate::model::peer::{Progress, StepState};
-use crate::model::plan::{PlanKind, StepKind};
-use crate::model::{ClusterName, Epoch, Lsn, PlanId, Role, SiteName, Timestamp};
+use crate::model::plan::PlanKind;
+use crate::model::time::Now;
+use crate::model::{ClusterName, Epoch, Lsn, Moment, PlanId, Role, SiteName, Timeline, Timestamp};
+use crate::runtime::evidence::{Evidence, Look, RunSeen};
 use crate::runtime::outbox::Outbox;
-use crate::runtime::status::{Snapshot, WalSeen};
+use crate::runtime::status::{self, Snapshot};
 use crate::runtime::tasks::spawn_named;
 
 /// The last recovery, so that a restarted agent still knows it.
 const FILE: &str = "last-recovery.json";
 
-/// Sightings of the old primary that are kept: as long as a standby may trail behind, and more.
+/// Sightings of a primary that are kept: as long as a standby may trail behind, and more.
 const SIGHTINGS_MAX: usize = 256;
 
 /// One recovery, measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
-    /// The plan that took over.
+    /// The plan that took over, or started the node again.
     pub plan: PlanId,
     /// Its epoch.
     pub epoch: Epoch,
-    /// The new primary's site.
+    /// The primary's site from here on.
     pub site: SiteName,
-    /// When a write was verified at the new primary.
+    /// When a write was verified there.
     pub at: Timestamp,
-    /// How long writes were away at most; `None` when the old primary was not seen at work before.
+    /// How long writes were away at most; `None` without proof of an earlier commit.
     pub away_ms: Option<u64>,
     /// What was promised.
     pub rto_ms: Option<u64>,
@@ -59,18 +65,28 @@ pub struct Recovery {
 }
 
 impl Recovery {
-    fn of(run: &Progress, observer: &Observer, objectives: &Objectives, site: &SiteName) -> Self {
-        let at = verified(run).unwrap_or(run.begun);
-        let away = observer.seen.back().map(|seen| between(seen.at, at));
-        let missing = observer.complete_at().map(|at| between(at, run.begun));
+    fn of(
+        run: &RunSeen,
+        verified: Moment,
+        observer: &Observer,
+        objectives: &Objectives,
+        picture: &Snapshot,
+    ) -> Self {
+        let (committed, complete) = observer.before(run.kind);
+        let away = committed.map(|committed| verified.since(committed));
+        let missing = complete.map(|complete| run.begun.since(complete));
         let kept =
             |measured: Option<Duration>, promised: Option<Duration>| Some(measured? <= promised?);
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let now = Now {
+            moment: picture.evidence.now,
+            wall: picture.at,
+        };
         Self {
             plan: run.plan.clone(),
             epoch: run.epoch,
-            site: site.clone(),
-            at,
+            site: picture.site.clone(),
+            at: status::wall_of(verified, now),
             away_ms: away.map(millis),
             rto_ms: objectives.rto.map(millis),
             rto_kept: kept(away, objectives.rto),
@@ -78,8 +94,8 @@ impl Recovery {
             rpo_ms: objectives.rpo.map(millis),
             rpo_kept: kept(missing, objectives.rpo),
             words: vec![
-                away_words(away) + &verdict("RTO", away, objectives.rto),
-                missing_words(missing) + &verdict("RPO", missing, objectives.rpo),
+                away_words(run.kind, away) + &verdict("RTO", away, objectives.rto),
+                missing_words(run.kind, missing) + &verdict("RPO", missing, objectives.rpo),
             ],
         }
     }
@@ -94,24 +110,38 @@ impl Recovery {
     }
 }
 
-fn away_words(away: Option<Duration>) -> String {
+fn away_words(kind: PlanKind, away: Option<Duration>) -> String {
+    let (new, old) = match kind {
+        PlanKind::Restart => ("the restarted primary", "before it died"),
+        PlanKind::TakeOver
+        | PlanKind::FinishTakeOver
+        | PlanKind::GiveUp
+        | PlanKind::Fence
+        | PlanKind::Converge => ("the new primary", "at the old one"),
+    };
     match away {
-        Some(away) => format!(
-            "a write committed at the new primary {away:?} after the old one was last seen at work"
+        Some(away) => {
+            format!("a write committed at {new} {away:?} after the last proved commit {old}")
+        }
+        None => format!(
+            "how long writes were away is not known: this agent has no proof of a commit {old}"
         ),
-        None => "how long writes were away is not known: this agent had not seen the old primary \
-                 at work"
-            .to_owned(),
     }
 }
 
-fn missing_words(missing: Option<Duration>) -> String {
-    match missing {
-        Some(missing) => {
+fn missing_words(kind: PlanKind, missing: Option<Duration>) -> String {
+    match (kind, missing) {
+        (PlanKind::Restart, Some(missing)) => {
+            format!("every commit on its disk {missing:?} before the restart is there")
+        }
+        (PlanKind::Restart, None) => "which commits are missing is not known: this agent had not \
+                                      looked at the node before it died"
+            .to_owned(),
+        (_, Some(missing)) => {
             format!("every commit up to {missing:?} before the take-over is known to be there")
         }
-        None => "which commits are missing is not known: the new primary was never seen to have \
-                 everything"
+        (_, None) => "which commits are missing is not known: this agent has not seen the new \
+                      primary have everything"
             .to_owned(),
     }
 }
@@ -127,27 +157,65 @@ fn verdict(name: &str, measured: Option<Duration>, promised: Option<Duration>) -
     format!(" ({name} {promised:?} {word})")
 }
 
-fn between(from: Timestamp, to: Timestamp) -> Duration {
-    Duration::from_millis(u64::try_from(to.0.saturating_sub(from.0)).unwrap_or(0))
-}
-
-/// When the plan's write was verified.
-fn verified(run: &Progress) -> Option<Timestamp> {
-    let mut steps = run.steps.iter();
-    let step =
-        steps.find(|step| step.kind == StepKind::VerifyWrites && step.state == StepState::Done)?;
-    let took = i64::try_from(step.took_ms).unwrap_or(i64::MAX);
-    Some(Timestamp(step.started?.0.saturating_add(took)))
-}
-
 /// Watches pictures go by.
 #[derive(Debug, Default)]
 pub struct Observer {
-    /// The other node as a primary at work, oldest first.
-    seen: VecDeque<WalSeen>,
-    /// The most WAL that the own standby was seen to have.
-    received: Lsn,
-    told: Option<PlanId>,
+    own: Track,
+    peer: Track,
+    /// The most WAL that the own standby was seen to have, in its present history.
+    received: Option<(Timeline, Lsn)>,
+    /// Plans that were told and may still be in the picture.
+    told: Vec<PlanId>,
+    /// Looks that began before this moment are of former times.
+    forgot: Moment,
+}
+
+/// One node as a primary.
+#[derive(Debug, Default)]
+struct Track {
+    /// When the newest look ended: the next one begins later.
+    looked: Moment,
+    /// Oldest first.
+    seen: VecDeque<Sighting>,
+    /// A commit is proved at or after this moment.
+    committed: Option<Moment>,
+}
+
+/// A look at a primary.
+#[derive(Debug, Clone, Copy)]
+struct Sighting {
+    /// The look began at or after this moment; how long it took is not known.
+    since: Moment,
+    look: Look,
+}
+
+impl Track {
+    /// Takes in a look that began after `floor`, and tells it when it is a new one of a primary.
+    fn look(&mut self, look: Option<&Look>, floor: Moment) -> Option<Sighting> {
+        let look = *look?;
+        let since = self.looked;
+        if look.at <= since {
+            return None;
+        }
+        self.looked = look.at;
+        if look.role != Role::Primary || since <= floor {
+            return None;
+        }
+        if self.seen.len() == SIGHTINGS_MAX {
+            self.seen.pop_front();
+        }
+        let sighting = Sighting { since, look };
+        self.seen.push_back(sighting);
+        Some(sighting)
+    }
+
+    /// When the newest look that fits began.
+    fn newest(&self, fits: impl Fn(&Look) -> bool) -> Option<Moment> {
+        let mut newest_first = self.seen.iter().rev();
+        newest_first
+            .find(|sighting| fits(&sighting.look))
+            .map(|sighting| sighting.since)
+    }
 }
 
 impl Observer {
@@ -155,56 +223,101 @@ impl Observer {
     #[must_use]
     pub fn after(last: Option<&Recovery>) -> Self {
         Self {
-            told: last.map(|recovery| recovery.plan.clone()),
+            told: last.iter().map(|recovery| recovery.plan.clone()).collect(),
             ..Self::default()
         }
     }
 
     /// Takes in a picture; tells a recovery once, as soon as its first write is verified.
     pub fn observe(&mut self, picture: &Snapshot, objectives: &Objectives) -> Option<Recovery> {
-        let mut runs = [&picture.run, &picture.last_run].into_iter().flatten();
-        let run = runs
-            .find(|run| run.kind == PlanKind::TakeOver && self.told.as_ref() != Some(&run.plan));
-        if let Some(own) = &picture.own_wal
-            && own.role == Role::Standby
-        {
-            self.received = self.received.max(own.lsn);
+        let evidence = &picture.evidence;
+        let visible = |plan: &PlanId| evidence.runs.iter().any(|run| run.plan == *plan);
+        self.told.retain(visible);
+        self.receive(evidence.own.as_ref());
+        let new: Vec<&RunSeen> = evidence
+            .runs
+            .iter()
+            .filter(|run| recovers(run.kind) && !self.told.contains(&run.plan))
+            .collect();
+        let proved = new.iter().find_map(|run| Some((run, run.verified?)));
+        if let Some((run, verified)) = proved {
+            let recovery = Recovery::of(run, verified, self, objectives, picture);
+            self.forget(verified);
+            self.told.push(run.plan.clone());
+            return Some(recovery);
         }
-        match run {
-            None => self.sighted(picture.peer_wal.as_ref()),
-            // What is seen of the old primary from here on proves nothing for the time before.
-            Some(run) if verified(run).is_none() => {
-                let before = picture.peer_wal.as_ref();
-                self.sighted(before.filter(|seen| seen.at <= run.begun));
-            }
-            Some(run) => {
-                let recovery = Recovery::of(run, self, objectives, &picture.site);
-                *self = Self::after(Some(&recovery));
-                return Some(recovery);
-            }
-        }
+        // What is seen of the old primary from here on proves nothing for the time before.
+        let until = new.iter().find(|run| !run.over).map(|run| run.begun);
+        self.look(evidence, until);
         None
     }
 
-    fn sighted(&mut self, seen: Option<&WalSeen>) {
-        let Some(seen) = seen.filter(|seen| seen.role == Role::Primary) else {
-            return;
-        };
-        if self.seen.back().is_some_and(|last| last.at >= seen.at) {
-            return;
+    /// A new primary begins: what was seen until now says nothing of it. A look that was under way
+    /// at `verified` began before.
+    fn forget(&mut self, verified: Moment) {
+        for track in [&mut self.own, &mut self.peer] {
+            *track = Track {
+                looked: track.looked,
+                ..Track::default()
+            };
         }
-        if self.seen.len() == SIGHTINGS_MAX {
-            self.seen.pop_front();
-        }
-        self.seen.push_back(seen.clone());
+        self.forgot = verified;
+        self.received = None;
     }
 
-    /// The last moment of which it is known that the own standby has everything before it.
-    fn complete_at(&self) -> Option<Timestamp> {
-        let mut newest_first = self.seen.iter().rev();
-        newest_first
-            .find(|seen| seen.lsn <= self.received)
-            .map(|seen| seen.at)
+    fn receive(&mut self, own: Option<&Look>) {
+        let Some(own) = own.filter(|own| own.role == Role::Standby) else {
+            return;
+        };
+        self.received = match self.received {
+            Some((timeline, lsn)) if timeline == own.timeline => Some((timeline, lsn.max(own.lsn))),
+            Some(_) | None => Some((own.timeline, own.lsn)),
+        };
+    }
+
+    fn look(&mut self, evidence: &Evidence, until: Option<Moment>) {
+        let early = |look: &&Look| until.is_none_or(|until| look.at <= until);
+        let own = evidence.own.as_ref().filter(early);
+        let own = self.own.look(own, self.forgot);
+        if let Some(own) = own.filter(|own| own.look.committed) {
+            self.own.committed = Some(own.since);
+        }
+        self.peer
+            .look(evidence.peer.as_ref().filter(early), self.forgot);
+        // When its agent committed a canary is known by its own clock only. But a canary that was
+        // written beyond a position which was read from here is younger than that look.
+        if let Some(theirs) = evidence.reported.filter(|reported| reported.committed) {
+            let behind = |look: &Look| look.timeline == theirs.timeline && look.lsn < theirs.lsn;
+            self.peer.committed = self.peer.committed.max(self.peer.newest(behind));
+        }
+    }
+
+    /// When the old primary is last known to have committed, and the last moment of which it is
+    /// known that the new one has everything before it.
+    fn before(&self, kind: PlanKind) -> (Option<Moment>, Option<Moment>) {
+        match kind {
+            // It is the same node: what it had flushed is still there.
+            PlanKind::Restart => (self.own.committed, self.own.newest(|_| true)),
+            PlanKind::TakeOver
+            | PlanKind::FinishTakeOver
+            | PlanKind::GiveUp
+            | PlanKind::Fence
+            | PlanKind::Converge => {
+                let arrived = |look: &Look| {
+                    self.received
+                        .is_some_and(|(timeline, lsn)| timeline == look.timeline && look.lsn <= lsn)
+                };
+                (self.peer.committed, self.peer.newest(arrived))
+            }
+        }
+    }
+}
+
+/// The plans that make a primary where there was none.
+fn recovers(kind: PlanKind) -> bool {
+    match kind {
+        PlanKind::TakeOver | PlanKind::FinishTakeOver | PlanKind::Restart => true,
+        PlanKind::GiveUp | PlanKind::Fence | PlanKind::Converge => false,
     }
 }
 
@@ -299,127 +412,411 @@ pub fn kept(state_dir: &Path) -> Option<Recovery> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use serde_json::json;
 
     use super::*;
+    use crate::effects::clock::wall;
+    use crate::effects::error::EffectError;
+    use crate::effects::notify::Notifier;
 
     const PROMISED: Objectives = Objectives {
         rto: Some(Duration::from_secs(5)),
         rpo: Some(Duration::from_millis(500)),
     };
 
-    fn wal(at: i64, role: &str, lsn: &str) -> Value {
-        json!({"at": at, "role": role, "lsn": lsn})
+    /// Longest wait for what another task does.
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn moment(millis: u64) -> Moment {
+        Moment::from_boot(Duration::from_millis(millis))
     }
 
-    fn picture(own: &Value, peer: &Value, run: &Value) -> Snapshot {
+    fn look(at: u64, role: Role, lsn: u64) -> Look {
+        Look {
+            at: moment(at),
+            role,
+            timeline: Timeline(1),
+            lsn: Lsn(lsn),
+            committed: false,
+        }
+    }
+
+    fn canary(at: u64, lsn: u64) -> Look {
+        Look {
+            committed: true,
+            ..look(at, Role::Primary, lsn)
+        }
+    }
+
+    fn run(kind: PlanKind, begun: u64, verified: Option<u64>) -> RunSeen {
+        RunSeen {
+            plan: PlanId::new(format!("ams-{begun}")),
+            kind,
+            epoch: Epoch(2),
+            begun: moment(begun),
+            verified: verified.map(moment),
+            over: false,
+        }
+    }
+
+    fn picture(now: u64, evidence: Evidence) -> Snapshot {
         let picture = json!({
-            "cluster": "main", "site": "ams", "version": "1", "at": 0, "phase": "watching",
+            "cluster": "main", "site": "ams", "version": "1", "at": now, "phase": "watching",
             "active": false, "stopped": null,
             "lease": {
                 "view": "other", "holder": "fra", "epoch": 1, "fence_in_ms": null,
                 "reached": [], "words": "",
             },
             "record": null, "facts": null, "diagnoses": [], "would_do": "", "refusals": [],
-            "members": [], "targets": [], "own_wal": own, "peer_wal": peer,
-            "run": run, "last_run": null, "counters": [],
+            "members": [], "targets": [], "run": null, "last_run": null, "counters": [],
         });
-        serde_json::from_value(picture).unwrap()
+        let picture: Snapshot = serde_json::from_value(picture).unwrap();
+        Snapshot {
+            evidence: Evidence {
+                now: moment(now),
+                ..evidence
+            },
+            ..picture
+        }
     }
 
-    fn take_over(begun: i64, state: &str) -> Value {
-        json!({
-            "plan": "ams-2", "kind": "take_over", "ended": null, "epoch": 2, "cause": "silent",
-            "begun": begun, "sequence_done": false,
-            "steps": [{
-                "step": "verify a commit", "kind": "verify_writes", "state": state,
-                "took_ms": 40, "note": "", "started": begun + 60,
-            }],
-        })
-    }
-
-    /// The primary was seen at 1000 and at 2000; the standby had what was seen at the first.
+    /// A primary that is looked at every second and whose agent reports each canary; the standby
+    /// trails by one look. The last canary that is proved came after the look that began at 2000.
     fn observer() -> Observer {
         let mut observer = Observer::default();
-        let own = wal(1900, "standby", "0/150");
-        for peer in [wal(1000, "primary", "0/100"), wal(2000, "primary", "0/200")] {
-            let seen = observer.observe(&picture(&own, &peer, &Value::Null), &PROMISED);
+        for number in 1..=3 {
+            let at = number * 1000;
+            let seen = observer.observe(
+                &picture(
+                    at + 900,
+                    Evidence {
+                        own: Some(look(at + 900, Role::Standby, number * 100 - 50)),
+                        peer: Some(look(at, Role::Primary, number * 100)),
+                        reported: Some(canary(at + 200, number * 100 + 10)),
+                        ..Evidence::default()
+                    },
+                ),
+                &PROMISED,
+            );
             assert_eq!(seen, None);
         }
         observer
     }
 
+    fn after(observer: &mut Observer, runs: Vec<RunSeen>) -> Option<Recovery> {
+        let evidence = Evidence {
+            runs,
+            ..Evidence::default()
+        };
+        observer.observe(&picture(9000, evidence), &PROMISED)
+    }
+
     #[test]
-    fn recovery_is_measured_from_the_last_good_sight_and_told_once() {
+    fn recovery_is_measured_from_the_last_proved_commit_and_told_once() {
         let mut observer = observer();
-        let gone = &Value::Null;
-        let running = picture(gone, gone, &take_over(4000, "running"));
-        assert_eq!(observer.observe(&running, &PROMISED), None);
+        let running = run(PlanKind::TakeOver, 5000, None);
+        assert_eq!(after(&mut observer, vec![running]), None);
         // The check of the candidate sees what has arrived.
-        let checked = picture(
-            &wal(4010, "standby", "0/200"),
-            gone,
-            &take_over(4000, "waiting"),
-        );
-        assert_eq!(observer.observe(&checked, &PROMISED), None);
-        let done = picture(
-            &wal(4050, "primary", "0/300"),
-            gone,
-            &take_over(4000, "done"),
-        );
-        let told = observer.observe(&done, &PROMISED).unwrap();
-        assert_eq!((told.away_ms, told.rto_kept), (Some(2100), Some(true)));
-        assert_eq!((told.missing_ms, told.rpo_kept), (Some(2000), Some(false)));
+        let checked = Evidence {
+            own: Some(look(5010, Role::Standby, 300)),
+            runs: vec![run(PlanKind::TakeOver, 5000, None)],
+            ..Evidence::default()
+        };
+        assert_eq!(observer.observe(&picture(5020, checked), &PROMISED), None);
+        let done = run(PlanKind::TakeOver, 5000, Some(5100));
+        let told = after(&mut observer, vec![done.clone()]).unwrap();
+        assert_eq!((told.away_ms, told.rto_kept), (Some(3100), Some(true)));
+        assert_eq!((told.missing_ms, told.rpo_kept), (Some(3000), Some(false)));
+        assert_eq!(told.at, Timestamp(5100));
         assert!(told.broke_a_promise());
         assert_eq!(
             told.words,
             [
-                "a write committed at the new primary 2.1s after the old one was last seen at \
-                 work (RTO 5s kept)",
-                "every commit up to 2s before the take-over is known to be there (RPO 500ms not \
+                "a write committed at the new primary 3.1s after the last proved commit at the \
+                 old one (RTO 5s kept)",
+                "every commit up to 3s before the take-over is known to be there (RPO 500ms not \
                  proven to be kept)",
             ]
         );
-        assert_eq!(observer.observe(&done, &PROMISED), None);
+        assert_eq!(after(&mut observer, vec![done]), None);
     }
 
     #[test]
     fn standby_that_trails_is_complete_only_up_to_an_older_sight() {
-        let done = picture(&Value::Null, &Value::Null, &take_over(4000, "done"));
-        let told = observer().observe(&done, &PROMISED).unwrap();
-        assert_eq!(told.missing_ms, Some(3000));
+        let done = run(PlanKind::TakeOver, 5000, Some(5100));
+        let told = after(&mut observer(), vec![done]).unwrap();
+        assert_eq!(told.missing_ms, Some(4000));
+    }
+
+    #[test]
+    fn wal_of_another_history_proves_nothing() {
+        let mut observer = observer();
+        let other = Look {
+            timeline: Timeline(2),
+            ..look(4000, Role::Standby, 900)
+        };
+        let evidence = Evidence {
+            own: Some(other),
+            ..Evidence::default()
+        };
+        assert_eq!(observer.observe(&picture(4100, evidence), &PROMISED), None);
+        let done = run(PlanKind::TakeOver, 5000, Some(5100));
+        assert_eq!(after(&mut observer, vec![done]).unwrap().missing_ms, None);
+    }
+
+    /// Its disk is full: it answers, and its WAL even grows.
+    #[test]
+    fn primary_that_only_answers_reads_is_not_at_work() {
+        let mut observer = observer();
+        for at in [4000, 5000, 6000, 7000] {
+            let answers = Evidence {
+                peer: Some(look(at, Role::Primary, at)),
+                // The same canary as ever, or none because the write failed.
+                reported: Some(canary(at + 100, 310)).filter(|_| at < 6000),
+                ..Evidence::default()
+            };
+            assert_eq!(observer.observe(&picture(at, answers), &PROMISED), None);
+        }
+        let done = run(PlanKind::TakeOver, 8000, Some(8100));
+        let told = after(&mut observer, vec![done]).unwrap();
+        assert_eq!((told.away_ms, told.rto_kept), (Some(6100), Some(false)));
+    }
+
+    #[test]
+    fn primary_that_was_never_seen_to_commit_is_not_known_to_have_been_at_work() {
+        let mut observer = Observer::default();
+        for at in [1000, 2000, 3000] {
+            let answers = Evidence {
+                own: Some(look(at, Role::Standby, at)),
+                peer: Some(look(at, Role::Primary, at)),
+                ..Evidence::default()
+            };
+            assert_eq!(observer.observe(&picture(at, answers), &PROMISED), None);
+        }
+        let done = run(PlanKind::TakeOver, 3500, Some(3600));
+        let told = after(&mut observer, vec![done]).unwrap();
+        assert_eq!((told.away_ms, told.rto_kept), (None, None));
+        assert_eq!(told.missing_ms, Some(1500));
+        assert!(told.words[0].contains("not known"), "{:?}", told.words);
+        assert!(told.broke_a_promise());
+    }
+
+    #[test]
+    fn wall_clock_that_is_set_back_changes_no_measurement() {
+        let mut observer = observer();
+        let evidence = Evidence {
+            runs: vec![run(PlanKind::TakeOver, 5000, Some(12_000))],
+            ..Evidence::default()
+        };
+        let mut done = picture(12_100, evidence);
+        done.at = Timestamp(2000);
+        let told = observer.observe(&done, &PROMISED).unwrap();
+        assert_eq!((told.away_ms, told.rto_kept), (Some(10_000), Some(false)));
+        assert_eq!(told.at, Timestamp(1900));
     }
 
     #[test]
     fn what_is_seen_of_the_old_primary_during_the_take_over_proves_nothing() {
         let mut observer = observer();
-        let thawed = wal(4020, "primary", "0/100");
-        let running = picture(&Value::Null, &thawed, &take_over(4000, "running"));
-        assert_eq!(observer.observe(&running, &PROMISED), None);
-        let done = picture(&Value::Null, &thawed, &take_over(4000, "done"));
-        let told = observer.observe(&done, &PROMISED).unwrap();
-        assert_eq!(told.away_ms, Some(2100));
+        for at in [5020, 5040] {
+            let thawed = Evidence {
+                peer: Some(look(at, Role::Primary, at)),
+                reported: Some(canary(at, at + 10)),
+                runs: vec![run(PlanKind::TakeOver, 5000, None)],
+                ..Evidence::default()
+            };
+            assert_eq!(observer.observe(&picture(at, thawed), &PROMISED), None);
+        }
+        let done = run(PlanKind::TakeOver, 5000, Some(5100));
+        assert_eq!(
+            after(&mut observer, vec![done]).unwrap().away_ms,
+            Some(3100)
+        );
     }
 
     #[test]
-    fn what_was_not_seen_is_not_claimed() {
-        let done = picture(&Value::Null, &Value::Null, &take_over(4000, "done"));
-        let told = Observer::default().observe(&done, &PROMISED).unwrap();
+    fn take_over_that_was_undone_hides_nothing_that_follows() {
+        let mut observer = observer();
+        let undone = RunSeen {
+            over: true,
+            ..run(PlanKind::TakeOver, 4000, None)
+        };
+        for at in [5000, 6000] {
+            let goes_on = Evidence {
+                peer: Some(look(at, Role::Primary, at)),
+                reported: Some(canary(at + 10, at + 10)),
+                runs: vec![undone.clone()],
+                ..Evidence::default()
+            };
+            assert_eq!(observer.observe(&picture(at, goes_on), &PROMISED), None);
+        }
+        let done = run(PlanKind::TakeOver, 7000, Some(7100));
+        let told = after(&mut observer, vec![done, undone]).unwrap();
+        assert_eq!(told.away_ms, Some(2100));
+    }
+
+    /// In the same life the evidence is still there; a new life has none and says so.
+    #[test]
+    fn take_over_that_a_later_plan_finishes_is_measured_or_not_known() {
+        let done = run(PlanKind::FinishTakeOver, 6000, Some(6100));
+        let given_up = RunSeen {
+            over: true,
+            ..run(PlanKind::TakeOver, 5000, None)
+        };
+        let told = after(&mut observer(), vec![done.clone(), given_up]).unwrap();
+        assert_eq!((told.away_ms, told.rto_kept), (Some(4100), Some(true)));
+
+        let told = after(&mut Observer::default(), vec![done]).unwrap();
         assert_eq!((told.away_ms, told.missing_ms), (None, None));
-        assert_eq!((told.rto_kept, told.rpo_kept), (None, None));
         assert!(told.broke_a_promise());
+    }
+
+    #[test]
+    fn restart_is_measured_from_the_own_canary() {
+        let mut observer = Observer::default();
+        for at in [1000, 2000, 3000] {
+            let at_work = Evidence {
+                own: Some(canary(at, at)),
+                ..Evidence::default()
+            };
+            assert_eq!(observer.observe(&picture(at, at_work), &PROMISED), None);
+        }
+        let done = run(PlanKind::Restart, 9000, Some(9500));
+        let told = after(&mut observer, vec![done]).unwrap();
+        assert_eq!((told.away_ms, told.rto_kept), (Some(7500), Some(false)));
+        assert_eq!(told.missing_ms, Some(7000));
+        assert!(
+            told.words[0].contains("the restarted primary"),
+            "{:?}",
+            told.words
+        );
+
+        let booted = run(PlanKind::Restart, 9000, Some(9500));
+        let told = after(&mut Observer::default(), vec![booted]).unwrap();
+        assert_eq!((told.away_ms, told.missing_ms), (None, None));
+    }
+
+    /// A look that was under way while the restart proved its first write began before it.
+    #[test]
+    fn look_that_began_before_the_new_primary_is_no_sight_of_it() {
+        let mut observer = Observer::default();
+        let done = run(PlanKind::Restart, 9000, Some(9500));
+        assert!(after(&mut observer, vec![done.clone()]).is_some());
+        for at in [9500, 9600] {
+            let at_work = Evidence {
+                own: Some(canary(at, at)),
+                runs: vec![done.clone()],
+                ..Evidence::default()
+            };
+            assert_eq!(observer.observe(&picture(at, at_work), &PROMISED), None);
+        }
+        let again = run(PlanKind::Restart, 9700, Some(9800));
+        let told = after(&mut observer, vec![again, done]).unwrap();
+        assert_eq!(told.away_ms, None);
+    }
+
+    #[test]
+    fn two_plans_in_one_picture_are_told_once_each() {
+        let mut observer = observer();
+        let first = run(PlanKind::TakeOver, 5000, Some(5100));
+        let second = run(PlanKind::Restart, 6000, Some(6100));
+        assert!(after(&mut observer, vec![first.clone()]).is_some());
+        assert!(after(&mut observer, vec![second.clone(), first.clone()]).is_some());
+        assert_eq!(after(&mut observer, vec![second, first]), None);
+    }
+
+    #[test]
+    fn what_was_not_promised_is_not_broken() {
         let unpromised = Objectives {
             rto: None,
             rpo: None,
         };
-        let told = Observer::default().observe(&done, &unpromised).unwrap();
-        assert!(!told.broke_a_promise());
+        let evidence = Evidence {
+            runs: vec![run(PlanKind::TakeOver, 5000, Some(5100))],
+            ..Evidence::default()
+        };
+        let told = Observer::default().observe(&picture(6000, evidence), &unpromised);
+        assert!(!told.unwrap().broke_a_promise());
     }
 
     #[test]
     fn recovery_of_a_former_life_is_not_told_again() {
-        let done = picture(&Value::Null, &Value::Null, &take_over(4000, "done"));
-        let told = Observer::default().observe(&done, &PROMISED).unwrap();
-        assert_eq!(Observer::after(Some(&told)).observe(&done, &PROMISED), None);
+        let done = run(PlanKind::TakeOver, 5000, Some(5100));
+        let told = after(&mut Observer::default(), vec![done.clone()]).unwrap();
+        assert_eq!(after(&mut Observer::after(Some(&told)), vec![done]), None);
+    }
+
+    /// Keeps what it is given.
+    #[derive(Debug, Clone, Default)]
+    struct Listener(Arc<Mutex<Vec<Alert>>>);
+
+    #[async_trait]
+    impl Notifier for Listener {
+        async fn send(&self, alert: &Alert) -> Result<(), EffectError> {
+            self.0.lock().unwrap().push(alert.clone());
+            Ok(())
+        }
+    }
+
+    async fn until(done: impl Fn() -> bool) {
+        let waiting = async {
+            while !done() {
+                // bounded: by the time-out around it.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, waiting).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn broken_promise_is_told_to_people_shown_and_kept_for_the_next_life() {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = CancellationToken::new();
+        let listener = Listener::default();
+        let notifier: Box<dyn Notifier> = Box::new(listener.clone());
+        let (outbox, courier) = Outbox::open(dir.path(), vec![("chat".to_owned(), notifier)]);
+        spawn_named("outbox", courier.run(stop.clone()));
+        let (pictures, seen) = watch::channel(Arc::new(picture(1, Evidence::default())));
+        let audience = Audience {
+            cluster: ClusterName::new("main"),
+            outbox,
+            state_dir: dir.path().to_owned(),
+        };
+        assert_eq!(kept(dir.path()), None);
+        let shown = watch(seen, PROMISED, None, Some(audience), stop.clone());
+
+        let done = Evidence {
+            runs: vec![run(PlanKind::FinishTakeOver, 5000, Some(5100))],
+            ..Evidence::default()
+        };
+        // What is old is not delivered any more.
+        let done = Snapshot {
+            at: wall(),
+            ..picture(6000, done)
+        };
+        pictures.send_replace(Arc::new(done));
+
+        until(|| kept(dir.path()).is_some() && !listener.0.lock().unwrap().is_empty()).await;
+        let recovery = kept(dir.path()).unwrap();
+        assert_eq!(shown.borrow().as_ref(), Some(&recovery));
+        assert_eq!(recovery.rto_kept, None);
+        let told = listener.0.lock().unwrap().clone();
+        let [alert] = told.as_slice() else {
+            panic!("told once: {told:?}");
+        };
+        assert_eq!(
+            (alert.event.as_str(), alert.level),
+            ("recovery_measured", AlertLevel::Warn)
+        );
+        assert!(alert.summary.contains("not proven to be kept"), "{alert:?}");
+        assert_eq!(
+            (&alert.details, alert.epoch),
+            (&recovery.words, Some(Epoch(2)))
+        );
+        assert_eq!(alert.plan.as_ref(), Some(&recovery.plan));
+        stop.cancel();
     }
 }

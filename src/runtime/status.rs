@@ -12,12 +12,13 @@ use crate::decision::situate;
 use crate::decision::state::{Contact, Phase, State};
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::lease::{ClusterRecord, LeaseView};
-use crate::model::observation::{Channel, DatabaseSeen, EndpointResult, ProcessSeen, Seen, Target};
-use crate::model::peer::{Progress, StepProgress};
+use crate::model::observation::{DatabaseSeen, EndpointResult, ProcessSeen, Seen};
+use crate::model::peer::{Progress, StepProgress, StepState};
 use crate::model::situation::{Facts, Reach, Standing};
 use crate::model::time::Now;
-use crate::model::{ClusterName, Epoch, Lsn, Member, Moment, Role, SiteName, Timestamp};
+use crate::model::{ClusterName, Epoch, Member, Moment, SiteName, Timestamp};
 use crate::runtime::brake_status::{BrakeStatus, brake_status};
+use crate::runtime::evidence::Evidence;
 
 /// Everything a surface may show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,18 +59,15 @@ pub struct Snapshot {
     pub members: Vec<MemberStatus>,
     /// Everything it looks at.
     pub targets: Vec<TargetStatus>,
-    /// What the own node last said of its WAL.
-    #[serde(default)]
-    pub own_wal: Option<WalSeen>,
-    /// What the other node last said of its WAL.
-    #[serde(default)]
-    pub peer_wal: Option<WalSeen>,
     /// The running plan.
     pub run: Option<Progress>,
     /// The last plan that ended.
     pub last_run: Option<Progress>,
     /// Things that happened to the agent itself: refused requests, dropped alerts, late looks.
     pub counters: Vec<Counter>,
+    /// What a recovery is measured by; its moments mean nothing outside this process.
+    #[serde(skip)]
+    pub evidence: Evidence,
 }
 
 /// The lease as shown.
@@ -132,17 +130,6 @@ pub struct TargetStatus {
     pub seen_ms_ago: u64,
 }
 
-/// How far a node was when it was last looked at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WalSeen {
-    /// When.
-    pub at: Timestamp,
-    /// What it was.
-    pub role: Role,
-    /// What it had written, or received.
-    pub lsn: Lsn,
-}
-
 /// A count of something worth knowing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
@@ -187,11 +174,10 @@ pub fn snapshot(
         brakes: brake_status(policy, state, now),
         members: members(policy, state, now.moment),
         targets: targets(policy, state, now.moment),
-        own_wal: wal_seen(state, Target::OwnDatabase, now),
-        peer_wal: wal_seen(state, Target::PeerDatabase, now),
         run: state.run.as_ref().map(|run| progress(run, now)),
         last_run: state.last_run.as_ref().map(|run| progress(run, now)),
         counters,
+        evidence: Evidence::of(state, now.moment),
     }
 }
 
@@ -285,26 +271,8 @@ fn targets(policy: &Policy, state: &State, now: Moment) -> Vec<TargetStatus> {
         .collect()
 }
 
-/// The newest of both channels that answered.
-fn wal_seen(state: &State, target: fn(Channel) -> Target, now: Now) -> Option<WalSeen> {
-    [Channel::Persistent, Channel::Fresh]
-        .into_iter()
-        .filter_map(
-            |channel| match state.health(&target(channel))?.last_good()? {
-                (at, Seen::Database(DatabaseSeen::Answered(report))) => Some((*at, report)),
-                _ => None,
-            },
-        )
-        .max_by_key(|(at, _)| *at)
-        .map(|(at, report)| WalSeen {
-            at: wall_of(at, now),
-            role: report.role,
-            lsn: report.lsn,
-        })
-}
-
 /// A moment as wall-clock time, for people.
-fn wall_of(at: Moment, now: Now) -> Timestamp {
+pub(crate) fn wall_of(at: Moment, now: Now) -> Timestamp {
     Timestamp(now.wall.0 - i64::try_from(now.moment.since(at).as_millis()).unwrap_or(0))
 }
 
@@ -383,6 +351,9 @@ pub fn progress(run: &PlanRun, now: Now) -> Progress {
                 took_ms: progress.started.map_or(0, |from| {
                     millis(progress.ended.unwrap_or(now.moment).since(from))
                 }),
+                attempt: progress.attempts,
+                retry_in_ms: (progress.state == StepState::Retrying)
+                    .then(|| millis(now.moment.until(progress.retry_at))),
                 note: progress.note.clone(),
                 started: progress.started.map(wall),
             })

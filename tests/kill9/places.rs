@@ -40,6 +40,7 @@ impl Places {
         match known.map(|plan| plan.kind) {
             Some(PlanKind::GiveUp) => format!("give up: {what}"),
             Some(PlanKind::TakeOver) => format!("take over: {what}"),
+            Some(PlanKind::FinishTakeOver) => format!("finish the take-over: {what}"),
             Some(PlanKind::Restart) => format!("restart: {what}"),
             Some(PlanKind::Fence) => format!("fence: {what}"),
             Some(PlanKind::Converge) => format!("converge: {what}"),

@@ -52,6 +52,7 @@ pub(crate) fn record(primary: &str, epoch: Epoch) -> ClusterRecord {
         timeline: Timeline(1),
         last_lsn: Lsn(42),
         last_failover: None,
+        brakes: Box::default(),
     }
 }
 

@@ -90,6 +90,11 @@ pub enum CommandAnswer {
         /// How.
         braked: Box<Braked>,
     },
+    /// The receiver passed it on in turn, and does not know what became of it.
+    MayHaveBegun {
+        /// Why not.
+        text: String,
+    },
     /// It will not be done.
     Refused {
         /// Why, and what would help.

@@ -78,6 +78,9 @@ impl From<Answer> for BrakeAnswer {
             Answer::Braked(braked) if braked.dry_run => return Self::WouldDo(braked),
             Answer::Braked(braked) => return Self::Done(braked),
             Answer::Refused { reasons } => reasons,
+            Answer::MayHaveBegun { at, why } => {
+                vec![format!("site {at} may have done it, see `agent status` there: {why}")]
+            }
             Answer::Started { .. }
             | Answer::AskingForLease
             | Answer::PassedOn { .. }

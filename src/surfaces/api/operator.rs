@@ -74,6 +74,13 @@ pub enum FailoverAnswer {
         /// Each with the site whose agent runs it.
         plans: Vec<SitePlan>,
     },
+    /// It was passed on, and no answer came back: it may be under way.
+    MayHaveBegun {
+        /// The site whose agent should do it.
+        at: SiteName,
+        /// What became of the answer.
+        why: String,
+    },
     /// Refused.
     Refused {
         /// Each a sentence.
@@ -102,6 +109,7 @@ impl From<Answer> for FailoverAnswer {
                     .map(|(site, plan)| SitePlan { site, plan })
                     .collect(),
             },
+            Answer::MayHaveBegun { at, why } => Self::MayHaveBegun { at, why },
             Answer::Refused { reasons } => Self::Refused { reasons },
             Answer::Braked(braked) => Self::Refused {
                 reasons: vec![format!("that was not asked for: {}", braked.text)],
@@ -116,7 +124,7 @@ pub struct StatusAnswer {
     /// The newest picture.
     #[serde(flatten)]
     pub picture: Snapshot,
-    /// What this agent measured when it last took over.
+    /// What this agent measured when it last made its node the primary.
     pub last_recovery: Option<Recovery>,
 }
 

@@ -22,6 +22,8 @@ pub enum Exit {
     Unreachable,
     /// Done or serving, but something is degraded.
     Degraded,
+    /// It is not known whether it was begun.
+    Unknown,
 }
 
 /// The same for `--help` and man pages.
@@ -32,7 +34,8 @@ Exit codes:
   2  wrong usage, or a mistake in the settings
   3  refused, because it would not be safe
   4  the agent cannot be reached
-  5  done or serving, but something is degraded";
+  5  done or serving, but something is degraded
+  6  not known: it may have begun; see agent status";
 
 impl Exit {
     /// The number.
@@ -45,6 +48,7 @@ impl Exit {
             Self::Refused => 3,
             Self::Unreachable => 4,
             Self::Degraded => 5,
+            Self::Unknown => 6,
         }
     }
 }

@@ -11,7 +11,8 @@ use super::ask::{LocalAgent, SocketArgument};
 use super::exit::{Exit, Failure};
 use super::follow::{Follow, Outcome, StepNews};
 use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
-use super::status::{span, state_words};
+use super::socket::SocketError;
+use super::status::{state_words, step_note, step_time};
 use crate::model::peer::StepState;
 use crate::model::{Member, SiteName};
 use crate::runtime::status::Snapshot;
@@ -81,9 +82,15 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
         ));
     }
     let before = agent.status().await?;
-    let answer = agent.failover(&to, false).await?;
-    if let FailoverAnswer::Refused { reasons } = &answer {
-        return refused(json, &answer, &to, reasons);
+    let asked = agent.failover(&to, false).await;
+    let answer = asked.map_err(|error| unanswered(error, &to))?;
+    match &answer {
+        FailoverAnswer::Refused { reasons } => return refused(json, &answer, &to, reasons),
+        FailoverAnswer::MayHaveBegun { at, why } => return unknown(json, &answer, &to, at, why),
+        FailoverAnswer::Started { .. }
+        | FailoverAnswer::AskingForLease
+        | FailoverAnswer::PassedOn { .. }
+        | FailoverAnswer::WouldDo { .. } => {}
     }
     if json {
         output::json(&answer)?;
@@ -137,6 +144,40 @@ fn refused(
     Err(Failure::text(Exit::Refused, text))
 }
 
+/// It was passed on, and what became of it is not known.
+fn unknown(
+    json: bool,
+    answer: &FailoverAnswer,
+    to: &SiteName,
+    at: &SiteName,
+    why: &str,
+) -> Result<Exit, Failure> {
+    if json {
+        output::json(answer)?;
+        return Ok(Exit::Unknown);
+    }
+    let text = format!("site {at}'s agent did not say whether it took the command: {why}");
+    Err(may_have_begun(to, &text))
+}
+
+/// The own agent did not answer: it may have taken the wish all the same.
+fn unanswered(error: SocketError, to: &SiteName) -> Failure {
+    match error {
+        SocketError::TimedOut { .. }
+        | SocketError::Broken { .. }
+        | SocketError::NotUnderstood { .. } => may_have_begun(to, &error.to_string()),
+        SocketError::Missing { .. }
+        | SocketError::NobodyListens { .. }
+        | SocketError::Denied { .. }
+        | SocketError::Refused { .. } => error.into(),
+    }
+}
+
+fn may_have_begun(to: &SiteName, why: &str) -> Failure {
+    let text = format!("failover to {to} may have begun; see agent status ({why})");
+    Failure::text(Exit::Unknown, text)
+}
+
 fn show_preview(preview: &FailoverAnswer, to: &SiteName) -> Result<(), Failure> {
     match preview {
         FailoverAnswer::WouldDo { plans } => show_plans(plans),
@@ -145,6 +186,7 @@ fn show_preview(preview: &FailoverAnswer, to: &SiteName) -> Result<(), Failure> 
         )),
         FailoverAnswer::Started { .. }
         | FailoverAnswer::AskingForLease
+        | FailoverAnswer::MayHaveBegun { .. }
         | FailoverAnswer::Refused { .. } => Ok(()),
     }
 }
@@ -269,10 +311,10 @@ impl Watch {
             "+{:>7}  {:<8} {word}{:>8}  {}",
             seconds(step.at_ms),
             step.site.as_str(),
-            span(step.took_ms),
+            step_time(step.state, step.attempt, step.took_ms),
             step.kind
         ))?;
-        match step.note.as_str() {
+        match step_note(&step.note, step.retry_in_ms).as_str() {
             "" => Ok(()),
             note => output::line(styled(DIM, format_args!("{:37}{note}", ""))),
         }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::status::step_note;
 use crate::model::peer::{Progress, StepProgress, StepState};
 use crate::model::plan::{PlanKind, StepKind};
 use crate::model::{Epoch, Member, PlanId, SiteName, Timestamp};
@@ -26,6 +27,8 @@ pub(super) struct StepNews {
     pub(super) kind: StepKind,
     pub(super) state: StepState,
     pub(super) took_ms: u64,
+    pub(super) attempt: u32,
+    pub(super) retry_in_ms: Option<u64>,
     pub(super) note: String,
 }
 
@@ -95,10 +98,12 @@ impl Follow {
             let mut steps = run.steps.iter();
             let step =
                 steps.find(|step| matches!(step.state, StepState::Running | StepState::Retrying));
-            running.extend(step.map(|step| match step.note.as_str() {
-                "" => format!("{site}: {}", step.step),
-                note => format!("{site}: {} ({note})", step.kind),
-            }));
+            running.extend(step.map(
+                |step| match step_note(&step.note, step.retry_in_ms).as_str() {
+                    "" => format!("{site}: {}", step.step),
+                    note => format!("{site}: {} ({note})", step.kind),
+                },
+            ));
         }
         match (running.is_empty(), self.moved_at) {
             (false, _) => running.join("; and for "),
@@ -130,6 +135,8 @@ impl Follow {
                 kind: step.kind,
                 state: step.state,
                 took_ms: step.took_ms,
+                attempt: step.attempt,
+                retry_in_ms: step.retry_in_ms,
                 note: step.note.clone(),
             });
         }

@@ -252,7 +252,7 @@ fn targets(text: &mut String, picture: &Snapshot) {
     }
 }
 
-/// What was measured at the last take-over, and whether promises were kept.
+/// What was measured when this site last got a working primary, and whether promises were kept.
 fn recovered(text: &mut String, recovery: &Recovery, now: Timestamp) {
     let age = span(millis_between(recovery.at.0, now.0));
     let title = styled(BOLD, "last recovery");
@@ -285,7 +285,7 @@ fn plan(run: &Progress) -> String {
     for step in &run.steps {
         let (style, word) = state_words(step.state);
         let took = match step.started {
-            Some(_) => span(step.took_ms),
+            Some(_) => step_time(step.state, step.attempt, step.took_ms),
             None => String::new(),
         };
         let word = format!("{word:<9}");
@@ -293,10 +293,11 @@ fn plan(run: &Progress) -> String {
             &mut text,
             format_args!("    {}{took:>8}  {}\n", styled(style, word), step.step),
         );
-        if !step.note.is_empty() {
+        let note = step_note(&step.note, step.retry_in_ms);
+        if !note.is_empty() {
             push(
                 &mut text,
-                format_args!("    {:<19}{}\n", "", styled(DIM, &step.note)),
+                format_args!("    {:<19}{}\n", "", styled(DIM, note)),
             );
         }
     }
@@ -316,6 +317,33 @@ pub(super) fn state_words(state: StepState) -> (Style, &'static str) {
         StepState::Retrying => (WARN, "retrying"),
         StepState::Failed => (BAD, "failed"),
         StepState::Undone => (WARN, "undone"),
+    }
+}
+
+/// How long a step took. Of one that is tried again, which attempt it is: the time since the first
+/// says nothing of it.
+pub(super) fn step_time(state: StepState, attempt: u32, took_ms: u64) -> String {
+    let again = match state {
+        StepState::Retrying => attempt > 0,
+        StepState::Running => attempt > 1,
+        StepState::Waiting | StepState::Done | StepState::Failed | StepState::Undone => false,
+    };
+    match again {
+        true => format!("try {attempt}"),
+        false => span(took_ms),
+    }
+}
+
+/// What a step learned or why it failed, and when it is tried again.
+pub(super) fn step_note(note: &str, retry_in_ms: Option<u64>) -> String {
+    let next = retry_in_ms.map(|left| match left {
+        0 => "the next try is due".to_owned(),
+        left => format!("next try in {}", span(left)),
+    });
+    match (note, next) {
+        (note, None) => note.to_owned(),
+        ("", Some(next)) => next,
+        (note, Some(next)) => format!("{note}; {next}"),
     }
 }
 
@@ -473,6 +501,30 @@ counted
         nobody.diagnoses.clear();
         nobody.facts = None;
         assert_eq!(verdict(&nobody), Exit::Degraded);
+    }
+
+    #[test]
+    fn step_that_is_tried_again_shows_its_try_and_when_the_next_one_comes() {
+        let mut picture = picture();
+        let step = &mut picture.run.as_mut().unwrap().steps[0];
+        step.state = StepState::Retrying;
+        (step.took_ms, step.attempt, step.retry_in_ms) = (7000, 4, Some(1200));
+        let shown = |run: &Progress| strip_str(&plan(run)).to_string();
+        let retrying = shown(picture.run.as_ref().unwrap());
+        assert!(
+            retrying.contains(
+                "    retrying    try 4  fence own node\n\
+                 \x20                      nothing ran; next try in 1.2 s\n"
+            ),
+            "{retrying}"
+        );
+        let step = &mut picture.run.as_mut().unwrap().steps[0];
+        (step.state, step.attempt, step.retry_in_ms) = (StepState::Running, 5, None);
+        let running = shown(picture.run.as_ref().unwrap());
+        assert!(
+            running.contains("    running     try 5  fence own node\n"),
+            "{running}"
+        );
     }
 
     #[test]
