@@ -451,6 +451,11 @@ async fn s14_pause_holds_at_both_sites_until_somebody_resumes_and_ack_ends_the_b
             },
         )
         .await;
+    desk.cluster
+        .wait_status(0, "the old site knows who is active", SOON, |status| {
+            status.lease.view == "other"
+        })
+        .await;
     let acknowledged = desk.agent(0, &["ack"]).await;
     assert_eq!(acknowledged.code, Some(0), "{acknowledged:?}");
     desk.cluster
