@@ -299,7 +299,9 @@ fn agent_without_an_answer(socket: &Path, stop: &CancellationToken) {
     tokio::spawn(async move {
         let _pictures = pictures;
         while let Some(Request { wish, answer }) = asked.recv().await {
-            let Wish::Failover { dry_run, .. } = wish;
+            let Wish::Failover { dry_run, .. } = wish else {
+                panic!("not a failover");
+            };
             let fra = SiteName::new("fra");
             let why = "no answer within 1s".to_owned();
             let told = match dry_run {

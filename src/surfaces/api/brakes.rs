@@ -79,7 +79,9 @@ impl From<Answer> for BrakeAnswer {
             Answer::Braked(braked) => return Self::Done(braked),
             Answer::Refused { reasons } => reasons,
             Answer::MayHaveBegun { at, why } => {
-                vec![format!("site {at} may have done it, see `agent status` there: {why}")]
+                vec![format!(
+                    "site {at} may have done it, see `agent status` there: {why}"
+                )]
             }
             Answer::Started { .. }
             | Answer::AskingForLease
