@@ -172,8 +172,10 @@ fn s13_an_unfit_agent_accuses_nobody() {
         }
         let row = diagnose(facts).next().unwrap();
         assert_ne!(row.remedy, Remedy::TakeOver, "{facts:?}");
-        // What is no accusation but a fact of the own host: no process, a commit that failed.
-        let proved = matches!(facts.own, NodeState::Dead | NodeState::CannotWrite);
+        // What is no accusation but a fact of the own host: no process, a commit that failed, no
+        // guard.
+        let proved =
+            matches!(facts.own, NodeState::Dead | NodeState::CannotWrite) || facts.guard_lost;
         assert!(row.remedy != Remedy::GiveUp || proved, "{facts:?}");
         let named = diagnose(facts).any(|row| row.diagnosis == Diagnosis::Unfit);
         assert!(named, "{facts:?}");
