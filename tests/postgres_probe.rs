@@ -292,10 +292,10 @@ async fn kept_connection_that_was_cut_is_opened_again_within_the_look() {
 }
 
 #[tokio::test]
-async fn address_that_does_not_resolve_is_unreachable() {
+async fn s13_address_that_does_not_resolve_accuses_nobody() {
     let node = primary(NodeOptions::default()).await;
     let access = Access::to(&node).host("no-such-host.invalid");
     let seen = look_for(&mut fresh(&access), Duration::from_secs(2)).await;
-    assert!(matches!(seen, DatabaseSeen::Unreachable { .. }), "{seen:?}");
+    assert!(matches!(seen, DatabaseSeen::LocalFault { .. }), "{seen:?}");
     answered(look(&mut fresh(&Access::to(&node).host("localhost"))).await);
 }

@@ -8,7 +8,6 @@ use crate::decision::records;
 use crate::decision::situate;
 use crate::decision::state::{Awaits, Contact, State};
 use crate::decision::{brake_command, brakes};
-use crate::model::Member;
 use crate::model::event::{Event, Learned, StepFinished};
 use crate::model::journal::JournalEntry;
 use crate::model::lease::{ClusterRecord, LeaseChange, LeaseCommand, LeaseView};
@@ -16,6 +15,7 @@ use crate::model::observation::{Channel, DatabaseSeen, Observation, ProcessSeen,
 use crate::model::peer::PeerReport;
 use crate::model::plan::StepKind;
 use crate::model::time::Now;
+use crate::model::{Member, Moment};
 
 /// What an event was, beyond what the memory shows: news that matter only once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,7 +83,7 @@ pub fn absorb(
 fn observed(policy: &Policy, state: &mut State, observation: &Observation) {
     let thresholds = situate::thresholds(policy, &observation.target);
     if observation.target == Target::OwnProcess {
-        process_changed(state, &observation.seen);
+        process_changed(state, &observation.seen, observation.at);
     }
     let health = state.health.entry(observation.target.clone()).or_default();
     health.observe(thresholds, observation.seen.clone(), observation.at);
@@ -114,7 +114,7 @@ fn observed(policy: &Policy, state: &mut State, observation: &Observation) {
 }
 
 /// A new postmaster has nothing to do with the failures of the old one, nor with its role.
-fn process_changed(state: &mut State, seen: &Seen) {
+fn process_changed(state: &mut State, seen: &Seen, at: Moment) {
     let pid = |seen: &Seen| match seen {
         Seen::Process(ProcessSeen::Running { pid } | ProcessSeen::Stopped { pid }) => Some(*pid),
         _ => None,
@@ -130,6 +130,9 @@ fn process_changed(state: &mut State, seen: &Seen) {
     };
     if !another && !gone(seen) {
         return;
+    }
+    if another {
+        state.process_since = at;
     }
     for channel in [Channel::Persistent, Channel::Fresh] {
         if let Some(health) = state.health.get_mut(&Target::OwnDatabase(channel)) {

@@ -4,7 +4,7 @@
 use crate::decision::brakes::tell;
 use crate::decision::decide::Action;
 use crate::decision::deeds::keep;
-use crate::decision::guards::ONLY_OBSERVES;
+use crate::decision::guard_words::ONLY_OBSERVES;
 use crate::decision::policy::Policy;
 use crate::decision::records;
 use crate::decision::state::State;

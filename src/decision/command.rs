@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::decision::brake_command::{self, BrakeWish};
 use crate::decision::decide::Action;
-use crate::decision::guards::{self, Guard, Mover, ONLY_OBSERVES};
+use crate::decision::guard_words::ONLY_OBSERVES;
+use crate::decision::guards::{self, Guard, Mover};
 use crate::decision::plan;
 use crate::decision::policy::Policy;
 use crate::decision::state::{Phase, State};

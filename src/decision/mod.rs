@@ -13,6 +13,7 @@ pub mod decide;
 pub mod deeds;
 pub mod diagnose;
 pub mod fitness;
+mod guard_words;
 pub mod guards;
 pub mod health;
 pub mod housekeeping;

@@ -160,6 +160,8 @@ pub struct State {
     pub facts: Option<Facts>,
     /// The last that is known of the own node is that a fence left no process of it (S3).
     pub fenced: bool,
+    /// When another postmaster of the own node was last seen to be there.
+    pub process_since: Moment,
     /// The diagnoses as of the last event, most severe first.
     pub diagnoses: Vec<Diagnosis>,
     /// Why nothing is done about them, in words.
@@ -224,6 +226,7 @@ impl State {
             restart_tried: false,
             facts: None,
             fenced: false,
+            process_since: now,
             diagnoses: Vec::new(),
             refusals: Vec::new(),
             told: Vec::new(),

@@ -249,7 +249,8 @@ fn held_for(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<T
             | NodeState::Hung
     );
     if matches!(facts.own, NodeState::Unknown | NodeState::Starting) {
-        let waited = now.moment.since(state.phase_since) > policy.ttl * 2;
+        let since = state.phase_since.max(state.process_since);
+        let waited = now.moment.since(since) > policy.ttl * 2;
         return (waited && facts.own == NodeState::Unknown).then_some(Trigger::HeldInVain);
     }
     let mute = matches!(

@@ -87,7 +87,6 @@ pub async fn start(
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
-
     measure_recoveries(config, &agent, &outbox, stop);
     let service = AgentService {
         voter: voter.clone(),
@@ -117,7 +116,6 @@ pub async fn start(
     };
     let lease = start_keeper(keeper, stop);
     start_reporter(&members, &reported, &events, policy, stop);
-
     let canary = CanaryWriter {
         table: table.clone(),
         site: own.name.clone(),

@@ -115,7 +115,6 @@ impl Setup {
         let pair = rng.chance(80);
         let ttl = ms(rng.pick(&[2000, 2000, 2000, 5000]));
         let rules = rules(ttl, pair, mutation);
-        let request_timeout = rules.request_timeout;
         let block = ms(rng.pick(&[1, 8_000, 20_000, 3_600_000]));
         let restart_budget = ms(rng.pick(&[0, 0, 0, 3000]));
         let (fresh_every, probe_timeout) = (ms(2000), ms(500));
@@ -131,7 +130,7 @@ impl Setup {
             lease_in_store: false,
             ttl,
             renew_every: rules.renew_every,
-            request_timeout,
+            request_timeout: rules.request_timeout,
             fence_budget: rules.fence_budget,
             database: thresholds,
             endpoints: BTreeMap::from([(app(), thresholds)]),

@@ -11,6 +11,7 @@ pub mod cloudflare;
 mod cloudflare_zone;
 mod error;
 mod files;
+mod guards;
 mod measure;
 mod narration;
 mod oracle;

@@ -19,7 +19,7 @@ use super::postgres::{Node, Postgres};
 use super::process::Process;
 use super::session::{DATABASE, Login};
 use super::voice::Voice;
-use super::{Options, oracle, writer};
+use super::{Options, guards, oracle, writer};
 use crate::config::secret::Secret;
 use crate::config::{self, MemberRole, grants};
 use crate::surfaces::cli::LocalAgent;
@@ -134,7 +134,7 @@ impl Playground {
         Ok(())
     }
 
-    /// Kills the agent of a site with SIGKILL.
+    /// Kills the agent of a site and its guard with SIGKILL.
     pub(super) async fn kill_agent(&mut self, index: usize) {
         let process = self
             .sites
@@ -142,6 +142,9 @@ impl Playground {
             .and_then(|site| site.process.take());
         if let Some(process) = process {
             process.kill().await;
+        }
+        if let Some(site) = self.sites.get(index) {
+            guards::kill(&site.state_dir);
         }
     }
 
@@ -198,6 +201,7 @@ impl Playground {
 
     fn clear(&self) {
         for site in &self.sites {
+            guards::kill(&site.state_dir);
             site.node.clear();
         }
     }

@@ -41,12 +41,14 @@ pub(crate) fn policy(site: &str) -> Policy {
         rise: 2,
         stale_after: Duration::from_secs(18),
     };
-    let mut voters: Vec<Member> = site_names().map(Member::Site).into();
-    voters.push(Member::Witness);
+    let voters = site_names()
+        .map(Member::Site)
+        .into_iter()
+        .chain([Member::Witness]);
     Policy {
         me: SiteName::new(site),
         peer: SiteName::new(other(site)),
-        voters,
+        voters: voters.collect(),
         lease_in_store: false,
         ttl: Duration::from_secs(10),
         renew_every: Duration::from_secs(2),
