@@ -22,6 +22,8 @@ pub struct Resumed {
     /// The last take-over's promotion is known to have happened, so the own node is a primary
     /// whenever it runs, and nothing but its first write may be missing.
     pub promoted: bool,
+    /// A promotion was begun and not undone, or the journal does not go back far enough to tell.
+    pub promotion_pending: bool,
     /// A plan ended with a call for a human, and nobody has stopped the agent in order since.
     pub stopped: Option<String>,
     /// The own voter has once promised an epoch, so this cluster has had a lease: a primary that
@@ -34,7 +36,10 @@ pub struct Resumed {
 /// Reads what matters from the journal.
 #[must_use]
 pub fn resume(lines: &[JournalLine]) -> Resumed {
-    let mut resumed = Resumed::default();
+    let mut resumed = Resumed {
+        promotion_pending: true,
+        ..Resumed::default()
+    };
     let mut promotes = None;
     for line in lines {
         match &line.entry {
@@ -48,6 +53,10 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
                 if promotes.is_some() {
                     resumed.promoted = false;
                 }
+                // One that finishes a promotion is no word on the promotion that it found.
+                if plan.kind == PlanKind::TakeOver {
+                    resumed.promotion_pending = false;
+                }
             }
             JournalEntry::PlanEnded { plan, end } => {
                 if resumed.unfinished.as_ref() == Some(plan) {
@@ -60,7 +69,11 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
             }
             JournalEntry::StepDone { step, undo, .. } if promotes == Some(*step) => {
                 resumed.promoted = !undo;
+                resumed.promotion_pending = !undo;
             }
+            JournalEntry::StepStarted {
+                step, undo: false, ..
+            } if promotes == Some(*step) => resumed.promotion_pending = true,
             JournalEntry::AgentStarted { .. }
             | JournalEntry::StepStarted { .. }
             | JournalEntry::StepDone { .. }

@@ -176,6 +176,8 @@ pub struct State {
     pub was_taking_over: bool,
     /// The last take-over's promotion is known to have happened.
     pub promoted: bool,
+    /// The promotion that the record announces may have been asked for in a former life.
+    pub promotion_pending: bool,
     /// When the record was last refreshed with the primary's WAL position.
     pub record_refreshed: Moment,
     /// Why nothing but this agent would fence the own node at its deadline (S4).
@@ -234,6 +236,7 @@ impl State {
             unfinished: resumed.unfinished.clone(),
             was_taking_over: resumed.was_taking_over,
             promoted: resumed.promoted,
+            promotion_pending: resumed.promotion_pending,
             record_refreshed: now,
             guard_lost: None,
         }
@@ -276,9 +279,10 @@ impl State {
     pub fn armed(&self) -> bool {
         use crate::model::situation::RecordSays;
         // A promotion of a former life may still come true.
-        let promoting = self
-            .facts
-            .is_some_and(|facts| facts.record == RecordSays::MinePromoting);
+        let promoting = self.promotion_pending
+            && self
+                .facts
+                .is_some_and(|facts| facts.record == RecordSays::MinePromoting);
         match self.phase {
             Phase::Active | Phase::GivingUp | Phase::Restarting => true,
             Phase::TakingOver => {

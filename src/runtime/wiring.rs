@@ -116,11 +116,7 @@ pub async fn start(
     };
     let lease = start_keeper(keeper, stop);
     start_reporter(&members, &reported, &events, policy, stop);
-    let canary = CanaryWriter {
-        table: table.clone(),
-        site: own.name.clone(),
-        epoch: epoch_seen,
-    };
+    let canary = canary(&table, own, epoch_seen);
     let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
     watch_process(&scheduler, &node, &events, stop);
 
@@ -194,6 +190,14 @@ fn measure_recoveries(
         Some(audience),
         stop.clone(),
     ));
+}
+
+fn canary(table: &HeartbeatTable, own: &Site, epoch: watch::Receiver<Epoch>) -> CanaryWriter {
+    CanaryWriter {
+        table: table.clone(),
+        site: own.name.clone(),
+        epoch,
+    }
 }
 
 fn tools(

@@ -41,14 +41,15 @@ pub(crate) fn policy(site: &str) -> Policy {
         rise: 2,
         stale_after: Duration::from_secs(18),
     };
-    let voters = site_names()
-        .map(Member::Site)
-        .into_iter()
-        .chain([Member::Witness]);
+    let voters = [
+        site_names().map(Member::Site).to_vec(),
+        vec![Member::Witness],
+    ]
+    .concat();
     Policy {
         me: SiteName::new(site),
         peer: SiteName::new(other(site)),
-        voters: voters.collect(),
+        voters,
         lease_in_store: false,
         ttl: Duration::from_secs(10),
         renew_every: Duration::from_secs(2),
