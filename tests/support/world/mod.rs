@@ -27,6 +27,12 @@ pub(crate) fn other(site: &str) -> &'static str {
     if site == SITES[0] { SITES[1] } else { SITES[0] }
 }
 
+fn voters() -> Vec<Member> {
+    let mut voters: Vec<Member> = SITES.map(SiteName::new).map(Member::Site).into();
+    voters.push(Member::Witness);
+    voters
+}
+
 /// The policy of the agent of `site`, with the defaults of the configuration: one app config file
 /// at both sites, one DNS record, one endpoint that trips the site after 5 s.
 pub(crate) fn policy(site: &str) -> Policy {
@@ -41,15 +47,10 @@ pub(crate) fn policy(site: &str) -> Policy {
         rise: 2,
         stale_after: Duration::from_secs(18),
     };
-    let voters = [
-        site_names().map(Member::Site).to_vec(),
-        vec![Member::Witness],
-    ]
-    .concat();
     Policy {
         me: SiteName::new(site),
         peer: SiteName::new(other(site)),
-        voters,
+        voters: voters(),
         lease_in_store: false,
         ttl: Duration::from_secs(10),
         renew_every: Duration::from_secs(2),
