@@ -117,7 +117,9 @@ fn observed(policy: &Policy, state: &mut State, observation: &Observation) {
 fn process_changed(state: &mut State, seen: &Seen, at: Moment) {
     let pid = |seen: &Seen| match seen {
         Seen::Process(ProcessSeen::Running { pid } | ProcessSeen::Stopped { pid }) => Some(*pid),
-        _ => None,
+        Seen::Process(ProcessSeen::Gone | ProcessSeen::Unknown { .. })
+        | Seen::Database(_)
+        | Seen::Endpoint(_) => None,
     };
     let last = state
         .health

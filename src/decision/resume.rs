@@ -12,6 +12,10 @@ use crate::model::plan::PlanKind;
 
 /// What the journal says about former lives.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and they occur in every combination"
+)]
 pub struct Resumed {
     /// The number of the next plan.
     pub next_plan: u64,

@@ -103,6 +103,10 @@ pub enum Inherited {
 
 /// The agent's whole memory.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and they occur in every combination"
+)]
 pub struct State {
     /// When this process started.
     pub started: Moment,

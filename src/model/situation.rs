@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 /// All facts at one moment, as one agent knows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and they occur in every combination"
+)]
 pub struct Facts {
     /// Who holds the lease.
     pub standing: Standing,
