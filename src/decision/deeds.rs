@@ -242,6 +242,10 @@ pub(super) fn begin(
     if plan.promotes().is_some() {
         state.promoted = false;
     }
+    if plan.kind == PlanKind::TakeOver {
+        // Whatever was promoted before: this one's promotion has not been asked for yet.
+        state.promotion_pending = false;
+    }
     if let Some(unfinished) = state.unfinished.take() {
         actions.push(Action::Journal(JournalEntry::PlanEnded {
             plan: unfinished,
