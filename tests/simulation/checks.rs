@@ -67,11 +67,13 @@ pub(crate) struct Truth {
     pub(crate) acknowledged: BTreeMap<u32, u64>,
     /// What a clean stop proved to be at the standby.
     pub(crate) handed_on: Option<(u32, u64)>,
-    pub(crate) automatic: Option<Real>,
+    pub(crate) automatic: Option<(usize, Real)>,
     /// When each pause was first recorded, by the time that it names.
     pub(crate) paused: BTreeMap<Timestamp, Real>,
     /// At this site the plan under way is automatic.
     pub(crate) by_itself: [bool; 2],
+    /// At this site the plan under way finishes a failover that was begun before.
+    pub(crate) finishes: [bool; 2],
 }
 
 impl Truth {
@@ -384,6 +386,7 @@ impl World {
                     Cause::Diagnosed { .. } | Cause::RecordMoved => true,
                 };
                 self.truth.by_itself[site] = by_itself;
+                self.truth.finishes[site] = plan.kind == PlanKind::FinishTakeOver;
                 match plan.kind {
                     PlanKind::TakeOver if matches!(plan.cause, Cause::HandedOver { .. }) => {
                         self.counts.handovers += 1;

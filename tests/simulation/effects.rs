@@ -106,8 +106,15 @@ impl World {
         if !self.truth.by_itself[site] || !self.setup.walls_agree {
             return;
         }
+        // The promotion of a former life may have come true without anyone who knew: finishing it
+        // is the same failover, counted from its begin.
+        if self.truth.finishes[site]
+            && matches!(self.truth.automatic, Some((earlier, _)) if earlier == site)
+        {
+            return;
+        }
         let block = nanos(self.setup.policies[site].block.mul_f64(0.98));
-        if let Some(before) = self.truth.automatic.replace(now)
+        if let Some((_, before)) = self.truth.automatic.replace((site, now))
             && now - before + SEC < block
         {
             let what = format!(

@@ -155,8 +155,13 @@ pub(crate) struct Findings {
     pub(crate) explanations: BTreeMap<String, u64>,
 }
 
-/// Runs `runs` schedules from `seed` on, on all cores; stops early after `enough` violations.
-pub(crate) fn run_many(seed: u64, runs: u64, mutation: Mutation, enough: usize) -> Findings {
+/// Runs `runs` schedules from `seed` on, on all cores; stops early when `enough` was found.
+pub(crate) fn run_many(
+    seed: u64,
+    runs: u64,
+    mutation: Mutation,
+    enough: impl Fn(&BTreeMap<u64, End>) -> bool + Sync,
+) -> Findings {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let findings = Mutex::new(Findings::default());
@@ -177,7 +182,7 @@ pub(crate) fn run_many(seed: u64, runs: u64, mutation: Mutation, enough: usize) 
                         End::Explained(why) => *found.explanations.entry(why).or_default() += 1,
                         End::Well | End::NeedsGuard | End::NeedsGate => {}
                     }
-                    if found.violations.len() >= enough {
+                    if enough(&found.violations) {
                         stop.store(true, Ordering::Relaxed);
                     }
                 }
