@@ -14,7 +14,7 @@ use crate::model::lease::{ClusterRecord, LeaseChange, LeaseCommand, LeaseView};
 use crate::model::observation::{Channel, DatabaseSeen, Observation, ProcessSeen, Seen, Target};
 use crate::model::peer::PeerReport;
 use crate::model::plan::StepKind;
-use crate::model::time::Now;
+use crate::model::time::{Now, measured_words};
 use crate::model::{Member, Moment};
 
 /// What an event was, beyond what the memory shows: news that matter only once.
@@ -53,7 +53,8 @@ pub fn absorb(
             actions.push(Action::Journal(JournalEntry::Remark {
                 text: format!(
                     "the guard fenced the own node at {at}, when the lease of epoch {epoch} ran \
-                     out; it took {took:?}"
+                     out; it took {}",
+                    measured_words(*took)
                 ),
             }));
         }
@@ -208,7 +209,10 @@ fn lease_changed(
         LeaseChange::Fenced { took } => {
             own_fenced(policy, state, now, *took);
             actions.push(Action::Journal(JournalEntry::Remark {
-                text: format!("the own node was fenced at its deadline within {took:?}"),
+                text: format!(
+                    "the own node was fenced at its deadline within {}",
+                    measured_words(*took)
+                ),
             }));
         }
         LeaseChange::Released { epoch, to } => {

@@ -11,6 +11,7 @@ use crate::decision::state::State;
 use crate::model::brakes::span_words;
 use crate::model::observation::Target;
 use crate::model::situation::{Facts, PeerNode, Reach};
+use crate::model::time::measured_words;
 use crate::model::{Moment, ProbeName};
 
 /// Why this agent is no judge of others.
@@ -35,8 +36,9 @@ impl fmt::Display for Unfit {
             ),
             Self::Late { by, ago } => write!(
                 f,
-                "this agent was {by:?} late {} ago (self_check.late_max): its host is overloaded, \
+                "this agent was {} late {} ago (self_check.late_max): its host is overloaded, \
                  or it was stopped",
+                measured_words(*by),
                 span_words(*ago)
             ),
         }

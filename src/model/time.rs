@@ -84,3 +84,29 @@ pub struct Now {
     /// To write down.
     pub wall: Timestamp,
 }
+
+/// A measured span for people: as exact as it is of use, in one unit.
+#[must_use]
+pub fn measured_words(span: Duration) -> String {
+    let micros = span.as_micros();
+    match micros {
+        0..10_000 => format!("{}.{} ms", micros / 1000, micros % 1000 / 100),
+        10_000..10_000_000 => format!("{} ms", micros / 1000),
+        _ => format!("{}.{} s", span.as_secs(), span.subsec_millis() / 100),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_said_as_exactly_as_it_is_of_use() {
+        let said = |micros| measured_words(Duration::from_micros(micros));
+        assert_eq!(said(40), "0.0 ms");
+        assert_eq!(said(9_950), "9.9 ms");
+        assert_eq!(said(562_548), "562 ms");
+        assert_eq!(said(9_999_999), "9999 ms");
+        assert_eq!(said(13_250_000), "13.2 s");
+    }
+}

@@ -19,6 +19,7 @@ use crate::effects::permit::Permit;
 use crate::effects::steps::{self, Attempt, Tools};
 use crate::model::event::{Event, Learned, StepFinished};
 use crate::model::plan::{Step, StepKind};
+use crate::model::time::measured_words;
 use crate::model::{Epoch, PlanId};
 use crate::runtime::guard::protocol::Term;
 use crate::runtime::lease_keeper::Held;
@@ -229,9 +230,9 @@ async fn attempt(
     match tokio::time::timeout(order.deadline, steps::run(tools, attempt)).await {
         Ok(result) => result,
         Err(_) => Err(EffectError::unknown(format!(
-            "step '{}' did not end within {:?}",
+            "step '{}' did not end within {}",
             order.what.kind(),
-            order.deadline
+            measured_words(order.deadline)
         ))),
     }
 }

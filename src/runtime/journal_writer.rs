@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::effects::clock::boottime;
 use crate::model::Moment;
 use crate::model::journal::JournalEntry;
+use crate::model::time::measured_words;
 use crate::runtime::journal::{Journal, JournalError};
 use crate::runtime::journal_log;
 
@@ -104,9 +105,9 @@ impl JournalWriter {
         }
         let mut entries = vec![JournalEntry::Remark {
             text: format!(
-                "the journal can be written again after {:?}; {} entries of that time follow, {} \
+                "the journal can be written again after {}; {} entries of that time follow, {} \
                  are lost",
-                now.since(broken.since),
+                measured_words(now.since(broken.since)),
                 broken.late.len(),
                 broken.dropped
             ),

@@ -24,7 +24,7 @@ use crate::config::settings::Objectives;
 use crate::effects::whole_file::write_private;
 use crate::model::alert::{Alert, AlertLevel};
 use crate::model::plan::PlanKind;
-use crate::model::time::Now;
+use crate::model::time::{Now, measured_words};
 use crate::model::{ClusterName, Epoch, Lsn, Moment, PlanId, Role, SiteName, Timeline, Timestamp};
 use crate::runtime::evidence::{Evidence, Look, RunSeen};
 use crate::runtime::outbox::Outbox;
@@ -121,7 +121,8 @@ fn away_words(kind: PlanKind, away: Option<Duration>) -> String {
     };
     match away {
         Some(away) => {
-            format!("a write committed at {new} {away:?} after the last proved commit {old}")
+            let away = measured_words(away);
+            format!("a write committed at {new} {away} after the last proved commit {old}")
         }
         None => format!(
             "how long writes were away is not known: this agent has no proof of a commit {old}"
@@ -132,13 +133,15 @@ fn away_words(kind: PlanKind, away: Option<Duration>) -> String {
 fn missing_words(kind: PlanKind, missing: Option<Duration>) -> String {
     match (kind, missing) {
         (PlanKind::Restart, Some(missing)) => {
-            format!("every commit on its disk {missing:?} before the restart is there")
+            let missing = measured_words(missing);
+            format!("every commit on its disk {missing} before the restart is there")
         }
         (PlanKind::Restart, None) => "which commits are missing is not known: this agent had not \
                                       looked at the node before it died"
             .to_owned(),
         (_, Some(missing)) => {
-            format!("every commit up to {missing:?} before the take-over is known to be there")
+            let missing = measured_words(missing);
+            format!("every commit up to {missing} before the take-over is known to be there")
         }
         (_, None) => "which commits are missing is not known: this agent has not seen the new \
                       primary have everything"
@@ -535,9 +538,9 @@ mod tests {
         assert_eq!(
             told.words,
             [
-                "a write committed at the new primary 3.1s after the last proved commit at the \
+                "a write committed at the new primary 3100 ms after the last proved commit at the \
                  old one (RTO 5s kept)",
-                "every commit up to 3s before the take-over is known to be there (RPO 500ms not \
+                "every commit up to 3000 ms before the take-over is known to be there (RPO 500ms not \
                  proven to be kept)",
             ]
         );

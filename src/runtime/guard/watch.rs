@@ -21,6 +21,7 @@ use crate::effects::clock::{boottime, wall};
 use crate::effects::postgres::fence::fence;
 use crate::effects::postgres::process::Instance;
 use crate::model::Moment;
+use crate::model::time::measured_words;
 
 /// What the guard's threads share.
 #[derive(Debug)]
@@ -156,11 +157,11 @@ impl Watcher {
                     .as_deref()
                     .is_some_and(|problem| !problem.contains("not synced yet"));
                 self.shared.log.say(format!(
-                    "the lease of epoch {} ran out: fenced within {:?}, begun {:?} after the \
+                    "the lease of epoch {} ran out: fenced within {}, begun {} after the \
                      deadline, {} processes killed{}",
                     term.epoch,
-                    report.took,
-                    began.since(term.fence_at),
+                    measured_words(report.took),
+                    measured_words(began.since(term.fence_at)),
                     report.killed,
                     match &report.problem {
                         Some(problem) => format!("; but {problem}"),
