@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use failover_agent::effects::clock::wall;
@@ -127,6 +128,7 @@ impl Lab {
                 run(Command::new("mount")
                     .args(["-t", "tmpfs", "-o", &size, "lab"])
                     .arg(&place));
+                use_up_inodes(&place);
             }
             drop(fs::remove_file(self.log(host)));
             let member = settings.member(self, host);
@@ -290,3 +292,17 @@ impl Lab {
 
 /// The real thing.
 pub const AGENT: &str = env!("CARGO_BIN_EXE_agent");
+
+/// PostgreSQL's shared memory has the inode of the data directory as its key, and every fresh file
+/// system in memory counts from one: labs beside each other, and rounds after each other, would
+/// find each other's. Source: PostgreSQL, `src/backend/port/sysv_shmem.c`, `PGSharedMemoryCreate`.
+fn use_up_inodes(place: &Path) {
+    static USED: AtomicU32 = AtomicU32::new(0);
+    let before = USED.fetch_add(1, Ordering::Relaxed);
+    let count = std::process::id() % 97 + before * 7 % 1009;
+    let file = place.join("inode");
+    for _ in 0..count {
+        fs::write(&file, "").expect("a file on a fresh disk");
+        fs::remove_file(&file).expect("a file on a fresh disk");
+    }
+}
