@@ -21,9 +21,7 @@ mod world;
 
 use std::time::Duration;
 
-use failover_agent::decision::diagnose;
 use failover_agent::decision::state::{Inherited, Phase};
-use failover_agent::model::diagnosis::Severity;
 use failover_agent::model::journal::{JournalEntry, PlanEnd};
 use failover_agent::model::plan::PlanKind;
 
@@ -197,22 +195,6 @@ fn wrong(pair: &Pair) -> Option<String> {
     }
 }
 
-/// Somebody was told that a person is needed, and why.
-fn human_called(pair: &Pair) -> bool {
-    pair.sites
-        .iter()
-        .filter_map(|site| site.agent.as_ref())
-        .any(|agent| {
-            let danger = agent
-                .state
-                .diagnoses
-                .first()
-                .and_then(|first| diagnose::row(*first))
-                .is_some_and(|row| row.severity == Severity::Danger);
-            agent.state.stopped.is_some() || danger
-        })
-}
-
 #[test]
 fn without_a_crash_every_story_ends_well_and_is_what_it_is_about() {
     for story in &STORIES {
@@ -241,31 +223,9 @@ fn without_a_crash_every_story_ends_well_and_is_what_it_is_about() {
     }
 }
 
-/// The agent died when it had begun to promote and did not know yet whether that had happened.
-fn died_promoting(pair: &Pair, site: usize, line: usize) -> bool {
-    let lines = pair.sites[site].agent.iter().flat_map(|agent| &agent.lines);
-    let entries: Vec<&JournalEntry> = lines.take(line - 1).map(|line| &line.entry).collect();
-    let Some(JournalEntry::StepStarted {
-        plan,
-        step,
-        undo: false,
-        ..
-    }) = entries.last()
-    else {
-        return false;
-    };
-    entries.iter().any(|entry| {
-        matches!(entry, JournalEntry::Planned { plan: known, .. }
-            if known.id == *plan && known.promotes() == Some(*step))
-    })
-}
-
-/// Kills at every line; returns how many deaths there were, and those after which a person was
-/// called. That is right in one place only: nobody may start a node of which it is not known
-/// whether it was promoted.
-fn kill_everywhere(death: Death) -> (usize, Vec<String>) {
+/// Kills at every line; returns how many deaths there were. All is well again by itself after each.
+fn kill_everywhere(death: Death) -> usize {
     let mut deaths = 0;
-    let mut humans = Vec::new();
     for story in &STORIES {
         let counts = lines(story);
         for &site in story.victims {
@@ -275,48 +235,30 @@ fn kill_everywhere(death: Death) -> (usize, Vec<String>) {
                     let what = format!("{}: {} dies {crash:?}", story.name, world::SITES[site]);
                     let pair = play(story, death, Some((site, crash)));
                     deaths += 1;
-                    let promoting =
-                        crash == Crash::Before(line) && died_promoting(&pair, site, line);
-                    match wrong(&pair) {
-                        Some(_) if promoting && human_called(&pair) => humans.push(what),
-                        Some(wrong) => panic!("{what}: {wrong}\n{}", pair.trace.join("\n")),
-                        None => {}
+                    if let Some(wrong) = wrong(&pair) {
+                        panic!("{what}: {wrong}\n{}", pair.trace.join("\n"));
                     }
                 }
             }
         }
     }
-    (deaths, humans)
+    deaths
 }
 
 #[test]
 fn s11_agent_killed_at_every_line_and_back_at_once() {
-    let (deaths, humans) = kill_everywhere(BLINK);
+    let deaths = kill_everywhere(BLINK);
     assert!(deaths > 100, "{deaths}");
-    assert!(
-        humans.is_empty(),
-        "an agent that blinks calls nobody: {humans:#?}"
-    );
 }
 
 #[test]
 fn s11_agent_killed_at_every_line_and_away_longer_than_the_lease() {
-    let (deaths, humans) = kill_everywhere(AWAY);
+    let deaths = kill_everywhere(AWAY);
     assert!(deaths > 100, "{deaths}");
-    assert_eq!(
-        humans.len(),
-        4,
-        "one in each story that promotes: {humans:#?}"
-    );
 }
 
 #[test]
 fn s11_host_rebooted_at_every_line() {
-    let (deaths, humans) = kill_everywhere(REBOOT);
+    let deaths = kill_everywhere(REBOOT);
     assert!(deaths > 100, "{deaths}");
-    assert_eq!(
-        humans.len(),
-        4,
-        "one in each story that promotes: {humans:#?}"
-    );
 }

@@ -59,9 +59,9 @@ const PLACES: [Place; 17] = [
 ];
 
 /// Those where it matters that nobody comes back for long, and all is well by itself afterwards.
-/// Not so between the promotion and its first proved write: there the guard fences the promoted
-/// node at the end of the lease (S4), and a person is called (`promotion_unfinished`).
-const PLACES_AWAY: [Place; 5] = [
+/// Between the promotion and its first proved write the guard fences the promoted node at the end
+/// of the lease (S4): whoever comes back starts it and promotes it again.
+const PLACES_AWAY: [Place; 8] = [
     (Old, "give up: fence own node begun", Some(Work::Fence)),
     (Old, "give up: hand over begun", None),
     (New, "take over: check candidate begun", None),
@@ -70,6 +70,9 @@ const PLACES_AWAY: [Place; 5] = [
         "take over: record new primary begun",
         Some(Work::Record),
     ),
+    (New, "take over: promote begun", None),
+    (New, "take over: promote begun", Some(Work::Promote)),
+    (New, "take over: verify writes begun", None),
     (New, "take over: update DNS begun", None),
 ];
 

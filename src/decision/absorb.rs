@@ -99,6 +99,7 @@ fn observed(policy: &Policy, state: &mut State, observation: &Observation) {
             state.health.remove(&Target::OwnProcess);
         }
         state.restart_tried = false;
+        state.finish_failed = false;
     }
     let runs = matches!(
         &observation.seen,

@@ -116,7 +116,9 @@ fn start(
                 return;
             };
             let epoch = run.plan.epoch;
-            let by_itself = brakes::counts_as_automatic(&run.plan.cause, &record);
+            // What finishes a failover is no second one (S14): its begin was recorded.
+            let by_itself = run.plan.kind != PlanKind::FinishTakeOver
+                && brakes::counts_as_automatic(&run.plan.cause, &record);
             let new = match (&run.record_before, undo) {
                 (Some(before), true) => records::restored(&record, before, epoch),
                 _ if run.plan.kind == PlanKind::Restart => {
@@ -138,6 +140,7 @@ fn start(
             }));
         }
         Step::FenceOwn { .. }
+        | Step::StartStandby { .. }
         | Step::StartOwn { .. }
         | Step::CheckCandidate { .. }
         | Step::Promote { .. }
@@ -163,9 +166,10 @@ fn deadline(policy: &Policy, step: &Step, undo: bool) -> Duration {
         Step::FenceOwn { .. } if undo => policy.start_timeout + slack,
         Step::Promote { .. } if undo => policy.fence_budget + slack,
         Step::FenceOwn { grace, budget } => *grace + *budget + slack,
-        Step::StartOwn { timeout } | Step::Promote { timeout } | Step::VerifyWrites { timeout } => {
-            *timeout + slack
-        }
+        Step::StartStandby { timeout }
+        | Step::StartOwn { timeout }
+        | Step::Promote { timeout }
+        | Step::VerifyWrites { timeout } => *timeout + slack,
         Step::CheckCandidate { .. } => Duration::from_secs(5),
         Step::RewriteAppConfig { .. } => Duration::from_mins(5),
         Step::UpdateDns { .. } => Duration::from_mins(1),
@@ -176,6 +180,10 @@ fn deadline(policy: &Policy, step: &Step, undo: bool) -> Duration {
 }
 
 fn ended(state: &mut State, run: &PlanRun, end: PlanEnd, actions: &mut Vec<Action>) {
+    if run.plan.kind == PlanKind::FinishTakeOver && matches!(end, PlanEnd::Undone { .. }) {
+        // Once more only when somebody has started the node.
+        state.finish_failed = true;
+    }
     actions.push(Action::Journal(JournalEntry::PlanEnded {
         plan: run.plan.id.clone(),
         end: end.clone(),

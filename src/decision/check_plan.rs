@@ -83,6 +83,7 @@ fn allowed(kind: PlanKind) -> &'static [StepKind] {
             K::Notify,
         ],
         PlanKind::FinishTakeOver => &[
+            K::StartStandby,
             K::CheckCandidate,
             K::RecordPrimary,
             K::Promote,
@@ -126,6 +127,7 @@ const NEEDS: &[(StepKind, StepKind)] = &[
     (StepKind::Promote, StepKind::CheckCandidate),
     (StepKind::Promote, StepKind::RecordPrimary),
     (StepKind::CheckCandidate, StepKind::Promote),
+    (StepKind::StartStandby, StepKind::Promote),
 ];
 
 /// Checks a plan that is about to be made under the held epoch and the newest record.
@@ -215,6 +217,7 @@ fn names_its_own_sites(plan: &Plan, me: &SiteName) -> Result<(), Unsafe> {
             Step::HandOver { .. }
             | Step::RecordPrimary { .. }
             | Step::FenceOwn { .. }
+            | Step::StartStandby { .. }
             | Step::StartOwn { .. }
             | Step::CheckCandidate { .. }
             | Step::Promote { .. }

@@ -192,8 +192,14 @@ fn begin_plan(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Ac
                 .filter(|facts| facts.record == RecordSays::MinePromoting);
             if let Some(facts) = begun {
                 let primary = matches!(facts.own, NodeState::Primary | NodeState::CannotWrite);
-                let promote = !primary && !state.promoted;
-                plan::finish_take_over(policy, state, epoch, cause, promote)
+                let begun = if facts.own == NodeState::Dead {
+                    plan::Begun::NodeDied
+                } else if primary || state.promoted {
+                    plan::Begun::CameTrue
+                } else {
+                    plan::Begun::Open
+                };
+                plan::finish_take_over(policy, state, epoch, cause, begun)
             } else {
                 let id = plan::next_id(policy, state);
                 plan::take_over(policy, state, &policy.me, id, epoch, cause)

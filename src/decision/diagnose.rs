@@ -85,13 +85,17 @@ pub const DIAGNOSES: &[Row] = &[
         diagnosis: Diagnosis::PromotionUnfinished,
         severity: Severity::Danger,
         holds: |f| {
-            (matches!(f.standing, Standing::Free | Standing::FreeForMe)
-                && f.record == RecordSays::TheirsPromoting
-                && f.peer_agent == Reach::Silent)
-                || (free(f) && f.record == RecordSays::MinePromoting && f.own == NodeState::Dead)
+            let theirs = f.record == RecordSays::TheirsPromoting
+                && matches!(f.standing, Standing::Free | Standing::FreeForMe)
+                && f.peer_agent == Reach::Silent;
+            let mine = f.record == RecordSays::MinePromoting
+                && free(f)
+                && f.own == NodeState::Dead
+                && f.finish_failed;
+            theirs || mine
         },
         remedy: Remedy::Tell,
-        sentence: "a promotion was begun and nobody proved its end, and the node that was promoted is gone: it may have taken writes; a person must bring it back or decide which node is newest",
+        sentence: "a promotion was begun and nobody proved its end, and the node that was promoted is gone: it may have taken writes; it goes on when that node and its agent run again, or a person decides which node is newest",
     },
     Row {
         diagnosis: Diagnosis::CutOff,

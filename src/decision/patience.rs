@@ -27,7 +27,7 @@ pub fn patience(kind: StepKind) -> Patience {
     match kind {
         StepKind::FenceOwn | StepKind::Promote => bounded(3, 50),
         // A start has a long time of its own, and the plan is made anew after a pause.
-        StepKind::StartOwn => bounded(1, 0),
+        StepKind::StartStandby | StepKind::StartOwn => bounded(1, 0),
         StepKind::CheckCandidate => bounded(5, 100),
         // The lease machine repeats these itself for as long as the lease lives.
         StepKind::HandOver | StepKind::RecordPrimary => bounded(1, 0),
@@ -46,6 +46,7 @@ pub fn has_undo(kind: StepKind) -> bool {
     match kind {
         StepKind::FenceOwn | StepKind::RecordPrimary | StepKind::Promote => true,
         StepKind::HandOver
+        | StepKind::StartStandby
         | StepKind::StartOwn
         | StepKind::CheckCandidate
         | StepKind::VerifyWrites
@@ -78,6 +79,7 @@ pub fn wave(kind: StepKind) -> Option<u8> {
         StepKind::Notify => Some(3),
         StepKind::FenceOwn
         | StepKind::HandOver
+        | StepKind::StartStandby
         | StepKind::StartOwn
         | StepKind::CheckCandidate
         | StepKind::RecordPrimary

@@ -92,8 +92,22 @@ pub fn take_over(
     }
 }
 
+/// What is known of a promotion that was begun and never proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// The own node takes writes.
+    CameTrue,
+    /// It may still be under way, or have been lost on the way.
+    Open,
+    /// The node died since. Nobody else may have written: the record names it.
+    NodeDied,
+}
+
 /// The record announces a promotion of a former life: make sure that it has happened, prove it and
-/// converge. With `promote` it may still be under way, or have been lost on the way.
+/// converge.
+///
+/// A node that died is started as a standby first: it replays all that it has, whether it had
+/// become a primary or not, and is promoted (again).
 ///
 /// A node that is a primary by now passes the candidate check, and whatever fails ends in a fence:
 /// a promotion that comes true later would be a second writer. It is recorded once more, because it
@@ -104,7 +118,7 @@ pub fn finish_take_over(
     state: &State,
     epoch: Epoch,
     cause: Cause,
-    promote: bool,
+    begun: Begun,
 ) -> Plan {
     let mut plan = take_over(
         policy,
@@ -121,15 +135,22 @@ pub fn finish_take_over(
         }
     }
     plan.steps.retain(|step| match step.kind() {
-        StepKind::CheckCandidate | StepKind::RecordPrimary | StepKind::Promote => promote,
+        StepKind::CheckCandidate | StepKind::RecordPrimary | StepKind::Promote => {
+            begun != Begun::CameTrue
+        }
         StepKind::FenceOwn
         | StepKind::HandOver
+        | StepKind::StartStandby
         | StepKind::StartOwn
         | StepKind::VerifyWrites
         | StepKind::RewriteAppConfig
         | StepKind::UpdateDns
         | StepKind::Notify => true,
     });
+    if begun == Begun::NodeDied {
+        let timeout = policy.start_timeout;
+        plan.steps.insert(0, Step::StartStandby { timeout });
+    }
     plan
 }
 

@@ -134,7 +134,10 @@ impl PlanRun {
         self.each().any(|(_, step, run)| {
             matches!(
                 step.kind(),
-                StepKind::Promote | StepKind::StartOwn | StepKind::VerifyWrites
+                StepKind::StartStandby
+                    | StepKind::Promote
+                    | StepKind::StartOwn
+                    | StepKind::VerifyWrites
             ) && run.state != StepState::Waiting
         })
     }
@@ -341,8 +344,11 @@ impl PlanRun {
             .find(|(_, step, run)| wave(step.kind()).is_none() && run.state != StepState::Done)
             .map(|(index, step, run)| (index, step.kind(), startable(run, now)));
         if let Some((index, kind, startable)) = next_in_sequence {
-            let reserved =
-                allowed.reserve || !matches!(kind, StepKind::Promote | StepKind::StartOwn);
+            let starts = matches!(
+                kind,
+                StepKind::StartStandby | StepKind::Promote | StepKind::StartOwn
+            );
+            let reserved = allowed.reserve || !starts;
             return if startable && reserved {
                 vec![self.begin(index, now)]
             } else {

@@ -69,6 +69,7 @@ pub fn situate(policy: &Policy, state: &State, now: Moment) -> Facts {
             condition(policy, state, &Target::Endpoint(name.clone()), now) == Condition::Down
         }),
         guard_lost: state.guard_lost.is_some(),
+        finish_failed: state.finish_failed,
         unfit: false,
     };
     match fitness::unfit(policy, state, now) {

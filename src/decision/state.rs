@@ -160,6 +160,8 @@ pub struct State {
     pub lease_step: Option<LeaseStep>,
     /// A restart in place was tried since the own node last worked.
     pub restart_tried: bool,
+    /// A promotion of a former life could not be finished since the own node last worked.
+    pub finish_failed: bool,
     /// The facts as of the last event.
     pub facts: Option<Facts>,
     /// The last that is known of the own node is that a fence left no process of it (S3).
@@ -230,6 +232,7 @@ impl State {
             wanted: None,
             lease_step: None,
             restart_tried: false,
+            finish_failed: false,
             facts: None,
             fenced: false,
             process_since: now,

@@ -273,7 +273,11 @@ fn held_for(policy: &Policy, state: &State, facts: &Facts, now: Now) -> Option<T
         RecordSays::Mine if alive => Trigger::HeldAsPrimary,
         RecordSays::Mine if facts.own == NodeState::Dead => Trigger::HeldWhileDown,
         // A promotion of a former life: finish it, whichever way the node turned out.
-        RecordSays::MinePromoting if alive || facts.own == NodeState::Standby => {
+        RecordSays::MinePromoting
+            if alive
+                || facts.own == NodeState::Standby
+                || (facts.own == NodeState::Dead && !facts.finish_failed) =>
+        {
             Trigger::HeldAsStandby
         }
         RecordSays::Mine | RecordSays::Theirs if facts.own == NodeState::Standby => {

@@ -120,6 +120,12 @@ pub enum Step {
         /// The successor.
         to: SiteName,
     },
+    /// Starts the own node, whose promotion was begun and never proved, as a standby: from there
+    /// the promotion is finished, whatever became of it before the node died.
+    StartStandby {
+        /// How long it may take to accept connections.
+        timeout: Duration,
+    },
     /// Starts the own node as primary again, under the held lease.
     StartOwn {
         /// How long it may take to accept connections.
@@ -219,6 +225,7 @@ pub enum EditValue {
 pub enum StepKind {
     FenceOwn,
     HandOver,
+    StartStandby,
     StartOwn,
     CheckCandidate,
     RecordPrimary,
@@ -231,9 +238,10 @@ pub enum StepKind {
 
 impl StepKind {
     /// Every kind, in the order of S9.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::FenceOwn,
         Self::HandOver,
+        Self::StartStandby,
         Self::CheckCandidate,
         Self::RecordPrimary,
         Self::Promote,
@@ -251,6 +259,7 @@ impl StepKind {
             Self::VerifyWrites | Self::RewriteAppConfig | Self::UpdateDns | Self::Notify => true,
             Self::FenceOwn
             | Self::HandOver
+            | Self::StartStandby
             | Self::StartOwn
             | Self::CheckCandidate
             | Self::RecordPrimary
@@ -264,6 +273,7 @@ impl fmt::Display for StepKind {
         f.write_str(match self {
             Self::FenceOwn => "fence own node",
             Self::HandOver => "hand over",
+            Self::StartStandby => "start own standby",
             Self::StartOwn => "start own node",
             Self::CheckCandidate => "check candidate",
             Self::RecordPrimary => "record new primary",
@@ -283,6 +293,7 @@ impl Step {
         match self {
             Self::FenceOwn { .. } => StepKind::FenceOwn,
             Self::HandOver { .. } => StepKind::HandOver,
+            Self::StartStandby { .. } => StepKind::StartStandby,
             Self::StartOwn { .. } => StepKind::StartOwn,
             Self::CheckCandidate { .. } => StepKind::CheckCandidate,
             Self::RecordPrimary { .. } => StepKind::RecordPrimary,
@@ -309,6 +320,9 @@ impl fmt::Display for Step {
                 )
             }
             Self::HandOver { to } => write!(f, "release the lease to site {to}"),
+            Self::StartStandby { timeout } => {
+                write!(f, "start own node as standby within {timeout:?}")
+            }
             Self::StartOwn { timeout } => write!(f, "start own node as primary within {timeout:?}"),
             Self::CheckCandidate {
                 system_id,

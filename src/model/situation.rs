@@ -36,6 +36,9 @@ pub struct Facts {
     /// The own node has no guard (S4).
     #[serde(default)]
     pub guard_lost: bool,
+    /// Finishing the promotion that the record announces was tried, and failed.
+    #[serde(default)]
+    pub finish_failed: bool,
     /// This agent is no judge of others: what only accuses them is left out of these facts.
     #[serde(default)]
     pub unfit: bool,

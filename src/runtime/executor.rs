@@ -68,9 +68,11 @@ impl LeaseGate {
 /// Whether the step, or its undo, may make the own node take writes.
 fn may_start_writes(order: &Order) -> bool {
     match (order.what.kind(), order.undo) {
-        (StepKind::StartOwn | StepKind::Promote, false) | (StepKind::FenceOwn, true) => true,
+        (StepKind::StartStandby | StepKind::StartOwn | StepKind::Promote, false)
+        | (StepKind::FenceOwn, true) => true,
         (
-            StepKind::StartOwn
+            StepKind::StartStandby
+            | StepKind::StartOwn
             | StepKind::Promote
             | StepKind::FenceOwn
             | StepKind::HandOver

@@ -66,6 +66,10 @@ impl Site {
                 self.node.how = How::Primary;
                 true
             }
+            (Step::StartStandby { .. }, false) => {
+                self.node.how = How::Standby(true);
+                true
+            }
             (
                 Step::CheckCandidate {
                     last_lsn, lag_max, ..
@@ -89,10 +93,7 @@ impl Site {
                 self.writable()
             }
             (Step::RewriteAppConfig { edits, .. }, false) => {
-                self.file = edits.iter().find_map(|edit| match &edit.to {
-                    EditValue::Text(host) => named(host),
-                    EditValue::UrlAuthority { host, .. } => named(host),
-                });
+                self.file = edits.iter().find_map(|edit| named_by(&edit.to));
                 true
             }
             (Step::UpdateDns { content, .. }, false) => {
@@ -129,6 +130,12 @@ impl Site {
     /// Behind the primary by this much, for ever.
     pub(crate) fn lag_by(&mut self, mebibytes: u64) {
         self.node.lsn = Lsn(HEAD.0 - (mebibytes << 20));
+    }
+}
+
+fn named_by(value: &EditValue) -> Option<usize> {
+    match value {
+        EditValue::Text(host) | EditValue::UrlAuthority { host, .. } => named(host),
     }
 }
 

@@ -76,6 +76,20 @@ pub fn gap(commits: &[Commit], fault: Moment, end: Moment) -> Duration {
     longest.unwrap_or_default()
 }
 
+/// Replication is asynchronous: what was acknowledged in the last instant of a node that was killed
+/// may not have left it, and nothing fetches it from its disk (yet). Older commits were sent.
+pub const TAIL: Duration = Duration::from_millis(100);
+
+/// What of it was acknowledged before the last instant of its node.
+pub fn older_than_tail(lost: &[Commit], commits: &[Commit]) -> usize {
+    let last = |node| {
+        let of_node = commits.iter().filter(|commit| commit.node == node);
+        of_node.map(|commit| commit.at).max().unwrap_or_default()
+    };
+    let old = |commit: &&Commit| last(commit.node).since(commit.at) > TAIL;
+    lost.iter().filter(old).count()
+}
+
 /// Acknowledged commits that the final primary does not have.
 pub fn lost(commits: &[Commit], there: &BTreeSet<i64>) -> Vec<Commit> {
     let missing = commits.iter().filter(|commit| !there.contains(&commit.row));
@@ -147,6 +161,18 @@ mod tests {
             gap(&commits[..3], at(1000), at(4990)),
             Duration::from_secs(4)
         );
+    }
+
+    #[test]
+    fn what_is_lost_before_the_last_instant_of_a_node_counts() {
+        let commits = [
+            commit(Host::Fra, 1, 10),
+            commit(Host::Fra, 1, 950),
+            commit(Host::Fra, 1, 1000),
+            commit(Host::Ams, 2, 2000),
+        ];
+        assert_eq!(older_than_tail(&commits[1..3], &commits), 0);
+        assert_eq!(older_than_tail(&commits[0..3], &commits), 1);
     }
 
     #[test]

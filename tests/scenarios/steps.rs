@@ -45,6 +45,7 @@ pub(crate) fn effect(stage: &mut Stage, order: &Order) -> Result<Learned, Failur
     }
     match (kind, order.undo) {
         (StepKind::FenceOwn, false) | (StepKind::Promote, true) => stage.own.how = How::Gone,
+        (StepKind::StartStandby, false) => stage.own.how = How::Standby(false),
         (StepKind::StartOwn, false) | (StepKind::FenceOwn, true) => stage.own.how = How::Primary,
         (StepKind::Promote, false) => {
             stage.own.how = How::Primary;
@@ -55,7 +56,10 @@ pub(crate) fn effect(stage: &mut Stage, order: &Order) -> Result<Learned, Failur
     let looked = matches!(
         (kind, order.undo),
         (
-            StepKind::Promote | StepKind::VerifyWrites | StepKind::StartOwn,
+            StepKind::Promote
+                | StepKind::VerifyWrites
+                | StepKind::StartStandby
+                | StepKind::StartOwn,
             false
         ) | (StepKind::FenceOwn, true)
     );

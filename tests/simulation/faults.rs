@@ -148,6 +148,7 @@ fn add(rng: &mut Rng, faults: &mut Vec<(Real, Fault)>, at: Real, span: Real) {
             let kind = rng.pick(&[
                 StepKind::Promote,
                 StepKind::StartOwn,
+                StepKind::StartStandby,
                 StepKind::RewriteAppConfig,
                 StepKind::UpdateDns,
             ]);

@@ -126,6 +126,9 @@ impl World {
             (Step::FenceOwn { .. }, true) | (Step::StartOwn { .. }, false) => {
                 self.start_own(site, token, &order, stage, timed_out)
             }
+            (Step::StartStandby { .. }, false) => {
+                self.start_standby(site, token, &order, stage, timed_out)
+            }
             (Step::CheckCandidate { .. }, _) => self.check_candidate(site, &order),
             (Step::Promote { .. }, false) => {
                 self.promote_own(site, token, &order, stage, timed_out)
@@ -134,9 +137,13 @@ impl World {
             (Step::RewriteAppConfig { .. }, _) => self.rewrite_app_config(site, &order),
             (Step::UpdateDns { content, .. }, _) => self.update_dns(site, &order, content),
             (Step::Notify { .. }, _) => learned(None),
-            (Step::HandOver { .. } | Step::RecordPrimary { .. } | Step::StartOwn { .. }, _) => {
-                failed(FailureKind::Permanent, "no such effect")
-            }
+            (
+                Step::HandOver { .. }
+                | Step::RecordPrimary { .. }
+                | Step::StartStandby { .. }
+                | Step::StartOwn { .. },
+                _,
+            ) => failed(FailureKind::Permanent, "no such effect"),
         };
         match ended {
             Some(_) => self.end_step(site, token, ended),
@@ -208,6 +215,45 @@ impl World {
                 if removed {
                     self.sites[site].node.signal = true;
                 }
+                failed(FailureKind::Retryable, "it did not come up")
+            }
+            (Stage::Asked { .. }, _) if timed_out => {
+                failed(FailureKind::OutcomeUnknown, "not ready in time")
+            }
+            (Stage::Asked { .. }, _) => None,
+        }
+    }
+
+    /// It is started as a standby, whatever it was before.
+    fn start_standby(
+        &mut self,
+        site: usize,
+        token: u64,
+        order: &Order,
+        stage: Stage,
+        timed_out: bool,
+    ) -> Ended {
+        match (stage, self.sites[site].node.process) {
+            (Stage::Begun, Process::Orphans) => failed(FailureKind::Retryable, "orphans"),
+            (Stage::Begun, Process::Down) => {
+                if self.fails(site, order) || self.sites[site].node.disk_full {
+                    return failed(FailureKind::Retryable, "the server did not start");
+                }
+                self.sites[site].node.signal = true;
+                self.asked(site, token, false);
+                self.start_node(site);
+                None
+            }
+            (Stage::Begun, _) => {
+                self.asked(site, token, false);
+                None
+            }
+            (Stage::Asked { .. }, Process::Up) => match self.session(site) {
+                Ok(report) => learned(Some(report)),
+                Err(_) if !timed_out => None,
+                Err(failure) => Some(Err(failure)),
+            },
+            (Stage::Asked { .. }, Process::Down) => {
                 failed(FailureKind::Retryable, "it did not come up")
             }
             (Stage::Asked { .. }, _) if timed_out => {

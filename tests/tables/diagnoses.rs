@@ -25,6 +25,7 @@ fn every(mut look: impl FnMut(&Facts)) {
         tripped: false,
         endpoint_down: false,
         guard_lost: false,
+        finish_failed: false,
         unfit: false,
     };
     for &standing in Standing::ALL {
@@ -58,11 +59,12 @@ fn every_peer(facts: &mut Facts, look: &mut impl FnMut(&Facts)) {
 fn every_rest(facts: &mut Facts, look: &mut impl FnMut(&Facts)) {
     for &standby in StandbyState::ALL {
         facts.standby = standby;
-        for flags in 0..16 {
+        for flags in 0..32 {
             facts.tripped = flags & 1 != 0;
             facts.endpoint_down = flags & 2 != 0;
             facts.guard_lost = flags & 4 != 0;
             facts.unfit = flags & 8 != 0;
+            facts.finish_failed = flags & 16 != 0;
             look(facts);
         }
     }

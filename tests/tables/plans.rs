@@ -32,6 +32,7 @@ fn step(kind: StepKind) -> Step {
         K::HandOver => Step::HandOver {
             to: SiteName::new("ams"),
         },
+        K::StartStandby => Step::StartStandby { timeout },
         K::StartOwn => Step::StartOwn { timeout },
         K::CheckCandidate => Step::CheckCandidate {
             system_id: SystemId(1),
@@ -99,7 +100,7 @@ fn checked(kind: PlanKind, steps: &[StepKind]) -> Result<(), Unsafe> {
 }
 
 /// The whole plans, as the agent makes them.
-const WHOLE: [(PlanKind, &[StepKind]); 7] = [
+const WHOLE: [(PlanKind, &[StepKind]); 8] = [
     (PlanKind::GiveUp, &[K::FenceOwn, K::HandOver]),
     (
         PlanKind::TakeOver,
@@ -116,6 +117,19 @@ const WHOLE: [(PlanKind, &[StepKind]); 7] = [
     (
         PlanKind::FinishTakeOver,
         &[
+            K::CheckCandidate,
+            K::RecordPrimary,
+            K::Promote,
+            K::VerifyWrites,
+            K::RewriteAppConfig,
+            K::UpdateDns,
+            K::Notify,
+        ],
+    ),
+    (
+        PlanKind::FinishTakeOver,
+        &[
+            K::StartStandby,
             K::CheckCandidate,
             K::RecordPrimary,
             K::Promote,
@@ -198,8 +212,8 @@ fn safe(kind: PlanKind, steps: &[StepKind]) -> bool {
         PlanKind::FinishTakeOver => {
             let before = [K::CheckCandidate, K::RecordPrimary, K::Promote];
             let prepared = before.iter().all(|step| has(*step));
-            let finished = before.iter().all(|step| !has(*step));
-            let own = [&before[..], &[K::VerifyWrites]].concat();
+            let finished = before.iter().all(|step| !has(*step)) && !has(K::StartStandby);
+            let own = [&[K::StartStandby], &before[..], &[K::VerifyWrites]].concat();
             only(&with(&own)) && has(K::VerifyWrites) && (prepared || finished)
         }
         PlanKind::Restart => {

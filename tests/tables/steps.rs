@@ -55,6 +55,7 @@ fn s11_nothing_after_the_commit_point_has_an_undo() {
         kept,
         [
             StepKind::HandOver,
+            StepKind::StartStandby,
             StepKind::CheckCandidate,
             StepKind::StartOwn
         ]

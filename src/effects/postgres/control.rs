@@ -171,6 +171,31 @@ impl NodeControl {
         }
     }
 
+    /// Starts the node as a standby and waits until it accepts connections. A start command starts
+    /// whatever it finds, so the `permit` is asked as for a primary.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_as_primary`](Self::start_as_primary).
+    pub async fn start_as_standby(
+        &self,
+        epoch: Epoch,
+        permit: &dyn Permit,
+        timeout: Duration,
+    ) -> Result<(), EffectError> {
+        let server = LocalServer {
+            node: &self.node,
+            instance: &self.instance,
+        };
+        match &self.node.control {
+            Control::Local => server.start_as_standby(Starter::PgCtl, timeout).await,
+            Control::Systemd { unit } => {
+                server.start_as_standby(Starter::Unit(unit), timeout).await
+            }
+            Control::Commands(_) => self.start_as_primary(epoch, permit, timeout).await,
+        }
+    }
+
     /// Stops the node cleanly. No fence: nothing proves what it did if this fails, and nothing
     /// keeps it from being started again.
     ///

@@ -104,6 +104,45 @@ impl LocalServer<'_> {
         started
     }
 
+    /// Starts it as a standby, whatever it was when it died; does nothing if it runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_as_primary`](Self::start_as_primary); Retryable while processes of an earlier run
+    /// are left.
+    pub async fn start_as_standby(
+        &self,
+        starter: Starter<'_>,
+        timeout: Duration,
+    ) -> Result<(), EffectError> {
+        let deadline = boottime() + timeout;
+        let instance = self.instance.clone();
+        let runs = off_thread(LOOK_TIMEOUT, move || {
+            if instance.postmaster()?.is_some() {
+                return Ok(true);
+            }
+            if !is_fenced(&instance)? {
+                let shown = instance.data_dir().display();
+                let what = format!("processes of an earlier run still work in {shown}");
+                return Err(EffectError::retryable(what));
+            }
+            remove_dead_lock_files(instance.data_dir())?;
+            let path = instance.data_dir().join("standby.signal");
+            let written =
+                write_signal_file(&path, instance.identify()?).and_then(|file| file.sync_all());
+            written.map_err(|error| {
+                EffectError::retryable(format!("cannot write {}", path.display())).caused_by(error)
+            })?;
+            Ok(false)
+        })
+        .await?;
+        if runs {
+            return self.wait_ready(deadline).await;
+        }
+        let spec = self.starting(starter, deadline).await?;
+        self.run_and_wait(&spec, starter, deadline).await
+    }
+
     async fn starting(
         &self,
         starter: Starter<'_>,

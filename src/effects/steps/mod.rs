@@ -9,6 +9,7 @@ mod fence_own;
 mod promote;
 mod rewrite_app_config;
 mod start_own;
+mod start_standby;
 mod update_dns;
 mod verify_writes;
 
@@ -105,6 +106,7 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
             };
             check_candidate::apply(tools, demand, attempt.deadline).await
         }
+        (Step::StartStandby { .. }, false) => start_standby::apply(tools, attempt).await,
         (Step::Promote { .. }, false) => promote::apply(tools, attempt).await,
         (Step::Promote { .. }, true) => promote::undo(tools, attempt.epoch, attempt.deadline).await,
         (Step::VerifyWrites { .. }, false) => {
@@ -123,6 +125,7 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
             Step::HandOver { .. }
             | Step::RecordPrimary { .. }
             | Step::Notify { .. }
+            | Step::StartStandby { .. }
             | Step::StartOwn { .. }
             | Step::CheckCandidate { .. }
             | Step::VerifyWrites { .. }

@@ -84,7 +84,10 @@ fn run(
     // Whatever makes a node writable.
     let makes_writable = matches!(
         (kind, order.undo),
-        (StepKind::Promote | StepKind::StartOwn, false) | (StepKind::FenceOwn, true)
+        (
+            StepKind::StartStandby | StepKind::Promote | StepKind::StartOwn,
+            false
+        ) | (StepKind::FenceOwn, true)
     );
     if makes_writable {
         let fresh = matches!(state.lease, LeaseView::Held { epoch, fence_at }
