@@ -27,8 +27,9 @@ use support::writer::{Session, missing};
 use world::{PATIENT, World, demand, gone, identity};
 
 /// Kinds that change or look at something themselves.
-const WITH_EFFECT: [StepKind; 7] = [
+const WITH_EFFECT: [StepKind; 8] = [
     StepKind::FenceOwn,
+    StepKind::StartStandby,
     StepKind::StartOwn,
     StepKind::CheckCandidate,
     StepKind::Promote,
@@ -116,7 +117,7 @@ async fn fail(world: &World, step: &Step) -> EffectError {
             };
             world.apply(&hasty).await
         }
-        StepKind::StartOwn => {
+        StepKind::StartStandby | StepKind::StartOwn => {
             let settings = node.data_dir.join("postgresql.conf");
             let good = fs::read(&settings).unwrap();
             node.append_setting("shared_buffers", "nonsense");
@@ -181,7 +182,7 @@ async fn s11_failed_step_without_an_undo_keeps_its_state_and_converges_when_appl
             assert_eq!(refused.kind, FailureKind::Permanent, "{refused}");
         }
         assert_eq!(world.state(node).await, failed, "undo of {kind}");
-        if kind == StepKind::StartOwn {
+        if matches!(kind, StepKind::StartStandby | StepKind::StartOwn) {
             assert!(failed.standby_signal, "S10: it may start as a primary");
         }
 

@@ -5,10 +5,10 @@
 //! says). So every unfinished plan ends as superseded, and the next one takes its place: there is
 //! never a second plan beside an unfinished one (S11).
 
-use crate::model::PlanId;
 use crate::model::journal::{JournalEntry, JournalLine, PlanEnd};
 use crate::model::lease::ClusterRecord;
 use crate::model::plan::PlanKind;
+use crate::model::{Epoch, PlanId};
 
 /// What the journal says about former lives.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -51,6 +51,7 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
             JournalEntry::Planned { plan, .. } => {
                 resumed.next_plan = resumed.next_plan.max(number(&plan.id)).saturating_add(1);
                 resumed.unfinished = Some(plan.id.clone());
+                resumed.was_member |= plan.epoch > Epoch::NONE;
                 resumed.was_taking_over =
                     matches!(plan.kind, PlanKind::TakeOver | PlanKind::FinishTakeOver);
                 promotes = plan.promotes();

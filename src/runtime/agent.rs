@@ -97,7 +97,7 @@ pub async fn start(
     let vote = VoteFile::new(&config.state_dir, config.cluster.clone());
     if let LoadedVote::Vote(vote) = vote.load().map_err(StartError::Vote)? {
         // Until the voters answer, the own one knows best what the cluster was.
-        resumed.was_member = vote.promised > Epoch::NONE;
+        resumed.was_member |= vote.promised > Epoch::NONE;
         resumed.record = vote.record.or(resumed.record);
     }
     let inherited = inherited::read(&config.state_dir, resumed.was_member);

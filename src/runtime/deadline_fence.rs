@@ -98,6 +98,11 @@ async fn until_fenced(
 ) {
     let mut pause = PAUSE;
     loop {
+        if held.borrow().is_some_and(|(newer, _)| newer > epoch) {
+            tracing::warn!(%epoch, "this site holds the lease anew: no longer fencing");
+            ended.send(Attempt::Spared).await.ok();
+            return;
+        }
         match node.fence(epoch, Duration::ZERO, budget).await {
             Ok(report) => {
                 tracing::warn!(%epoch, took = ?report.took, "own node fenced");
@@ -112,9 +117,5 @@ async fn until_fenced(
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
-        if held.borrow().is_some_and(|(newer, _)| newer > epoch) {
-            tracing::warn!(%epoch, "this site holds the lease anew: no longer fencing");
-            return;
-        }
     }
 }

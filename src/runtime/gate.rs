@@ -92,13 +92,13 @@ pub async fn open(config: &Config, site: &Site, dry_run: bool) -> Verdict {
     if directory.is_standby {
         return Verdict::Standby;
     }
-    let why = match lease_word(config) {
+    let (why, was_active) = match lease_word(config) {
         Ok(verdict) => return verdict,
-        Err(why) => why,
+        Err(refusal) => refusal,
     };
     match gate::knows_primary(&site.node, &instance).await {
         Ok(true) => {}
-        Ok(false) => return refused(why, first_steps(record.is_some())),
+        Ok(false) => return refused(why, first_steps(record.is_some() || was_active)),
         Err(error) => return refused_by(&error),
     }
     if dry_run {
@@ -110,21 +110,28 @@ pub async fn open(config: &Config, site: &Site, dry_run: bool) -> Verdict {
     }
 }
 
-/// The lease's word that this node may be primary, or why there is none.
-fn lease_word(config: &Config) -> Result<Verdict, String> {
+/// The lease's word that this node may be primary, or why there is none and whether this site has
+/// ever been active.
+fn lease_word(config: &Config) -> Result<Verdict, (String, bool)> {
     let word = inherited::word(&config.state_dir)
-        .map_err(|error| format!("the lease's word cannot be read: {error}"))?;
+        .map_err(|error| (format!("the lease's word cannot be read: {error}"), true))?;
     match word {
-        LeaseWord::Nothing => Err("this site has never held the lease".to_owned()),
-        LeaseWord::OtherBoot { epoch } => Err(format!(
-            "the lease of epoch {epoch} was held before this host was restarted; another site may \
-             hold it now"
-        )),
+        LeaseWord::Nothing => Err(("this site has never held the lease".to_owned(), false)),
+        LeaseWord::OtherBoot { epoch } => {
+            let why = format!(
+                "the lease of epoch {epoch} was held before this host was restarted; another site \
+                 may hold it now"
+            );
+            Err((why, true))
+        }
         LeaseWord::Until {
             epoch, held: false, ..
-        } => Err(format!(
-            "this site does not hold the lease any more (epoch {epoch} was the last seen)"
-        )),
+        } => {
+            let why = format!(
+                "this site does not hold the lease any more (epoch {epoch} was the last seen)"
+            );
+            Err((why, true))
+        }
         LeaseWord::Until {
             epoch,
             fence_at,
@@ -132,7 +139,7 @@ fn lease_word(config: &Config) -> Result<Verdict, String> {
         } => {
             let left = boottime().until(fence_at);
             if left.is_zero() {
-                return Err(format!("the lease of epoch {epoch} has run out"));
+                return Err((format!("the lease of epoch {epoch} has run out"), true));
             }
             let left_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
             Ok(Verdict::Primary { epoch, left_ms })

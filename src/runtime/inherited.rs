@@ -114,23 +114,25 @@ pub fn leave(state_dir: &Path, held: Held) -> io::Result<()> {
 /// What the previous life left. `was_member`: this cluster has had a lease before.
 #[must_use]
 pub fn read(state_dir: &Path, was_member: bool) -> Inherited {
-    let word = fs::read(path(state_dir))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<Word>(&bytes).ok());
-    match (word, boot_id()) {
-        (Some(word), Ok(boot)) if word.boot == boot => {
-            Inherited::FenceAt(Moment::from_boot(Duration::from_nanos(word.fence_at_nanos)))
-        }
-        // Whoever has left a deadline was active, even if its vote is lost.
-        (Some(_), _) => Inherited::NoDeadline,
-        (None, _) if was_member => Inherited::NoDeadline,
-        (None, _) => Inherited::NeverActive,
+    match word(state_dir) {
+        Ok(LeaseWord::Until { fence_at, .. }) => Inherited::FenceAt(fence_at),
+        Ok(LeaseWord::Nothing) if !was_member => Inherited::NeverActive,
+        // Whoever has left a deadline was active, even if its vote is lost or the file is torn.
+        Ok(LeaseWord::Nothing | LeaseWord::OtherBoot { .. }) | Err(_) => Inherited::NoDeadline,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn s10_whoever_left_a_torn_deadline_was_active() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read(dir.path(), false), Inherited::NeverActive);
+        fs::write(path(dir.path()), b"{\"boot\"").unwrap();
+        assert_eq!(read(dir.path(), false), Inherited::NoDeadline);
+    }
 
     #[test]
     fn a_deadline_of_this_boot_is_inherited() {

@@ -85,6 +85,7 @@ impl World {
             StepKind::CheckCandidate | StepKind::Promote => &self.pair.standby,
             StepKind::FenceOwn
             | StepKind::HandOver
+            | StepKind::StartStandby
             | StepKind::StartOwn
             | StepKind::RecordPrimary
             | StepKind::VerifyWrites
@@ -230,7 +231,7 @@ impl World {
                 // As a fence leaves it behind.
                 primary.become_standby_at_next_start();
             }
-            StepKind::Promote => self.kill(primary).await,
+            StepKind::StartStandby | StepKind::Promote => self.kill(primary).await,
             StepKind::FenceOwn
             | StepKind::HandOver
             | StepKind::CheckCandidate
@@ -252,6 +253,7 @@ impl World {
             StepKind::HandOver => Step::HandOver {
                 to: SiteName::new("fra"),
             },
+            StepKind::StartStandby => Step::StartStandby { timeout: PATIENT },
             StepKind::StartOwn => Step::StartOwn { timeout: PATIENT },
             StepKind::CheckCandidate => demand(self).await,
             StepKind::RecordPrimary => Step::RecordPrimary {

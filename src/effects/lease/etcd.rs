@@ -165,13 +165,17 @@ impl Inner {
             let until = ends.min(boottime() + share);
             let asked = deadline::before(until, self.ask_member(endpoint, path, body)).await;
             match asked {
-                Some(Ok(bytes)) => {
-                    self.good.store(index, Ordering::Relaxed);
-                    return serde_json::from_slice(&bytes).map_err(|error| {
-                        EffectError::unknown(format!("etcd at {endpoint}: not understood"))
-                            .caused_by(error)
-                    });
-                }
+                Some(Ok(bytes)) => match serde_json::from_slice(&bytes) {
+                    Ok(answer) => {
+                        self.good.store(index, Ordering::Relaxed);
+                        return Ok(answer);
+                    }
+                    // Something else listens there, or another version: the others may do.
+                    Err(error) => {
+                        let what = format!("etcd at {endpoint}: not understood");
+                        failed = EffectError::unknown(what).caused_by(error);
+                    }
+                },
                 Some(Err(error)) => failed = error,
                 None => {
                     failed = EffectError::unknown(format!("etcd at {endpoint}: no answer in time"));

@@ -254,8 +254,9 @@ impl NodeControl {
         }
     }
 
-    /// systemd is told first, or `Restart=` would bring back what is being killed. It is not
-    /// needed for the fence: a node that it starts meanwhile is a standby, and is killed as well.
+    /// systemd is told too, or `Restart=` would bring back what is being killed. It is not needed
+    /// for the fence and must not delay it: a node that it starts meanwhile is a standby, and is
+    /// killed as well.
     async fn fence_unit(
         &self,
         unit: &str,
@@ -263,8 +264,9 @@ impl NodeControl {
         budget: Duration,
     ) -> Result<FenceReport, EffectError> {
         let spec = systemctl(SYSTEMD_NOTE_MAX).args(["stop", "--no-block", unit]);
-        let told = must_succeed(&spec).await;
-        let mut report = fence_off_thread(self.instance.clone(), grace, budget).await?;
+        let fence = fence_off_thread(self.instance.clone(), grace, budget);
+        let (told, report) = tokio::join!(must_succeed(&spec), fence);
+        let mut report = report?;
         if let Err(error) = told {
             let problem = format!("systemd may start it again: {}", error.what);
             report.problem = Some(match report.problem {

@@ -92,7 +92,9 @@ pub fn fence(
     // What fails here for a passing reason is tried again by the last step until the deadline.
     let was_running = or_if_passing(stop.anything_left(), true)?;
     let clean = was_running && !grace.is_zero() && or_if_passing(stop.cleanly(grace), false)?;
-    let deadline = boottime() + budget;
+    // The wait for the disk is part of the budget; the grace is not.
+    let counted_from = if grace.is_zero() { began } else { boottime() };
+    let deadline = counted_from + budget;
     let forced = was_running && !clean;
     if forced {
         or_if_passing(stop.immediately(deadline), ())?;

@@ -20,6 +20,7 @@ use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::model::Moment;
 use crate::model::event::Event;
+use crate::runtime::inherited::{self, LeaseWord};
 use crate::runtime::lease_keeper::Held;
 
 /// How often the guard is asked how it is.
@@ -142,14 +143,27 @@ impl GuardLink {
         };
         let mut new = connection::start(&self.program, &self.args).await?;
         if let Some(old) = found {
-            // No gap: until the old one is gone both know a deadline that holds.
-            if let Some(wanted) = self.wanted() {
+            // No gap: until the old one is gone both know a deadline that holds. A new life does not
+            // hold the lease yet, and its database goes by the deadline that the last one left.
+            if let Some(wanted) = self.wanted().or_else(|| self.left_behind()) {
                 let answer = tokio::time::timeout(SILENCE_MAX, new.ask(0, wanted)).await;
                 answer.unwrap_or_else(|_| Err(silent()))?;
             }
             old.stop().await;
         }
         Ok(new)
+    }
+
+    /// The deadline of the life before this one, as long as it lies ahead.
+    fn left_behind(&self) -> Option<Wanted> {
+        match inherited::word(&self.state_dir) {
+            Ok(LeaseWord::Until {
+                epoch,
+                fence_at,
+                held: true,
+            }) if fence_at > boottime() => Some(Wanted::Push(Term { epoch, fence_at }, true)),
+            Ok(_) | Err(_) => None,
+        }
     }
 
     /// What the guard should know now. A lease that is not held any more needs no word: its

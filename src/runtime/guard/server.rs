@@ -138,8 +138,18 @@ impl Server {
             return None;
         }
         // The agent died before it had stopped the other guard, which goes on for its successor.
+        // Without another one, this one goes on to its deadline, heard or not.
+        if !idle && self.is_alone() {
+            self.deserted_since = None;
+            return None;
+        }
         let since = *self.deserted_since.get_or_insert(now);
         (now.since(since) > LOCK_PATIENCE).then_some("another guard is at work")
+    }
+
+    /// No other guard has the lock: this one could not listen, or the other is gone.
+    fn is_alone(&self) -> bool {
+        flock(&self.lock, FlockOperation::NonBlockingLockExclusive).is_ok()
     }
 
     fn is_ours(&self) -> bool {
