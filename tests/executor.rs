@@ -52,6 +52,7 @@ fn tools(dir: &Path) -> Tools {
         site: own.name.clone(),
         node: NodeControl::new(own.name.clone(), own.node.clone()),
         login: Login::new(&own.node, &config.database, &Resolver::from_system()).unwrap(),
+        other: None,
         table: HeartbeatTable::new(&config.database.heartbeat_table).unwrap(),
         app_configs: Vec::new(),
         dns: Vec::new(),

@@ -23,6 +23,7 @@ use serde_json::Value;
 use support::postgres::{NodeOptions, Pair, SUPERUSER, TestNode};
 
 /// What a gate said.
+#[derive(Debug)]
 struct Said {
     code: i32,
     json: Value,
@@ -128,6 +129,23 @@ fn primary_down() -> (TestNode, Site) {
     let site = Site::of(&node);
     site.remembers(system_id(&node.data_dir).unwrap());
     (node, site)
+}
+
+#[test]
+fn s10_who_was_active_is_never_told_to_start_without_the_gate() {
+    // As with a lease in etcd, or a lost vote: only the deadline's file knows of former times.
+    let node = TestNode::primary(NodeOptions::default());
+    node.stop("fast");
+    let site = Site::of(&node);
+    let newcomer = site.gate(&["--dry-run"]);
+    assert!(
+        newcomer.text().contains("without this gate"),
+        "{newcomer:?}"
+    );
+    inherited::leave(site.state_dir(), None).unwrap();
+    let said = site.gate(&["--dry-run"]);
+    assert_eq!(said.verdict(), "refused", "{said:?}");
+    assert!(!said.text().contains("without this gate"), "{said:?}");
 }
 
 #[test]

@@ -47,6 +47,8 @@ mod probes;
 mod schedule;
 #[path = "simulation/setup.rs"]
 mod setup;
+#[path = "simulation/starts.rs"]
+mod starts;
 #[path = "simulation/steps.rs"]
 mod steps;
 #[path = "simulation/timeline.rs"]

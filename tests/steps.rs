@@ -24,7 +24,7 @@ use support::agent_role::Access;
 use support::postgres::{NodeOptions, SCRAM_ROLE, SUPERUSER};
 use support::wait_until;
 use support::writer::{Session, missing};
-use world::{PATIENT, World, demand, gone, identity};
+use world::{PATIENT, World, demand, gone, identity, of_a_silent_site};
 
 /// Kinds that change or look at something themselves.
 const WITH_EFFECT: [StepKind; 8] = [
@@ -311,6 +311,19 @@ fn other_timeline(step: &Step) -> Step {
         *timeline = Timeline(timeline.0 + 1);
     }
     step
+}
+
+#[tokio::test]
+async fn s1_nobody_is_promoted_beside_a_living_primary_of_a_silent_site() {
+    let world = World::start().await;
+    let handed_over = demand(&world).await;
+    let step = of_a_silent_site(&handed_over);
+    let refused = world.apply(&step).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Retryable, "{refused}");
+    assert!(refused.what.contains("answers, as a primary"), "{refused}");
+    world.apply(&handed_over).await.unwrap();
+    world.kill(&world.pair.primary).await;
+    world.apply(&step).await.unwrap();
 }
 
 /// Cuts replication and lets the primary write on: what it then demands.

@@ -61,6 +61,8 @@ pub fn take_over(
         .or(report.map(|report| report.system_id))
         .unwrap_or(SystemId(0));
     let timeline = known.map_or(Timeline(0), |record| record.timeline);
+    let handed_over = matches!(cause, Cause::HandedOver { .. });
+    let silent = (*site == policy.me && !handed_over).then(|| policy.peer.clone());
     let mut steps = vec![
         Step::CheckCandidate {
             system_id,
@@ -68,6 +70,7 @@ pub fn take_over(
             last_lsn: situate::newest_lsn(policy, state),
             lag_max: policy.lag_max,
             finishes: false,
+            silent,
         },
         Step::RecordPrimary { site: site.clone() },
         Step::Promote {

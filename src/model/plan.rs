@@ -145,6 +145,10 @@ pub enum Step {
         /// whose promotion may have come true.
         #[serde(default)]
         finishes: bool,
+        /// The other site, unless it has handed over: its node must not answer as a primary, which
+        /// is looked at once more, last of all (S1).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        silent: Option<SiteName>,
     },
     /// Writes "this site is the primary now" into the cluster record at a majority, before it is
     /// true, so that the old primary's site can never assume otherwise. Undo: the previous record.
@@ -330,11 +334,18 @@ impl fmt::Display for Step {
                 last_lsn,
                 lag_max,
                 finishes: _,
-            } => write!(
-                f,
-                "check own standby: system id {system_id}, timeline {timeline} in its history, \
-                 at most {lag_max} behind {last_lsn}"
-            ),
+                silent,
+            } => {
+                write!(
+                    f,
+                    "check own standby: system id {system_id}, timeline {timeline} in its \
+                     history, at most {lag_max} behind {last_lsn}"
+                )?;
+                match silent {
+                    Some(site) => write!(f, "; the node of site {site} does not answer"),
+                    None => Ok(()),
+                }
+            }
             Self::RecordPrimary { site } => write!(f, "record site {site} as primary"),
             Self::Promote { timeout } => write!(f, "promote own standby within {timeout:?}"),
             Self::VerifyWrites { timeout } => write!(f, "verify a commit within {timeout:?}"),

@@ -120,7 +120,7 @@ pub async fn start(
     let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
     watch_process(&scheduler, &node, &events, stop);
 
-    let tools = tools(config, own, node, login, table)?;
+    let tools = tools(config, own, node, login, table, &resolver)?;
     let guarded = guard::start(config, own, outset.program, feed, stop).await;
     let (confirmed, guard) = guarded.map(|it| (it.confirmed, it.seen)).unzip();
     let gate = LeaseGate {
@@ -206,12 +206,18 @@ fn tools(
     node: NodeControl,
     login: Login,
     table: HeartbeatTable,
+    resolver: &Resolver,
 ) -> Result<Tools, EffectError> {
+    let other = match config.peer_site() {
+        Some(peer) => Some(Login::new(&peer.node, &config.database, resolver)?),
+        None => None,
+    };
     Ok(Tools {
         cluster: config.cluster.clone(),
         site: own.name.clone(),
         node,
         login,
+        other,
         table,
         app_configs: config.app_configs.clone(),
         dns: dns_tools(config)?,

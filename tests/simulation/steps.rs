@@ -15,7 +15,7 @@ use failover_agent::model::{Moment, Role};
 
 use crate::agent::Task;
 use crate::clock::{MS, Real, US};
-use crate::node::{Look, Process};
+use crate::node::Look;
 use crate::setup::{Mutation, content, index};
 use crate::world::{Ev, NodeTask, Pointer, World};
 
@@ -29,7 +29,7 @@ pub(crate) struct Running {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+pub(crate) enum Stage {
     Begun,
     /// The node was asked to do it, or is waited for.
     Asked {
@@ -152,7 +152,7 @@ impl World {
     }
 
     /// Takes one from the failures that were ordained for this kind of step.
-    fn fails(&mut self, site: usize, order: &Order) -> bool {
+    pub(crate) fn fails(&mut self, site: usize, order: &Order) -> bool {
         let left = self.sites[site].failing.get_mut(&order.what.kind());
         let fails = left.as_ref().is_some_and(|left| **left > 0);
         if let Some(left) = left.filter(|left| **left > 0) {
@@ -161,7 +161,7 @@ impl World {
         fails
     }
 
-    fn asked(&mut self, site: usize, token: u64, removed: bool) {
+    pub(crate) fn asked(&mut self, site: usize, token: u64, removed: bool) {
         let agent = self.sites[site].agent.as_mut();
         if let Some(running) = agent.and_then(|agent| agent.steps.get_mut(&token)) {
             running.stage = Stage::Asked { removed };
@@ -169,7 +169,7 @@ impl World {
     }
 
     /// A session on the own node, or why there is none.
-    fn session(&self, site: usize) -> Result<NodeReport, Failure> {
+    pub(crate) fn session(&self, site: usize) -> Result<NodeReport, Failure> {
         let here = &self.sites[site];
         match here.node.look(&mut None, false, &here.clock, self.now) {
             Look::Seen(DatabaseSeen::Answered(report)) => Ok(report),
@@ -188,107 +188,26 @@ impl World {
         }
     }
 
-    fn start_own(
-        &mut self,
-        site: usize,
-        token: u64,
-        order: &Order,
-        stage: Stage,
-        timed_out: bool,
-    ) -> Ended {
-        let node = &self.sites[site].node;
-        match (stage, node.process) {
-            (Stage::Begun, Process::Orphans) => failed(FailureKind::Permanent, "fence it first"),
-            (Stage::Begun, Process::Down) => self.start_down(site, token, order),
-            (Stage::Begun, _) if node.signal => failed(FailureKind::Permanent, "runs as standby"),
-            (Stage::Begun, _) => {
-                self.asked(site, token, false);
-                None
-            }
-            (Stage::Asked { .. }, Process::Up) => match self.session(site) {
-                Ok(report) if report.role == Role::Primary => learned(Some(report)),
-                Ok(_) => failed(FailureKind::Permanent, "runs as standby"),
-                Err(_) if !timed_out => None,
-                Err(failure) => Some(Err(failure)),
-            },
-            (Stage::Asked { removed }, Process::Down) => {
-                if removed {
-                    self.sites[site].node.signal = true;
-                }
-                failed(FailureKind::Retryable, "it did not come up")
-            }
-            (Stage::Asked { .. }, _) if timed_out => {
-                failed(FailureKind::OutcomeUnknown, "not ready in time")
-            }
-            (Stage::Asked { .. }, _) => None,
-        }
-    }
-
-    /// It is started as a standby, whatever it was before.
-    fn start_standby(
-        &mut self,
-        site: usize,
-        token: u64,
-        order: &Order,
-        stage: Stage,
-        timed_out: bool,
-    ) -> Ended {
-        match (stage, self.sites[site].node.process) {
-            (Stage::Begun, Process::Orphans) => failed(FailureKind::Retryable, "orphans"),
-            (Stage::Begun, Process::Down) => {
-                if self.fails(site, order) || self.sites[site].node.disk_full {
-                    return failed(FailureKind::Retryable, "the server did not start");
-                }
-                self.sites[site].node.signal = true;
-                self.asked(site, token, false);
-                self.start_node(site);
-                None
-            }
-            (Stage::Begun, _) => {
-                self.asked(site, token, false);
-                None
-            }
-            (Stage::Asked { .. }, Process::Up) => match self.session(site) {
-                Ok(report) => learned(Some(report)),
-                Err(_) if !timed_out => None,
-                Err(failure) => Some(Err(failure)),
-            },
-            (Stage::Asked { .. }, Process::Down) => {
-                failed(FailureKind::Retryable, "it did not come up")
-            }
-            (Stage::Asked { .. }, _) if timed_out => {
-                failed(FailureKind::OutcomeUnknown, "not ready in time")
-            }
-            (Stage::Asked { .. }, _) => None,
-        }
-    }
-
-    fn start_down(&mut self, site: usize, token: u64, order: &Order) -> Ended {
-        if let Some(refused) = self.too_late(site, order) {
-            return Some(Err(refused));
-        }
-        self.takes_effect(site, order);
-        if self.fails(site, order) || self.sites[site].node.disk_full {
-            return failed(FailureKind::Retryable, "the server did not start");
-        }
-        let removed = self.sites[site].node.signal;
-        self.sites[site].node.signal = false;
-        self.asked(site, token, removed);
-        self.start_node(site);
-        None
-    }
-
     fn check_candidate(&mut self, site: usize, order: &Order) -> Ended {
         let Step::CheckCandidate {
             timeline,
             last_lsn,
             lag_max,
             finishes,
+            silent,
             ..
         } = &order.what
         else {
             return None;
         };
+        let reached = self.net.up(site, 1 - site) && self.net.up(1 - site, site);
+        let other = &self.sites[1 - site].node;
+        if silent.is_some() && reached && other.writable() && !other.frozen {
+            return failed(
+                FailureKind::Retryable,
+                "the other node answers as a primary",
+            );
+        }
         match self.session(site) {
             Err(failure) => Some(Err(failure)),
             Ok(report)
@@ -339,7 +258,7 @@ impl World {
     }
 
     /// What cannot be taken back is not begun once the lease may be gone (S2, S8).
-    fn too_late(&self, site: usize, order: &Order) -> Option<Failure> {
+    pub(crate) fn too_late(&self, site: usize, order: &Order) -> Option<Failure> {
         let agent = self.sites[site].agent.as_ref()?;
         let reserve = self.setup.rules[site].request_timeout;
         let enough = match agent.contender.current_view() {

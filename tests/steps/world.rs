@@ -103,6 +103,7 @@ impl World {
             node: NodeControl::new(site.clone(), access.node.clone()),
             site,
             login: access.login(),
+            other: Some(Access::to(&self.pair.primary).login()),
             table: table(),
             app_configs: vec![self.app_config()],
             dns: vec![self.dns_tool()],
@@ -305,6 +306,7 @@ pub(crate) async fn demand(world: &World) -> Step {
         last_lsn: Lsn(u64::try_from(lsn).unwrap()),
         lag_max: LagBytes(64 * 1024),
         finishes: false,
+        silent: None,
     }
 }
 
@@ -312,4 +314,13 @@ pub(crate) async fn demand(world: &World) -> Step {
 pub(crate) fn identity(learned: &Learned) -> Option<(SystemId, Role, Timeline)> {
     let of = |node: &NodeReport| (node.system_id, node.role, node.timeline);
     learned.node.as_ref().map(of)
+}
+
+/// The other site is silent, so that nobody has fenced its node.
+pub(crate) fn of_a_silent_site(step: &Step) -> Step {
+    let mut step = step.clone();
+    if let Step::CheckCandidate { silent, .. } = &mut step {
+        *silent = Some(SiteName::new("fra"));
+    }
+    step
 }

@@ -40,6 +40,7 @@ fn step(kind: StepKind) -> Step {
             last_lsn: Lsn(1),
             lag_max: LagBytes(1),
             finishes: false,
+            silent: None,
         },
         K::RecordPrimary => Step::RecordPrimary {
             site: SiteName::new("fra"),

@@ -1,10 +1,14 @@
 //! `CheckCandidate`: proves that the own standby may be promoted; changes nothing.
 
+use std::time::Duration;
+
 use super::Tools;
+use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
+use crate::effects::postgres::client::Login;
 use crate::effects::postgres::report::report;
 use crate::model::event::Learned;
-use crate::model::observation::NodeReport;
+use crate::model::observation::{DatabaseSeen, NodeReport};
 use crate::model::{LagBytes, Lsn, Moment, Role, SystemId, Timeline};
 
 /// What the standby must be.
@@ -16,9 +20,60 @@ pub(super) struct Demand {
     pub(super) lag_max: LagBytes,
     /// It may have been promoted already.
     pub(super) finishes: bool,
+    /// The other site has not handed over: its node must not answer.
+    pub(super) silent: bool,
 }
 
+/// Time for the last look at the other site's node. One that is gone without a trace costs the
+/// take-over as much.
+const LAST_LOOK: Duration = Duration::from_millis(250);
+
 pub(super) async fn apply(
+    tools: &Tools,
+    demand: Demand,
+    deadline: Moment,
+) -> Result<Learned, EffectError> {
+    let other = tools.other.as_ref().filter(|_| demand.silent);
+    let (own, alive) = tokio::join!(check_own(tools, demand, deadline), still_serves(other));
+    let learned = own?;
+    match alive {
+        Some(why) => Err(EffectError::retryable(why).hint(
+            "the other site's agent is silent, its database is not: look at that site; nothing is \
+             promoted beside a living primary",
+        )),
+        None => Ok(learned),
+    }
+}
+
+/// Why nobody may be promoted beside the other site's node: it answers. What is known of it when a
+/// take-over is decided may be a probe old, and the way there may just have healed.
+async fn still_serves(other: Option<&Login>) -> Option<String> {
+    let login = other?;
+    let deadline = boottime() + LAST_LOOK;
+    let seen = match login.connect(deadline).await {
+        Err(error) => error.into_seen(),
+        Ok(mut connection) => match report(&mut connection, deadline).await {
+            Ok(node) if node.role == Role::Standby => return None,
+            Ok(_) => return Some(format!("node {login} answers, as a primary")),
+            Err(error) => error.into_seen(),
+        },
+    };
+    let alive = match seen {
+        DatabaseSeen::TooManyClients => "all its connections are taken",
+        DatabaseSeen::StartingUp => "it is starting up",
+        DatabaseSeen::ShuttingDown => "it is shutting down",
+        DatabaseSeen::RefusesUs { .. } => "it refuses this agent",
+        DatabaseSeen::Answered(_)
+        | DatabaseSeen::CannotWrite { .. }
+        | DatabaseSeen::NothingListens
+        | DatabaseSeen::TimedOut { .. }
+        | DatabaseSeen::LocalFault { .. }
+        | DatabaseSeen::Unreachable { .. } => return None,
+    };
+    Some(format!("node {login} answers: {alive}"))
+}
+
+async fn check_own(
     tools: &Tools,
     demand: Demand,
     deadline: Moment,
@@ -84,6 +139,7 @@ mod tests {
         last_lsn: Lsn(1_000),
         lag_max: LagBytes(100),
         finishes: false,
+        silent: false,
     };
 
     fn node() -> NodeReport {

@@ -37,6 +37,8 @@ pub struct Tools {
     pub node: NodeControl,
     /// The own node by SQL.
     pub login: Login,
+    /// The other site's node by SQL.
+    pub other: Option<Login>,
     /// The heartbeat table.
     pub table: HeartbeatTable,
     /// App config targets, by name.
@@ -94,6 +96,7 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
                 last_lsn,
                 lag_max,
                 finishes,
+                silent,
             },
             false,
         ) => {
@@ -103,6 +106,7 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
                 last_lsn: *last_lsn,
                 lag_max: *lag_max,
                 finishes: *finishes,
+                silent: silent.is_some(),
             };
             check_candidate::apply(tools, demand, attempt.deadline).await
         }

@@ -143,8 +143,8 @@ impl GuardLink {
         };
         let mut new = connection::start(&self.program, &self.args).await?;
         if let Some(old) = found {
-            // No gap: until the old one is gone both know a deadline that holds. A new life does not
-            // hold the lease yet, and its database goes by the deadline that the last one left.
+            // No gap: until the old one is gone both know a deadline that holds. A new life does
+            // not hold the lease yet: the deadline that the last one left counts.
             if let Some(wanted) = self.wanted().or_else(|| self.left_behind()) {
                 let answer = tokio::time::timeout(SILENCE_MAX, new.ask(0, wanted)).await;
                 answer.unwrap_or_else(|_| Err(silent()))?;
