@@ -81,6 +81,9 @@ pub struct Fault {
     pub need: Need,
     /// Both agents live and see each other: not one acknowledged commit may be lost.
     pub cooperative: bool,
+    /// The other site must be able to see this host meanwhile: no way between hosts is broken in the
+    /// same round, and none is without power.
+    pub seen: bool,
     /// Nobody may take writes while it lasts, once the lease has run out.
     pub dark: bool,
     /// Milliseconds between break and heal.
@@ -95,6 +98,7 @@ const fn row(name: &'static str, breaks: &'static [Act], heals: &'static [Act]) 
         heals,
         need: Need::Nothing,
         cooperative: false,
+        seen: false,
         dark: false,
         lasts: 1000..=5000,
     }
@@ -157,16 +161,21 @@ pub const FAULTS: &[Fault] = &[
         need: Need::Guard,
         ..row("guard-stop", &[Send(Stop, Guard)], &[Send(Cont, Guard)])
     },
+    // Nobody is left on that host who would fence: the unit's `Restart=` brings the agent back.
     Fault {
         need: Need::Guard,
+        lasts: 100..=400,
         ..row(
             "agent-and-guard-kill",
             &[Send(Kill, Guard), Send(Kill, Member)],
             &[StartMember],
         )
     },
+    // Only a watchdog device ends this one, and the lab has none. Until then the other site must see
+    // that the database lives, and leave it alone.
     Fault {
         need: Need::Guard,
+        seen: true,
         ..row(
             "agent-and-guard-stop",
             &[Send(Stop, Guard), Send(Stop, Member)],
@@ -330,7 +339,18 @@ pub fn draw(dice: &mut Dice, usable: impl Fn(Need) -> bool) -> Vec<Drawn> {
             at += dice.between(0..=APART_MAX_MS);
         }
     }
+    if drawn.iter().any(|drawn| drawn.fault.seen) {
+        drawn.retain(|drawn| !drawn.fault.blinds());
+    }
     drawn
+}
+
+impl Fault {
+    /// Whoever looks from another host may see nothing.
+    fn blinds(&self) -> bool {
+        let blind = |act: &Act| matches!(act, Act::Trouble(..) | Act::Late(..) | Act::PowerOff);
+        self.breaks.iter().any(blind)
+    }
 }
 
 /// A fault by name, at a host.
