@@ -27,6 +27,8 @@ mod ending;
 mod faults;
 #[path = "simulation/fencing.rs"]
 mod fencing;
+#[path = "simulation/guard.rs"]
+mod guard;
 #[path = "simulation/keeper.rs"]
 mod keeper;
 #[path = "simulation/links.rs"]
@@ -120,6 +122,11 @@ fn s5_a_voter_that_ignores_a_running_grant_is_noticed() {
 #[test]
 fn s7_a_lease_without_a_majority_is_noticed() {
     notices(Mutation::Rule(BrokenRule::NoMajority), 1);
+}
+
+#[test]
+fn s10_a_node_that_its_host_starts_as_primary_is_noticed() {
+    notices(Mutation::SignalIgnored, 1);
 }
 
 #[test]

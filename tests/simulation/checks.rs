@@ -92,13 +92,6 @@ impl Truth {
         }
     }
 
-    /// Some of the time between these two was without a running agent.
-    fn gap_between(&self, site: usize, from: Real, to: Real) -> bool {
-        self.gaps[site]
-            .iter()
-            .any(|gap| gap.0 <= to && gap.1.is_none_or(|end| end >= from))
-    }
-
     /// Until when enough voters count a grant to this site that nobody else can get one.
     fn granted_until(&self, site: usize, majority: usize) -> Real {
         let mut until: Vec<Real> = self
@@ -132,21 +125,10 @@ impl World {
         }
     }
 
-    /// S1, with the exclusions that the module head states.
+    /// S1; but for a node that its host starts as a primary where no gate is installed.
     fn two_writers(&mut self) {
         for site in [0, 1] {
             if self.gate_is_missing(site) {
-                return;
-            }
-        }
-        for old in [0, 1] {
-            let Some(lease) = self.truth.held_until[old] else {
-                continue;
-            };
-            let unattended = self.truth.gap_between(old, lease.fence_at, lease.end);
-            if self.now >= lease.fence_at && unattended && !self.truth.saw_other[1 - old] {
-                self.note(|| format!("two writers; {} needed its guard", name(old)));
-                self.end.get_or_insert(End::NeedsGuard);
                 return;
             }
         }

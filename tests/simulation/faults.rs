@@ -314,6 +314,7 @@ impl World {
         }
         self.crash_agent(site);
         self.sites[site].host_up = false;
+        self.sites[site].guard = self.sites[site].guard.replaced();
         self.node_gone(site);
         if self.rng.chance(500) {
             self.sites[site].disk.word = None;

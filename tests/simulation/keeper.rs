@@ -65,6 +65,7 @@ impl World {
                 self.begin_fence(site, None, std::time::Duration::ZERO, budget);
             }
         }
+        self.feed_guard(site);
         for send in output.sends {
             self.ask(site, send);
         }

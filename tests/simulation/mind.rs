@@ -237,6 +237,7 @@ impl World {
         let agent = self.sites[site].agent.as_mut();
         let queue = agent.and_then(|agent| agent.timer.set(wake_at));
         self.queue_timer(site, queue, Task::Loop);
+        self.feed_guard(site);
         for action in verdict.actions {
             self.perform(site, action);
         }

@@ -26,13 +26,21 @@ impl World {
 
     /// A node that is started by its host at boot, not by its agent.
     pub(crate) fn autostart_node(&mut self, site: usize) {
+        let moment = self.moment(site);
+        let gate = self.setup.gate;
+        let here = &mut self.sites[site];
         if self.setup.mutation == Mutation::SignalIgnored {
-            self.sites[site].node.signal = false;
+            here.node.signal = false;
+        } else if gate {
+            // What `agent gate` says before the server starts: as primary with the lease's word.
+            let word = here.disk.word;
+            let held = word.is_some_and(|(boot, at)| boot == here.clock.boot && at > moment);
+            here.node.signal |= !held;
         }
         self.start_node(site);
         let now = self.now;
         let node = &mut self.sites[site].node;
-        if node.process == Process::Starting && node.role == Role::Primary {
+        if node.process == Process::Starting && node.role == Role::Primary && !gate {
             node.self_started = Some(now);
         }
     }

@@ -9,6 +9,7 @@ use failover_agent::model::{Epoch, Lsn, Role, SystemId, Timeline as WalTimeline}
 
 use crate::clock::{HostClock, MS, Rng, SEC};
 use crate::faults::{self, Fault};
+use crate::guard::Guard;
 use crate::net::Net;
 use crate::node::Node;
 use crate::operators;
@@ -91,6 +92,7 @@ fn site_at_start(rng: &mut Rng, setup: &Setup, site: usize, primary: usize, fres
         disk,
         node: Node::new(role, rng.pick(&[1_000, 20_000, 60_000])),
         agent: None,
+        guard: Guard::new(0),
         lives: 0,
         wal_paused: false,
         app_down: false,
@@ -139,7 +141,6 @@ pub(crate) fn run(seed: u64, mutation: Mutation) -> (End, Counts) {
     match &end {
         End::Well => counts.well = 1,
         End::Explained(_) => counts.explained = 1,
-        End::NeedsGuard => counts.needs_guard = 1,
         End::NeedsGate => counts.needs_gate = 1,
         End::Violation(..) => {}
     }
@@ -180,7 +181,7 @@ pub(crate) fn run_many(
                     match end {
                         End::Violation(..) => drop(found.violations.insert(seed + number, end)),
                         End::Explained(why) => *found.explanations.entry(why).or_default() += 1,
-                        End::Well | End::NeedsGuard | End::NeedsGate => {}
+                        End::Well | End::NeedsGate => {}
                     }
                     if enough(&found.violations) {
                         stop.store(true, Ordering::Relaxed);

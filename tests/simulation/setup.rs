@@ -81,6 +81,8 @@ pub(crate) struct Setup {
     pub(crate) probe_timeout: Duration,
     /// No wall clock is wrong or jumps, so that blocks between failovers can be checked.
     pub(crate) walls_agree: bool,
+    /// `agent gate` runs before the host starts its node.
+    pub(crate) gate: bool,
     pub(crate) mutation: Mutation,
 }
 
@@ -180,6 +182,7 @@ impl Setup {
             fresh_every,
             probe_timeout,
             walls_agree: rng.chance(500),
+            gate: rng.chance(700) || mutation == Mutation::SignalIgnored,
             mutation,
         }
     }

@@ -267,12 +267,14 @@ impl World {
             }
             _ => false,
         };
-        if enough || self.setup.mutation == Mutation::LateStepRuns {
+        let known = self.guard_knows(site, order.epoch);
+        if enough && known || self.setup.mutation == Mutation::LateStepRuns {
             return None;
         }
         Some(Failure {
             kind: FailureKind::Retryable,
-            what: "did not begin: the lease is over, or nearly so".to_owned(),
+            what: "did not begin: the lease is over or nearly so, or the guard does not know it"
+                .to_owned(),
             hint: None,
             retry_after: None,
         })

@@ -41,7 +41,7 @@ pub(crate) struct Counts {
     pub(crate) paused_plans: u64,
     pub(crate) well: u64,
     pub(crate) explained: u64,
-    pub(crate) needs_guard: u64,
+    pub(crate) guard_fences: u64,
     pub(crate) needs_gate: u64,
 }
 
@@ -59,7 +59,7 @@ impl AddAssign for Counts {
         self.paused_plans += other.paused_plans;
         self.well += other.well;
         self.explained += other.explained;
-        self.needs_guard += other.needs_guard;
+        self.guard_fences += other.guard_fences;
         self.needs_gate += other.needs_gate;
     }
 }
@@ -69,8 +69,9 @@ impl fmt::Display for Counts {
         write!(
             f,
             "{} schedules, {} events, {} decisions: {} failovers ({} take-overs of a silent site, \
-             {} hand-overs), {} restarts in place, {} deadline fences, {} lives of agents, {} plans while paused; \
-             {} ended well, {} explained; excluded: {} need the guard, {} need the gate",
+             {} hand-overs), {} restarts in place, {} deadline fences, {} by guards, \
+             {} lives of agents, {} plans while paused; {} ended well, {} explained; excluded: {} \
+             need the gate",
             self.schedules,
             self.events,
             self.decisions,
@@ -79,11 +80,11 @@ impl fmt::Display for Counts {
             self.handovers,
             self.restarts_in_place,
             self.deadline_fences,
+            self.guard_fences,
             self.agent_lives,
             self.paused_plans,
             self.well,
             self.explained,
-            self.needs_guard,
             self.needs_gate,
         )
     }

@@ -16,6 +16,7 @@ use crate::agent::{Agent, Task};
 use crate::checks::{Rule, Truth};
 use crate::clock::{HostClock, MS, Real, Rng};
 use crate::faults::Fault;
+use crate::guard::{Guard, GuardTask};
 use crate::net::{Net, Packet, WITNESS};
 use crate::node::Node;
 use crate::setup::Setup;
@@ -34,6 +35,7 @@ pub(crate) enum Ev {
     Wal(usize),
     Packet(usize, usize, Packet),
     Witness(u32, WitnessTask),
+    Guard(usize, u32, GuardTask),
     Fault(Fault),
     /// Everything is well again from here on.
     Heal,
@@ -110,6 +112,7 @@ pub(crate) struct Site {
     pub(crate) disk: Disk,
     pub(crate) node: Node,
     pub(crate) agent: Option<Agent>,
+    pub(crate) guard: Guard,
     pub(crate) lives: u32,
     pub(crate) wal_paused: bool,
     pub(crate) app_down: bool,
@@ -158,8 +161,6 @@ pub(crate) enum End {
     Well,
     /// Nothing is served, or not everywhere, and the agents say why.
     Explained(String),
-    /// Two writers that only a guard could have kept apart: see the module head.
-    NeedsGuard,
     /// Two writers that only `agent gate` could have kept apart.
     NeedsGate,
     Violation(Rule, String),
@@ -204,6 +205,7 @@ impl World {
             Ev::Wal(site) => self.send_wal(site),
             Ev::Packet(from, to, packet) => self.arrive(from, to, packet),
             Ev::Witness(life, task) => self.witness_event(life, task),
+            Ev::Guard(site, life, task) => self.guard(site, life, task),
             Ev::Fault(fault) => self.fault(fault),
             Ev::Heal => self.heal(),
             Ev::Poll => self.poll_end(),
