@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use failover_agent::config::settings::Lease;
 use failover_agent::config::{self, MemberRole};
 use failover_agent::decision::decide::Order;
 use failover_agent::effects::clock::boottime;
@@ -20,6 +21,7 @@ use failover_agent::model::event::{Event, StepFinished};
 use failover_agent::model::plan::Step;
 use failover_agent::model::{Epoch, PlanId};
 use failover_agent::runtime::executor::{Executor, LeaseGate};
+use failover_agent::runtime::fence_time::FenceTime;
 use failover_agent::runtime::lease_keeper::Held;
 use failover_agent::runtime::outbox::Outbox;
 use tokio::sync::{mpsc, watch};
@@ -71,6 +73,15 @@ async fn start_while(held: Held) -> (StepFinished, bool) {
         held,
         reserve: RESERVE,
         guard: None,
+        fence_time: FenceTime::open(
+            dir.path(),
+            &Lease {
+                ttl: Duration::from_secs(10),
+                renew_every: Duration::from_secs(2),
+                request_timeout: Duration::from_secs(1),
+                fence_budget: Duration::from_secs(2),
+            },
+        ),
     };
     let mut executor = Executor::new(tools(dir.path()), gate, outbox, events);
     let timeout = Duration::from_secs(1);

@@ -334,10 +334,15 @@ fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
     let handed_over = facts.standing == Standing::FreeForMe
         && facts.record == RecordSays::Theirs
         && guards::against_own_node(policy, state, facts).is_empty();
+    // The grant of a former life that had not begun its plan yet. One that runs out is left to do
+    // so; that of a pair never does, and was given after the other site had released.
+    let for_ever =
+        !policy.lease_runs_out() && guards::against_own_node(policy, state, facts).is_empty();
     let left_over = facts.standing == Standing::Inherited
         && !brakes::is_paused(state, now)
         && facts.own == NodeState::Standby
-        && (facts.record == RecordSays::Theirs && state.was_taking_over);
+        && facts.record == RecordSays::Theirs
+        && (state.was_taking_over || for_ever);
     // Two primaries: nobody acts. With one at the other site, the record is out of date.
     let peer_writes = facts.peer_node == PeerNode::Primary;
     let called = match first_remedy(state) {

@@ -24,6 +24,7 @@ use crate::model::lease::LeaseCommand;
 use crate::model::peer::PeerReport;
 use crate::model::time::Now;
 use crate::runtime::executor::Executor;
+use crate::runtime::fence_time::FenceTime;
 use crate::runtime::guard::link::GuardSeen;
 use crate::runtime::handle::{AgentHandle, Request};
 use crate::runtime::journal::{Journal, JournalError};
@@ -82,12 +83,15 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`].
 pub async fn start(
-    config: Config,
+    mut config: Config,
     program: &Path,
     stop: CancellationToken,
 ) -> Result<(AgentHandle, JoinHandle<()>), StartError> {
-    let policy = crate::runtime::policy::policy(&config).ok_or(StartError::NoSite)?;
     std::fs::create_dir_all(&config.state_dir).map_err(StartError::StateDir)?;
+    let fence_time = FenceTime::open(&config.state_dir, &config.lease);
+    // Plans, lease and guard all count with what this host needs.
+    config.lease.fence_budget = fence_time.budget();
+    let policy = crate::runtime::policy::policy(&config).ok_or(StartError::NoSite)?;
     let (mut journal, lines, warnings) =
         Journal::open(&config.state_dir).map_err(StartError::Journal)?;
     for warning in warnings {
@@ -136,6 +140,7 @@ pub async fn start(
             report,
             unleased,
             program,
+            fence_time,
         },
         &stop,
     )
@@ -177,6 +182,8 @@ pub struct Parts {
     pub admission: Arc<Admission>,
     /// The guard; `None` for a node that is controlled by commands.
     pub guard: Option<watch::Receiver<GuardSeen>>,
+    /// How long fences took.
+    pub fence_time: FenceTime,
 }
 
 struct Agent {
@@ -303,6 +310,7 @@ impl Agent {
         let mut picture = status::snapshot(&self.cluster, &self.policy, &state, counters, now);
         let guard = self.parts.guard.as_ref();
         picture.guard = guard.map(|seen| seen.borrow().words());
+        picture.fence = self.parts.fence_time.words();
         self.snapshot.send_replace(Arc::new(picture));
         let report = reports::own_report(&self.policy, &state, now);
         self.parts.report.send_if_modified(|known| {

@@ -21,6 +21,7 @@ use crate::model::event::{Event, Learned, StepFinished};
 use crate::model::plan::{Step, StepKind};
 use crate::model::time::measured_words;
 use crate::model::{Epoch, PlanId};
+use crate::runtime::fence_time::FenceTime;
 use crate::runtime::guard::protocol::Term;
 use crate::runtime::lease_keeper::Held;
 use crate::runtime::outbox::Outbox;
@@ -40,6 +41,8 @@ pub struct LeaseGate {
     /// The lease for which the guard has confirmed that it is armed (S4); `None`: a node that no
     /// guard of this host could fence.
     pub guard: Option<watch::Receiver<Option<Term>>>,
+    /// Where forced fences are counted.
+    pub fence_time: FenceTime,
 }
 
 /// How long a step that may start writes waits for the guard to confirm: a round trip on a socket,
@@ -230,7 +233,14 @@ async fn attempt(
         permit: &OrderPermit { gate, order },
     };
     match tokio::time::timeout(order.deadline, steps::run(tools, attempt)).await {
-        Ok(result) => result,
+        Ok(result) => {
+            // A clean stop takes what it takes; by force it must be within the budget.
+            let forced = matches!(&order.what, Step::FenceOwn { grace, .. } if grace.is_zero());
+            if forced && !order.undo && result.is_ok() {
+                gate.fence_time.measured(boottime().since(began));
+            }
+            result
+        }
         Err(_) => Err(EffectError::unknown(format!(
             "step '{}' did not end within {}",
             order.what.kind(),

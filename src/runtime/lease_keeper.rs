@@ -19,6 +19,7 @@ use crate::model::lease::{LeaseChange, LeaseCommand, LeaseStore, LeaseView};
 use crate::model::{Epoch, Moment, SiteName, SystemId};
 use crate::runtime::cell_link::{CellLink, PeerAsks};
 use crate::runtime::deadline_fence::{Attempt, DeadlineFence};
+use crate::runtime::fence_time::FenceTime;
 use crate::runtime::inherited;
 use crate::runtime::members::Members;
 use crate::runtime::tasks::spawn_named;
@@ -58,6 +59,8 @@ pub struct LeaseKeeper {
     pub unleased: Option<Unleased>,
     /// Where the deadline is left for the next life of this agent.
     pub state_dir: PathBuf,
+    /// How long fences took.
+    pub fence_time: FenceTime,
     /// Whether the own node may be taking writes.
     pub armed: watch::Receiver<bool>,
     /// The lease that is held now, and when the node is fenced unless it is renewed.
@@ -99,6 +102,7 @@ impl LeaseKeeper {
             let Some(now_input) = input.take() else {
                 return;
             };
+            contender.reserve(self.fence_time.budget());
             let output = contender.handle(now_input, boottime());
             // Before `armed` is read: a step that may start writes arms first and looks here then,
             // so one of the two sees the other.
@@ -139,7 +143,12 @@ impl LeaseKeeper {
                     // The decision loop is gone, and so is this agent.
                     Err(_) => None,
                 },
-                Some(attempt) = attempts.recv() => Some(fencing.ended(attempt, &mut news)),
+                Some(attempt) = attempts.recv() => {
+                    if let Attempt::Fenced { took } = attempt {
+                        self.fence_time.measured(took);
+                    }
+                    Some(fencing.ended(attempt, &mut news))
+                }
                 Some(answer) = answered.recv() => Some(answer),
                 command = commands.recv() => command.map(|command| fencing.filter(command)),
                 ask = asked.next() => Some(Input::PeerAsks(ask)),

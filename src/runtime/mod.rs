@@ -10,6 +10,7 @@ pub mod checked_line;
 pub mod deadline_fence;
 pub mod evidence;
 pub mod executor;
+pub mod fence_time;
 pub mod gate;
 pub mod guard;
 pub mod handle;

@@ -42,6 +42,9 @@ pub struct Snapshot {
     /// The guard in words; `None` for a node that is controlled by commands.
     #[serde(default)]
     pub guard: Option<String>,
+    /// How long fences took here, and what is reserved for one, in words; `None`: none yet.
+    #[serde(default)]
+    pub fence: Option<String>,
     /// The cluster record.
     pub record: Option<ClusterRecord>,
     /// All facts.
@@ -162,6 +165,7 @@ pub fn snapshot(
         stopped: state.stopped.clone(),
         lease: lease(policy, state, now.moment),
         guard: None,
+        fence: None,
         record: state.record.clone(),
         facts: state.facts,
         diagnoses: state

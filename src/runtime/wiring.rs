@@ -31,9 +31,11 @@ use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
 use crate::runtime::cell_link::PeerAsks;
 use crate::runtime::executor::{Executor, LeaseGate};
+use crate::runtime::fence_time::FenceTime;
+use crate::runtime::guard::protocol::Term;
 use crate::runtime::guard::start::{self as guard, Feed};
 use crate::runtime::handle::AgentHandle;
-use crate::runtime::lease_keeper::{LeaseKeeper, Unleased};
+use crate::runtime::lease_keeper::{Held, LeaseKeeper, Unleased};
 use crate::runtime::members::{Members, lease_rules};
 use crate::runtime::outbox::Outbox;
 use crate::runtime::peer_server::{Admission, AdmissionSettings, PeerService, router, serve};
@@ -57,6 +59,8 @@ pub struct Outset<'a> {
     pub unleased: Option<Unleased>,
     /// This program, to be started as guard.
     pub program: &'a Path,
+    /// How long fences took.
+    pub fence_time: FenceTime,
 }
 
 /// Builds everything and starts its tasks.
@@ -83,19 +87,19 @@ pub async fn start(
     // An agent that only observes fences nothing.
     let (armed, armed_seen) = watch::channel(policy.conduct == Conduct::Act);
     let (held, held_seen) = watch::channel(None);
-    let feed = Feed::new(&held_seen, &armed_seen, &events);
+    let feed = Feed::new(&held_seen, &armed_seen, &events, &outset.fence_time);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
     measure_recoveries(config, &agent, &outbox, stop);
-    let service = AgentService {
+    let service = Arc::new(AgentService {
         voter: voter.clone(),
         report: reported.clone(),
         events: events.clone(),
         agent,
         cell: ask_peer,
-    };
-    let admission = listen(config, own, Arc::new(service), stop).await?;
+    });
+    let admission = listen(config, own, service, stop).await?;
 
     let keeper = LeaseKeeper {
         rules,
@@ -105,6 +109,7 @@ pub async fn start(
         members: members.clone(),
         node: node.clone(),
         unleased: outset.unleased,
+        fence_time: outset.fence_time.clone(),
         state_dir: config.state_dir.clone(),
         armed: armed_seen,
         held,
@@ -119,17 +124,13 @@ pub async fn start(
     let canary = canary(&table, own, epoch_seen);
     let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
     watch_process(&scheduler, &node, &events, stop);
-
     let tools = tools(config, own, node, login, table, &resolver)?;
     let guarded = guard::start(config, own, outset.program, feed, stop).await;
     let (confirmed, guard) = guarded.map(|it| (it.confirmed, it.seen)).unzip();
-    let gate = LeaseGate {
-        held: held_seen,
-        reserve: policy.step_reserve(),
-        guard: confirmed,
-    };
+    let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
     let executor = Executor::new(tools, gate, outbox.clone(), events);
     Ok(Parts {
+        fence_time: outset.fence_time,
         executor,
         scheduler,
         outbox,
@@ -141,6 +142,20 @@ pub async fn start(
         admission,
         guard,
     })
+}
+
+fn gate(
+    policy: &Policy,
+    held: watch::Receiver<Held>,
+    guard: Option<watch::Receiver<Option<Term>>>,
+    fence_time: &FenceTime,
+) -> LeaseGate {
+    LeaseGate {
+        held,
+        reserve: policy.step_reserve(),
+        guard,
+        fence_time: fence_time.clone(),
+    }
 }
 
 fn start_reporter(

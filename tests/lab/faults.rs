@@ -81,8 +81,8 @@ pub struct Fault {
     pub need: Need,
     /// Both agents live and see each other: not one acknowledged commit may be lost.
     pub cooperative: bool,
-    /// The other site must be able to see this host meanwhile: no way between hosts is broken in the
-    /// same round, and none is without power.
+    /// The other site must be able to see this host meanwhile: no way between hosts is broken in
+    /// the same round, and none is without power.
     pub seen: bool,
     /// Nobody may take writes while it lasts, once the lease has run out.
     pub dark: bool,
@@ -171,8 +171,8 @@ pub const FAULTS: &[Fault] = &[
             &[StartMember],
         )
     },
-    // Only a watchdog device ends this one, and the lab has none. Until then the other site must see
-    // that the database lives, and leave it alone.
+    // Only a watchdog device ends this one, and the lab has none. Until then the other site must
+    // see that the database lives, and leave it alone.
     Fault {
         need: Need::Guard,
         seen: true,
@@ -348,7 +348,7 @@ pub fn draw(dice: &mut Dice, usable: impl Fn(Need) -> bool) -> Vec<Drawn> {
 impl Fault {
     /// Whoever looks from another host may see nothing.
     fn blinds(&self) -> bool {
-        let blind = |act: &Act| matches!(act, Act::Trouble(..) | Act::Late(..) | Act::PowerOff);
+        let blind = |act: &Act| matches!(act, Act::Trouble(..) | Late(..) | PowerOff);
         self.breaks.iter().any(blind)
     }
 }

@@ -149,9 +149,8 @@ impl Setup {
             conduct: failover_agent::model::brakes::Conduct::Act,
             neutral: Vec::new(),
             self_check: Thresholds {
-                fall: 2,
                 rise: 3,
-                stale_after: Duration::from_secs(9),
+                ..thresholds
             },
             late_max: Duration::from_secs(1),
             stop_grace: ms(1000),

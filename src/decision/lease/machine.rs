@@ -1,6 +1,8 @@
 //! Either machine, behind one small interface: the keeper drives both alike, and decision loop,
 //! executor and guard see no difference.
 
+use std::time::Duration;
+
 use super::cell::CellContender;
 use super::contender::{Contender, Input, Output};
 use super::rules::LeaseRules;
@@ -42,6 +44,14 @@ impl LeaseMachine {
         match self {
             Self::Votes(machine) => machine.handle(input, now),
             Self::Cell(machine) => machine.handle(input, now),
+        }
+    }
+
+    /// A fence needs so much time on this host: from the next renewal on, it is reserved.
+    pub fn reserve(&mut self, fence_budget: Duration) {
+        match self {
+            Self::Votes(machine) => machine.reserve(fence_budget),
+            Self::Cell(machine) => machine.reserve(fence_budget),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::model::Moment;
 use crate::model::event::Event;
+use crate::runtime::fence_time::FenceTime;
 use crate::runtime::inherited::{self, LeaseWord};
 use crate::runtime::lease_keeper::Held;
 
@@ -46,6 +47,8 @@ pub struct GuardLink {
     pub armed: watch::Receiver<bool>,
     /// News for the decision loop.
     pub events: mpsc::Sender<Event>,
+    /// Where its fences are counted.
+    pub fence_time: FenceTime,
     /// The lease for which the guard has confirmed that it is armed.
     pub confirmed: watch::Sender<Option<Term>>,
     /// How the guard is.
@@ -185,7 +188,7 @@ impl GuardLink {
     ) -> Over {
         let (mut number, mut known, mut look_at) = (0, None, boottime());
         let mut unfit = 0_u32;
-        let mut words = word::Words::new(&self.state_dir);
+        let mut words = word::Words::new(&self.state_dir, &self.fence_time);
         loop {
             let wanted = self.wanted().filter(|wanted| known != Some(*wanted));
             if wanted.is_some() || boottime() >= look_at {

@@ -12,6 +12,7 @@ use super::protocol::Term;
 use crate::config::settings::{Config, Control, Node, Site, WatchdogMode};
 use crate::decision::lease::LeaseRules;
 use crate::model::event::Event;
+use crate::runtime::fence_time::FenceTime;
 use crate::runtime::lease_keeper::Held;
 use crate::runtime::members::lease_rules;
 use crate::runtime::tasks::spawn_named;
@@ -25,6 +26,8 @@ pub struct Feed {
     pub armed: watch::Receiver<bool>,
     /// Where news of it go.
     pub events: mpsc::Sender<Event>,
+    /// Where its fences are counted.
+    pub fence_time: FenceTime,
 }
 
 impl Feed {
@@ -34,8 +37,10 @@ impl Feed {
         held: &watch::Receiver<Held>,
         armed: &watch::Receiver<bool>,
         events: &mpsc::Sender<Event>,
+        fence_time: &FenceTime,
     ) -> Self {
         Self {
+            fence_time: fence_time.clone(),
             held: held.clone(),
             armed: armed.clone(),
             events: events.clone(),
@@ -78,6 +83,7 @@ pub async fn start(
         held: feed.held,
         armed: feed.armed,
         events: feed.events,
+        fence_time: feed.fence_time,
         confirmed,
         seen,
     };

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::protocol::{FenceWord, word_path};
 use crate::model::event::Event;
+use crate::runtime::fence_time::FenceTime;
 
 /// A disk that hangs must not hold up the pushes.
 const DISK_WAIT: Duration = Duration::from_millis(100);
@@ -19,13 +20,15 @@ const LOOKS: u32 = 3;
 #[derive(Debug)]
 pub(super) struct Words {
     path: PathBuf,
+    fence_time: FenceTime,
     fences: Option<u64>,
     looks: u32,
 }
 
 impl Words {
-    pub(super) fn new(state_dir: &Path) -> Self {
+    pub(super) fn new(state_dir: &Path, fence_time: &FenceTime) -> Self {
         Self {
+            fence_time: fence_time.clone(),
             path: word_path(state_dir),
             fences: None,
             looks: 0,
@@ -42,6 +45,7 @@ impl Words {
         };
         self.looks = left;
         let (path, events) = (self.path.clone(), events.clone());
+        let fence_time = self.fence_time.clone();
         let work = tokio::task::spawn_blocking(move || {
             let bytes = fs::read(&path).ok()?;
             let word: FenceWord = serde_json::from_slice(&bytes).ok()?;
@@ -51,6 +55,7 @@ impl Words {
                 took: word.took,
             };
             events.try_send(event).ok()?;
+            fence_time.measured(word.took);
             fs::remove_file(&path).ok()
         });
         tokio::time::timeout(DISK_WAIT, work).await.ok();

@@ -80,6 +80,21 @@ fn render(answer: &StatusAnswer) -> String {
     text
 }
 
+/// Who would fence, and in what time.
+fn fences(text: &mut String, picture: &Snapshot) {
+    if let Some(guard) = &picture.guard {
+        let style = match guard.starts_with("at work") && !guard.contains("NO WATCHDOG") {
+            true => DIM,
+            false => WARN,
+        };
+        push(text, format_args!("guard      {}\n", styled(style, guard)));
+    }
+    if let Some(fence) = &picture.fence {
+        let style = if fence.contains("MORE") { WARN } else { DIM };
+        push(text, format_args!("fence      {}\n", styled(style, fence)));
+    }
+}
+
 fn head(text: &mut String, picture: &Snapshot) {
     let (style, role) = match (picture.active, &picture.stopped) {
         (_, Some(_)) => (BAD, "stopped".to_owned()),
@@ -124,13 +139,7 @@ fn head(text: &mut String, picture: &Snapshot) {
         text,
         format_args!("           {}\n", styled(DIM, &lease.words)),
     );
-    if let Some(guard) = &picture.guard {
-        let style = match guard.starts_with("at work") && !guard.contains("NO WATCHDOG") {
-            true => DIM,
-            false => WARN,
-        };
-        push(text, format_args!("guard      {}\n", styled(style, guard)));
-    }
+    fences(text, picture);
     let record = match &picture.record {
         None => "not recorded yet".to_owned(),
         Some(record) => format!(

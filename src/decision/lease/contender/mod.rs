@@ -240,6 +240,11 @@ impl Contender {
         out
     }
 
+    /// A fence needs at least so much time: from the next renewal on, it is reserved.
+    pub fn reserve(&mut self, fence_budget: Duration) {
+        self.rules.fence_budget = self.rules.fence_budget.max(fence_budget);
+    }
+
     /// What the machine believes now.
     #[must_use]
     pub fn current_view(&self) -> crate::model::lease::LeaseView {
