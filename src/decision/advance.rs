@@ -116,9 +116,10 @@ fn start(
                 return;
             };
             let epoch = run.plan.epoch;
-            // What finishes a failover is no second one (S14): its begin was recorded.
-            let by_itself = run.plan.kind != PlanKind::FinishTakeOver
-                && brakes::counts_as_automatic(&run.plan.cause, &record);
+            // What finishes a failover is no second one (S14): its begin was recorded. Nor does the
+            // primary move when the site that had it promotes what the gate made a standby.
+            let moves = run.plan.kind != PlanKind::FinishTakeOver && record.primary != *site;
+            let by_itself = moves && brakes::counts_as_automatic(&run.plan.cause, &record);
             let new = match (&run.record_before, undo) {
                 (Some(before), true) => records::restored(&record, before, epoch),
                 _ if run.plan.kind == PlanKind::Restart => {

@@ -194,7 +194,7 @@ fn begin_plan(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Ac
                 let primary = matches!(facts.own, NodeState::Primary | NodeState::CannotWrite);
                 let begun = if facts.own == NodeState::Dead {
                     plan::Begun::NodeDied
-                } else if primary || state.promoted {
+                } else if primary || (state.promoted && facts.own != NodeState::Standby) {
                     plan::Begun::CameTrue
                 } else {
                     plan::Begun::Open

@@ -72,6 +72,8 @@ pub(crate) struct Truth {
     pub(crate) paused: BTreeMap<Timestamp, Real>,
     /// At this site the plan under way is automatic.
     pub(crate) by_itself: [bool; 2],
+    /// The primary was at this site already when the plan under way was made.
+    pub(crate) stays: [bool; 2],
     /// At this site the plan under way finishes a failover that was begun before.
     pub(crate) finishes: [bool; 2],
 }
@@ -369,6 +371,9 @@ impl World {
                 };
                 self.truth.by_itself[site] = by_itself;
                 self.truth.finishes[site] = plan.kind == PlanKind::FinishTakeOver;
+                self.truth.stays[site] = record
+                    .as_ref()
+                    .is_some_and(|it| !it.promoting && index(&it.primary) == site);
                 match plan.kind {
                     PlanKind::TakeOver if matches!(plan.cause, Cause::HandedOver { .. }) => {
                         self.counts.handovers += 1;

@@ -106,6 +106,10 @@ impl World {
         if !self.truth.by_itself[site] || !self.setup.walls_agree {
             return;
         }
+        // What the gate made a standby is promoted where it was: the primary does not move.
+        if self.truth.stays[site] {
+            return;
+        }
         // The promotion of a former life may have come true without anyone who knew: finishing it
         // is the same failover, counted from its begin.
         if self.truth.finishes[site]
