@@ -252,10 +252,16 @@ impl<'lab> Place<'lab> {
             Sig::Stop => Signal::STOP,
             Sig::Cont => Signal::CONT,
         };
-        for pid in pids {
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        for pid in &pids {
+            let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
             // It may have ended meanwhile.
             pid.and_then(|pid| kill_process(pid, signal).ok());
+        }
+        if signal == Signal::KILL && matches!(whom, Whom::Member | Whom::Guard) {
+            // Or its supervisor would take it for running, and not start it again.
+            wait_until_blocking("the killed have died", SOON, || {
+                pids.iter().all(|pid| is_zombie(*pid) != Some(false))
+            });
         }
         None
     }
