@@ -116,7 +116,7 @@ fn s3_a_fence_that_proves_nothing_is_noticed() {
 
 #[test]
 fn s5_a_voter_that_ignores_a_running_grant_is_noticed() {
-    notices(Mutation::Rule(BrokenRule::GrantIgnored), 2136);
+    notices(Mutation::Rule(BrokenRule::GrantIgnored), 2240);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn s7_a_lease_without_a_majority_is_noticed() {
 
 #[test]
 fn s10_a_node_that_its_host_starts_as_primary_is_noticed() {
-    notices(Mutation::SignalIgnored, 1);
+    notices(Mutation::SignalIgnored, 120);
 }
 
 #[test]
@@ -136,5 +136,5 @@ fn s11_a_step_begun_before_the_journal_has_it_is_noticed() {
 
 #[test]
 fn a_lost_vote_is_noticed() {
-    notices(Mutation::VoteLost, 1);
+    notices(Mutation::VoteLost, 170);
 }
