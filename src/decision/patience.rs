@@ -27,7 +27,9 @@ pub fn patience(kind: StepKind) -> Patience {
     match kind {
         StepKind::FenceOwn | StepKind::Promote => bounded(3, 50),
         // A start has a long time of its own, and the plan is made anew after a pause.
-        StepKind::StartStandby | StepKind::StartOwn => bounded(1, 0),
+        StepKind::StartOwn => bounded(1, 0),
+        // Processes of the former run may take a moment to end; the plan itself is made once.
+        StepKind::StartStandby => bounded(3, 200),
         StepKind::CheckCandidate => bounded(5, 100),
         // The lease machine repeats these itself for as long as the lease lives.
         StepKind::HandOver | StepKind::RecordPrimary => bounded(1, 0),
