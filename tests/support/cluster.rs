@@ -17,7 +17,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::guards;
-use super::postgres::{NodeOptions, Pair, TestNode, free_port};
+use super::ports::free_port;
+use super::postgres::{NodeOptions, Pair, TestNode};
 use super::relay::Network;
 use super::{timeline, wait_until};
 

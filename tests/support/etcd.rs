@@ -11,7 +11,7 @@ use failover_agent::effects::lease::etcd::EtcdCell;
 use failover_agent::model::ClusterName;
 use failover_agent::model::cell::CellRequest;
 
-use super::postgres::free_port;
+use super::ports::free_port;
 use super::processes::{kill_all, watch};
 use super::programs::run;
 use super::wait_until;

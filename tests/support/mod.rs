@@ -29,6 +29,7 @@ pub mod guards;
 pub mod log;
 pub mod members;
 pub mod permit;
+pub mod ports;
 pub mod postgres;
 pub mod processes;
 pub mod programs;

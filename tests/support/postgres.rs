@@ -7,7 +7,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -16,6 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
+use super::ports::free_port;
 use super::processes::{is_zombie, kill_all, processes_in, watch};
 use super::programs::{bin_dir, give_to_server_user, run, server_command};
 use super::{wait_until, wait_until_blocking};
@@ -31,6 +31,9 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A port can be taken between choosing it and listening on it.
 const START_ATTEMPTS: u32 = 5;
+
+/// So much of its log is shown when a server does not start.
+const LOG_LINES: usize = 40;
 
 /// What a node should be like, beyond the defaults.
 #[derive(Debug, Clone, Default)]
@@ -346,7 +349,7 @@ impl TestNode {
         if start.status().expect("pg_ctl can be run").success() {
             return Ok(());
         }
-        Err(fs::read_to_string(&log).unwrap_or_default())
+        Err(last_lines(&fs::read_to_string(&log).unwrap_or_default()))
     }
 
     fn wait_until_reaped(&self) {
@@ -448,11 +451,8 @@ impl Pair {
     }
 }
 
-/// A port on which nothing listens now.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback can be bound");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .port()
+/// The end of a server's log: what it was started with long ago says nothing about its last start.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
