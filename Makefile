@@ -92,7 +92,7 @@ LAB_TESTS := $(or $(T),$(if $(BROWNOUT),s13_,$(if $(ROUND)$(FAULTS),s1_,s1_ s2_ 
 
 .PHONY: lab
 lab: setup ## Break real clusters, seeded [SEED, ROUNDS, ROUND, FAULTS, RUNS, BROWNOUT…]
-	LAB_FULL=1 $(foreach knob,SEED ROUNDS ROUND FAULTS JOBS RUNS AWAY SECONDS,$(if $($(knob)),LAB_$(knob)='$($(knob))')) \
+	LAB_FULL=1 $(foreach knob,SEED ROUNDS ROUND FAULTS JOBS RUNS AWAY SECONDS CALM,$(if $($(knob)),LAB_$(knob)='$($(knob))')) \
 	  $(CARGO) test --test lab $(CARGOFLAGS) -- --nocapture --test-threads=1 $(LAB_TESTS)
 
 .PHONY: bench

@@ -2,6 +2,8 @@
 //! S8: a record remembers the epoch that moved it.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
 
+mod support;
+
 use std::time::Duration;
 
 use failover_agent::config::secret::Secret;
@@ -10,10 +12,12 @@ use failover_agent::effects::dns::{
     DNS_PROVIDERS, DnsProvider, Observed, Wanted, apply, observe, provider_of, verify,
 };
 use failover_agent::effects::error::EffectError;
+use failover_agent::effects::permit::Unconditional;
 use failover_agent::model::outcome::{Failure, FailureKind};
 use failover_agent::model::{Epoch, SiteName};
 use failover_agent::surfaces::demo::cloudflare::{CloudflareStandIn, Fault, Record, ZONE_ID};
 use serde_json::json;
+use support::permit::Expiring;
 
 const TOKEN: &str = "Sn3lkgR6nPbvUzsHbYVuuCTFM8dZZgiJ8hR1Tqtk";
 const NAME: &str = "db.example.com";
@@ -82,9 +86,13 @@ fn wanted(content: &str, epoch: u64) -> Wanted {
 
 impl World {
     async fn apply(&self, content: &str, epoch: u64) -> Result<bool, EffectError> {
-        apply(self.provider.as_ref(), &wanted(content, epoch))
-            .await
-            .map(|applied| applied.changed)
+        apply(
+            self.provider.as_ref(),
+            &wanted(content, epoch),
+            &Unconditional,
+        )
+        .await
+        .map(|applied| applied.changed)
     }
 
     async fn refused(&self, kind: FailureKind) -> EffectError {
@@ -109,6 +117,17 @@ impl World {
 fn whole_text(error: EffectError) -> String {
     let text = format!("{error} {error:?} {:?}", error.hint);
     format!("{text} {}", Failure::from(error))
+}
+
+#[tokio::test]
+async fn s8_record_is_not_changed_when_the_lease_is_over_after_the_look() {
+    for world in usual().await {
+        let permit = Expiring::after(0);
+        let late = apply(world.provider.as_ref(), &wanted(NEW, 3), &permit).await;
+        let error = late.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Retryable, "{error}");
+        assert_eq!((world.patches(), world.record().content), (0, OLD.into()));
+    }
 }
 
 #[tokio::test]
@@ -224,7 +243,7 @@ async fn nobody_listening_is_retryable() {
             let settings = settings(kind.name, &url, TOKEN);
             world.provider = provider_of(&settings).unwrap();
             drop(world.counterpart);
-            let result = apply(world.provider.as_ref(), &wanted(NEW, 1)).await;
+            let result = apply(world.provider.as_ref(), &wanted(NEW, 1), &Unconditional).await;
             assert_eq!(result.unwrap_err().kind, FailureKind::Retryable);
         }
     }
@@ -359,7 +378,11 @@ async fn token_is_in_no_text() {
         let kind = DNS_PROVIDERS.first().unwrap().name;
         let wrong = settings(kind, world.counterpart.url(), "Wr0ngT0ken");
         let provider = provider_of(&wrong).unwrap();
-        errors.push(apply(provider.as_ref(), &wanted(NEW, 1)).await.unwrap_err());
+        errors.push(
+            apply(provider.as_ref(), &wanted(NEW, 1), &Unconditional)
+                .await
+                .unwrap_err(),
+        );
         let with_newline = settings(kind, world.counterpart.url(), "Wr0ngT0ken\u{7f}");
         errors.push(provider_of(&with_newline).unwrap_err());
         let plain = settings(kind, "http://192.0.2.9/client/v4", "Wr0ngT0ken");
@@ -387,7 +410,7 @@ async fn token_that_ends_with_a_newline_works() {
         let settings = settings(kind, world.counterpart.url(), &token);
         let provider = provider_of(&settings).unwrap();
         assert!(
-            apply(provider.as_ref(), &wanted(NEW, 1))
+            apply(provider.as_ref(), &wanted(NEW, 1), &Unconditional)
                 .await
                 .unwrap()
                 .changed

@@ -19,6 +19,8 @@ mod agent;
 mod checks;
 #[path = "simulation/clock.rs"]
 mod clock;
+#[path = "simulation/dns.rs"]
+mod dns;
 #[path = "simulation/effects.rs"]
 mod effects;
 #[path = "simulation/ending.rs"]
@@ -137,4 +139,9 @@ fn s11_a_step_begun_before_the_journal_has_it_is_noticed() {
 #[test]
 fn a_lost_vote_is_noticed() {
     notices(Mutation::VoteLost, 170);
+}
+
+#[test]
+fn s8_targets_that_take_any_epoch_are_noticed() {
+    notices(Mutation::EpochIgnored, 420);
 }

@@ -103,7 +103,7 @@ async fn leave_word(state_dir: PathBuf, held: watch::Receiver<Held>) {
     }
 }
 
-/// The gate for one order; only steps that may start writes ask.
+/// The gate for one order; steps that may start writes ask, and those that change DNS.
 #[derive(Debug)]
 struct OrderPermit<'a> {
     gate: &'a LeaseGate,
@@ -116,7 +116,7 @@ impl Permit for OrderPermit<'_> {
         let enough = held.is_some_and(|(epoch, fence_at)| {
             epoch == self.order.epoch && boottime() + self.gate.reserve < fence_at
         });
-        if enough && !self.gate.guard_knows(self.order) {
+        if enough && may_start_writes(self.order) && !self.gate.guard_knows(self.order) {
             let what = format!(
                 "did not {}: the guard has not confirmed the lease of epoch {}",
                 self.order.what.kind(),
@@ -133,7 +133,7 @@ impl Permit for OrderPermit<'_> {
             self.order.what.kind(),
             self.order.epoch
         ))
-        .hint("a disk that hangs delays the journal, and so every step"))
+        .hint("a step that a disk, the network or a frozen process held up is not begun late"))
     }
 }
 

@@ -133,7 +133,11 @@ impl Members {
             identity: self.rules.identity.clone(),
             request,
         };
-        self.client(to)?.call(PATH_LEASE, &call, self.timeout).await
+        // A voter takes the same request twice as once.
+        let client = self.client(to)?;
+        client
+            .call_repeatable(PATH_LEASE, &call, self.timeout)
+            .await
     }
 
     /// Asks the other agent about a lease that is kept in a store.
@@ -141,7 +145,8 @@ impl Members {
     /// # Errors
     /// As [`PeerClient::call`].
     pub async fn cell(&self, to: &Member, ask: &PeerAsk) -> Result<PeerWord, EffectError> {
-        self.client(to)?.call(PATH_CELL, ask, self.timeout).await
+        let client = self.client(to)?;
+        client.call_repeatable(PATH_CELL, ask, self.timeout).await
     }
 
     /// Exchanges reports with a member.

@@ -1,6 +1,7 @@
 //! What must not move the primary: brown-outs, and a witness or a peer that is away.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tokio_postgres::NoTls;
 use super::delay::Delays;
 use super::faults::{Drawn, named};
 use super::judge;
+use super::knobs;
 use super::lab::{Lab, SOON};
 use super::oracle::Oracle;
 use super::place::Place;
@@ -74,6 +76,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Sessions of the load at most; the node allows fewer.
 const SESSIONS_MAX: usize = 60;
 
+/// So much of each agent's log is shown when the primary was moved.
+const LAST_LINES: usize = 30;
+
 /// How a calm stretch went.
 #[derive(Debug)]
 pub struct Calm {
@@ -107,7 +112,8 @@ impl Calm {
 pub async fn brown_outs(lab: &Lab, list: &[BrownOut], lasts: Duration) -> Vec<Calm> {
     let mut place = start(lab, list).await;
     let mut ended = Vec::new();
-    for brown_out in list {
+    let only = knobs::calm().unwrap_or_default();
+    for brown_out in list.iter().filter(|it| it.name.contains(&only)) {
         let fault = brown_out
             .fault
             .map(|(name, hosts)| named(name, hosts, lasts));
@@ -123,11 +129,26 @@ pub async fn brown_outs(lab: &Lab, list: &[BrownOut], lasts: Duration) -> Vec<Ca
         let failed = !calm.problems.is_empty();
         ended.push(calm);
         if failed {
-            // The pair is no longer what the next one expects.
+            println!("{}", last_words(lab));
+            // The pair is no longer what the next one expects. The old one has to be gone first:
+            // both live in the same place.
+            drop(place);
             place = start(lab, list).await;
         }
     }
     ended
+}
+
+/// What the agents said last.
+fn last_words(lab: &Lab) -> String {
+    let mut said = String::new();
+    for host in [Host::Fra, Host::Ams] {
+        let log = fs::read_to_string(lab.log(host)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
+        write!(said, "{}:\n{last}\n", host.name()).unwrap();
+    }
+    said
 }
 
 async fn start<'lab>(lab: &'lab Lab, list: &[BrownOut]) -> Place<'lab> {

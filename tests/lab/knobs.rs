@@ -60,6 +60,11 @@ pub fn faults() -> Option<String> {
     std::env::var("LAB_FAULTS").ok()
 }
 
+/// Only brown-outs with this in their name.
+pub fn calm() -> Option<String> {
+    std::env::var("LAB_CALM").ok()
+}
+
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }

@@ -24,8 +24,8 @@ use failover_agent::model::{Member, SiteName, Timestamp};
 use failover_agent::runtime::peer_server::RefusalCounts;
 use tokio::net::TcpListener;
 use world::{
-    Receiver, SOON, Sender, Wire, ask_lease, raw, read_lease, report, send_command, send_report,
-    site,
+    Receiver, SOON, Sender, Wire, ask_lease, insist_on_lease, raw, read_lease, report,
+    send_command, send_report, site,
 };
 
 #[tokio::test]
@@ -145,6 +145,31 @@ async fn hanging_request_ends_at_its_deadline_and_blocks_no_other() {
         error.what
     );
     read_lease(&client).await.unwrap();
+}
+
+#[tokio::test]
+async fn s2_renewal_gets_through_while_two_connections_carry_nothing() {
+    let receiver = Receiver::start().await;
+    let wire = Wire::to(receiver.address).await;
+    let client = Sender::default().client(wire.address);
+    // The third copy leaves at half of the time.
+    wire.state.lock().unwrap().dead = 2;
+    let reply = insist_on_lease(&client, Duration::from_secs(2))
+        .await
+        .unwrap();
+    assert_eq!(reply.verdict, Verdict::Ok);
+    assert_eq!(wire.state.lock().unwrap().connections, 3);
+    // Where everything is lost it still ends at its deadline.
+    wire.state.lock().unwrap().dead = usize::MAX;
+    let client = Sender::default().client(wire.address);
+    let asked = insist_on_lease(&client, Duration::from_millis(400));
+    let error = tokio::time::timeout(SOON, asked)
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(error.what.ends_with("no answer in time"), "{}", error.what);
+    let connections = wire.state.lock().unwrap().connections;
+    assert!((4..=7).contains(&connections), "{connections} connections");
 }
 
 #[tokio::test]

@@ -215,6 +215,21 @@ pub async fn ask_lease(
     client.call(PATH_LEASE, &call, SOON).await
 }
 
+/// As the keeper asks: again on another connection while the first waits.
+pub async fn insist_on_lease(
+    client: &PeerClient,
+    deadline: Duration,
+) -> Result<LeaseReply, EffectError> {
+    let call = LeaseCall {
+        identity: ClusterIdentity {
+            cluster: ClusterName::new("shop"),
+            voters_hash: "same".to_owned(),
+        },
+        request: LeaseRequest::Read,
+    };
+    client.call_repeatable(PATH_LEASE, &call, deadline).await
+}
+
 pub async fn send_report(
     client: &PeerClient,
     report: PeerReport,
@@ -256,6 +271,8 @@ pub struct Tampering {
     pub up: Option<(&'static [u8], &'static [u8])>,
     /// Replaced on the way back.
     pub down: Option<(&'static [u8], &'static [u8])>,
+    /// So many of the next connections carry nothing, and stay open.
+    pub dead: usize,
     /// Ends the connection as soon as the receiver answers, and forgets the answer.
     pub cut_answers: usize,
 }
@@ -276,7 +293,20 @@ impl Wire {
         let forwarding = tokio::spawn(async move {
             let mut wires = tokio::task::JoinSet::new();
             while let Ok((near, _)) = listener.accept().await {
-                shared.lock().unwrap().connections += 1;
+                let dead = {
+                    let mut state = shared.lock().unwrap();
+                    state.connections += 1;
+                    let dead = state.dead > 0;
+                    state.dead = state.dead.saturating_sub(1);
+                    dead
+                };
+                if dead {
+                    wires.spawn(async move {
+                        let _open = near;
+                        std::future::pending().await
+                    });
+                    continue;
+                }
                 wires.spawn(forward(near, target, Arc::clone(&shared)));
             }
         });

@@ -41,7 +41,7 @@ impl World {
             (Stage::Asked { .. }, _) if timed_out => {
                 failed(FailureKind::OutcomeUnknown, "not ready in time")
             }
-            (Stage::Asked { .. }, _) => None,
+            (Stage::Asked { .. } | Stage::Looked, _) => None,
         }
     }
 
@@ -80,7 +80,7 @@ impl World {
             (Stage::Asked { .. }, _) if timed_out => {
                 failed(FailureKind::OutcomeUnknown, "not ready in time")
             }
-            (Stage::Asked { .. }, _) => None,
+            (Stage::Asked { .. } | Stage::Looked, _) => None,
         }
     }
 

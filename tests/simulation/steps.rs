@@ -16,7 +16,7 @@ use failover_agent::model::{Moment, Role};
 use crate::agent::Task;
 use crate::clock::{MS, Real, US};
 use crate::node::Look;
-use crate::setup::{Mutation, content, index};
+use crate::setup::{Mutation, index};
 use crate::world::{Ev, NodeTask, Pointer, World};
 
 /// One attempt under way.
@@ -36,6 +36,8 @@ pub(crate) enum Stage {
         /// `standby.signal` was taken away for it.
         removed: bool,
     },
+    /// The DNS record was looked at; the change is to be sent.
+    Looked,
 }
 
 pub(crate) type Ended = Option<Result<Learned, Failure>>;
@@ -52,6 +54,15 @@ pub(crate) fn failed(kind: FailureKind, what: &str) -> Ended {
 pub(crate) fn learned(node: Option<NodeReport>) -> Ended {
     let note = "simulated".to_owned();
     Some(Ok(Learned { note, node }))
+}
+
+fn not_begun(why: &str) -> Failure {
+    Failure {
+        kind: FailureKind::Retryable,
+        what: format!("did not begin: {why}"),
+        hint: None,
+        retry_after: None,
+    }
 }
 
 impl World {
@@ -135,7 +146,7 @@ impl World {
             }
             (Step::VerifyWrites { .. }, _) => self.verify_writes(site, &order, timed_out),
             (Step::RewriteAppConfig { .. }, _) => self.rewrite_app_config(site, &order),
-            (Step::UpdateDns { content, .. }, _) => self.update_dns(site, &order, content),
+            (Step::UpdateDns { .. }, _) => self.update_dns(site, token, &order, (stage, timed_out)),
             (Step::Notify { .. }, _) => learned(None),
             (
                 Step::HandOver { .. }
@@ -162,9 +173,13 @@ impl World {
     }
 
     pub(crate) fn asked(&mut self, site: usize, token: u64, removed: bool) {
+        self.staged(site, token, Stage::Asked { removed });
+    }
+
+    pub(crate) fn staged(&mut self, site: usize, token: u64, stage: Stage) {
         let agent = self.sites[site].agent.as_mut();
         if let Some(running) = agent.and_then(|agent| agent.steps.get_mut(&token)) {
-            running.stage = Stage::Asked { removed };
+            running.stage = stage;
         }
     }
 
@@ -253,12 +268,22 @@ impl World {
                 FailureKind::OutcomeUnknown,
                 "asked, but not seen as primary",
             ),
-            (Stage::Asked { .. }, _) => None,
+            (Stage::Asked { .. } | Stage::Looked, _) => None,
         }
     }
 
-    /// What cannot be taken back is not begun once the lease may be gone (S2, S8).
+    /// What cannot be taken back is not begun once the lease may be gone (S2, S8), nor before the
+    /// guard knows it.
     pub(crate) fn too_late(&self, site: usize, order: &Order) -> Option<Failure> {
+        if self.setup.mutation == Mutation::LateStepRuns {
+            return None;
+        }
+        let unguarded = !self.guard_knows(site, order.epoch);
+        self.lease_over(site, order)
+            .or_else(|| unguarded.then(|| not_begun("the guard does not know the lease")))
+    }
+
+    pub(crate) fn lease_over(&self, site: usize, order: &Order) -> Option<Failure> {
         let agent = self.sites[site].agent.as_ref()?;
         let reserve = self.setup.rules[site].request_timeout;
         let enough = match agent.contender.current_view() {
@@ -267,17 +292,7 @@ impl World {
             }
             _ => false,
         };
-        let known = self.guard_knows(site, order.epoch);
-        if enough && known || self.setup.mutation == Mutation::LateStepRuns {
-            return None;
-        }
-        Some(Failure {
-            kind: FailureKind::Retryable,
-            what: "did not begin: the lease is over or nearly so, or the guard does not know it"
-                .to_owned(),
-            hint: None,
-            retry_after: None,
-        })
+        (!enough).then(|| not_begun("the lease is over or nearly so"))
     }
 
     fn begin_promotion(&mut self, site: usize) {
@@ -331,28 +346,6 @@ impl World {
         }
         self.pointed("app config", site, file, wanted);
         self.sites[site].disk.file = wanted;
-        learned(None)
-    }
-
-    fn update_dns(&mut self, site: usize, order: &Order, wanted: &str) -> Ended {
-        let wanted = Pointer {
-            site: usize::from(*wanted == content(1)),
-            epoch: order.epoch,
-        };
-        let before = self.dns;
-        let fails = self.fails(site, order);
-        // A provider that answers nothing may have done it all the same.
-        if fails && self.rng.chance(500) {
-            return failed(FailureKind::Retryable, "429");
-        }
-        if before.epoch > wanted.epoch && self.setup.mutation != Mutation::EpochIgnored {
-            return failed(FailureKind::Permanent, "a newer epoch moved it");
-        }
-        self.pointed("DNS", site, before, wanted);
-        self.dns = wanted;
-        if fails {
-            return failed(FailureKind::OutcomeUnknown, "no answer");
-        }
         learned(None)
     }
 }

@@ -36,6 +36,8 @@ pub(crate) enum Ev {
     Packet(usize, usize, Packet),
     Witness(u32, WitnessTask),
     Guard(usize, u32, GuardTask),
+    /// A change that this site's agent has sent reaches the DNS provider.
+    Dns(usize, Pointer),
     Fault(Fault),
     /// Everything is well again from here on.
     Heal,
@@ -206,6 +208,7 @@ impl World {
             Ev::Packet(from, to, packet) => self.arrive(from, to, packet),
             Ev::Witness(life, task) => self.witness_event(life, task),
             Ev::Guard(site, life, task) => self.guard(site, life, task),
+            Ev::Dns(site, wanted) => self.dns_changes(site, wanted),
             Ev::Fault(fault) => self.fault(fault),
             Ev::Heal => self.heal(),
             Ev::Poll => self.poll_end(),

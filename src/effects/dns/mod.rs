@@ -5,8 +5,8 @@
 //! records, or wait for the world to notice (S9: DNS is never waited for).
 //!
 //! Upholds S8: the epoch stands in the record's comment, and a higher one there stops us. A
-//! provider without compare-and-swap leaves a gap between look and change; the lease, held with
-//! time to spare during every step, is what closes it.
+//! provider without compare-and-swap leaves a gap between look and change: right before the change
+//! the lease must still be held, with time to spare, however long the look was held up.
 
 pub mod cloudflare;
 pub mod diff;
@@ -17,6 +17,7 @@ use async_trait::async_trait;
 
 use self::diff::{Change, diff, epoch_in, same_content};
 use super::error::EffectError;
+use super::permit::Permit;
 use crate::config::settings::DnsRecord;
 use crate::model::{Epoch, SiteName};
 
@@ -145,14 +146,20 @@ pub async fn observe(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<Obse
 /// outcome is unknown, the next one finds it done or does it, never twice.
 ///
 /// # Errors
-/// As [`observe`]; `OutcomeUnknown` when the change was sent and no answer came.
-pub async fn apply(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<Applied, EffectError> {
+/// As [`observe`]; what `permit` says right before the change; `OutcomeUnknown` when the change was
+/// sent and no answer came.
+pub async fn apply(
+    provider: &dyn DnsProvider,
+    wanted: &Wanted,
+    permit: &dyn Permit,
+) -> Result<Applied, EffectError> {
     let Some(patch) = change(provider, wanted).await? else {
         return Ok(Applied {
             changed: false,
             note: format!("{} was {} already", describe(wanted), wanted.content),
         });
     };
+    permit.still_held()?;
     provider
         .patch(&patch.id, &wanted.content, &patch.comment)
         .await?;

@@ -77,6 +77,8 @@ impl std::fmt::Debug for PeerClient {
 struct Sealed {
     request: Request<Full<Bytes>>,
     seal: Seal,
+    /// It uses up a challenge of the peer's.
+    challenged: bool,
 }
 
 /// An answer that carries the peer's seal.
@@ -84,6 +86,8 @@ struct Trusted {
     status: StatusCode,
     body: Bytes,
     next_challenge: String,
+    /// The request used up a challenge.
+    challenged: bool,
     /// The request went out twice, because its first connection turned out to be dead.
     sent_again: bool,
 }
@@ -138,14 +142,15 @@ impl PeerClient {
             let why = format!("{IN_FLIGHT_MAX} earlier requests still wait for an answer");
             return Err(EffectError::retryable(self.what(path, &why)));
         };
-        let challenge = lock(&self.challenges).pop().unwrap_or_default();
-        let mut answer = self.attempt(path, &body, &challenge, until).await?;
+        let mut answer = self.attempt(path, &body, None, until).await?;
         if refusal(&answer) == Some(Refusal::UnknownChallenge) {
-            // The first request of all, or the peer was restarted, or nobody spoke for a while.
-            // What else is kept is of the same age.
-            lock(&self.challenges).clear();
+            // None was left, or the peer was restarted, or nobody spoke for a while: what else is
+            // kept is of the same age.
+            if answer.challenged {
+                lock(&self.challenges).clear();
+            }
             let fresh = answer.next_challenge;
-            answer = self.attempt(path, &body, &fresh, until).await?;
+            answer = self.attempt(path, &body, Some(fresh), until).await?;
         }
         let keep = std::mem::take(&mut answer.next_challenge);
         let mut challenges = lock(&self.challenges);
@@ -156,18 +161,19 @@ impl PeerClient {
         self.read(path, &answer)
     }
 
-    /// One sealed request and its answer.
+    /// One sealed request and its answer. Without a challenge it takes one that is kept, once there
+    /// is a connection to use it up on.
     async fn attempt(
         &self,
         path: &'static str,
         body: &Bytes,
-        challenge: &str,
+        mut challenge: Option<String>,
         until: Moment,
     ) -> Result<Trusted, EffectError> {
-        let sealed = self.seal(path, body, challenge)?;
+        let mut sealed = None;
         let mut sent_again = false;
         let mut link = self.take_idle().await;
-        let answer = loop {
+        loop {
             let mut current = match link.take() {
                 Some(link) => link,
                 None => self.dialer.dial(until).await.map_err(|error| {
@@ -186,11 +192,19 @@ impl PeerClient {
                 })?,
             };
             let was_kept = current.used;
+            let sealed = match sealed {
+                Some(ref sealed) => sealed,
+                None => {
+                    let kept = || lock(&self.challenges).pop();
+                    let challenge = challenge.take().or_else(kept).unwrap_or_default();
+                    sealed.insert(self.seal(path, body, &challenge)?)
+                }
+            };
             let exchange = current.exchange(sealed.request.clone());
             match timeout(boottime().until(until), exchange).await {
                 Ok(Ok(answer)) => {
                     self.put_idle(current);
-                    break answer;
+                    return self.trust(path, sealed, answer, sent_again);
                 }
                 Err(_) => {
                     // The other connections may hang for the same reason: the next call gets a
@@ -205,8 +219,7 @@ impl PeerClient {
                 }
                 Ok(Err(error)) => return Err(self.exchange_failed(path, error)),
             }
-        };
-        self.trust(path, &sealed.seal, answer, sent_again)
+        }
     }
 
     fn encode<Req: Serialize>(&self, path: &str, request: &Req) -> Result<Bytes, EffectError> {
@@ -252,21 +265,25 @@ impl PeerClient {
                 EffectError::permanent(self.what(path, "a name does not fit into an HTTP header"))
                     .caused_by(error)
             })?;
-        Ok(Sealed { request, seal })
+        Ok(Sealed {
+            request,
+            seal,
+            challenged: !challenge.is_empty(),
+        })
     }
 
     /// Checks that the answer comes from a member and belongs to this request.
     fn trust(
         &self,
         path: &str,
-        request: &Seal,
+        request: &Sealed,
         answer: RawAnswer,
         sent_again: bool,
     ) -> Result<Trusted, EffectError> {
         let (status, headers) = (answer.head.status(), answer.head.headers());
         let next_challenge = text(headers, wire::HEADER_NEXT_CHALLENGE);
         let expected = self.key.seal_answer(&AnswerParts {
-            request,
+            request: &request.seal,
             status: status.as_u16(),
             next_challenge,
             body_hash: body_hash(&answer.body),
@@ -280,6 +297,7 @@ impl PeerClient {
             status,
             next_challenge: if fits { next_challenge } else { "" }.to_owned(),
             body: answer.body,
+            challenged: request.challenged,
             sent_again,
         })
     }

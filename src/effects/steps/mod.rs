@@ -73,7 +73,8 @@ pub struct Attempt<'a> {
     pub undo: bool,
     /// By when it must have ended.
     pub deadline: Moment,
-    /// Asked right before anything that may let the node take writes.
+    /// Asked right before anything that may let the node take writes, and before a change at a DNS
+    /// provider.
     pub permit: &'a dyn Permit,
 }
 
@@ -124,7 +125,7 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
                 target, content, ..
             },
             false,
-        ) => update_dns::apply(tools, target, content, attempt.epoch).await,
+        ) => update_dns::apply(tools, target, content, attempt).await,
         (
             Step::HandOver { .. }
             | Step::RecordPrimary { .. }

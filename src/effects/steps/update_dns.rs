@@ -1,16 +1,15 @@
 //! `UpdateDns`: one record names the new site, and the provider says so itself.
 
-use super::{Tools, noted};
+use super::{Attempt, Tools, noted};
 use crate::effects::dns::{self, Wanted};
 use crate::effects::error::EffectError;
-use crate::model::Epoch;
 use crate::model::event::Learned;
 
 pub(super) async fn apply(
     tools: &Tools,
     target: &str,
     content: &str,
-    epoch: Epoch,
+    attempt: Attempt<'_>,
 ) -> Result<Learned, EffectError> {
     let found = tools
         .dns
@@ -25,10 +24,10 @@ pub(super) async fn apply(
         name: found.record.clone(),
         kind: found.kind.clone(),
         content: content.to_owned(),
-        epoch,
+        epoch: attempt.epoch,
         site: tools.site.clone(),
     };
-    let applied = dns::apply(found.provider.as_ref(), &wanted).await?;
+    let applied = dns::apply(found.provider.as_ref(), &wanted, attempt.permit).await?;
     dns::verify(found.provider.as_ref(), &wanted).await?;
     Ok(noted(applied.note))
 }
