@@ -231,6 +231,33 @@ fn records_are_kept_through_a_takeover() {
 }
 
 #[test]
+fn pauses_and_resumes_are_known_to_whoever_holds_next() {
+    let budget = Budget {
+        keeps: 2,
+        releases: 1,
+        lates: 1,
+        ..b_asks()
+    };
+    let found = holds("pauses", &search(1, held_by_a(Mode::Quorum), budget));
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
+fn pause_outlives_restarts_of_an_agent_and_the_witness() {
+    let budget = Budget {
+        keeps: 1,
+        agent_restarts: 1,
+        witness_restarts: 1,
+        ..both_ask()
+    };
+    let found = holds(
+        "pause and restarts",
+        &search(4, held_by_a(Mode::Quorum), budget),
+    );
+    assert!(found.moved > 0, "nobody took over");
+}
+
+#[test]
 fn disks_refuse_promises_and_releases() {
     let budget = Budget {
         disk_errors: 2,

@@ -4,10 +4,11 @@
 use std::rc::Rc;
 
 use failover_agent::decision::lease::{Input, Mode};
+use failover_agent::model::brakes::Paused;
 use failover_agent::model::lease::{
     ClusterRecord, LeaseChange, LeaseCommand, LeaseReply, LeaseRequest, LeaseView, StoredVote,
 };
-use failover_agent::model::{Epoch, Lsn, Moment, SystemId, Timeline};
+use failover_agent::model::{Epoch, Lsn, Moment, SystemId, Timeline, Timestamp};
 
 use crate::machines::{Disk, FENCE_BUDGET, Machines, fast_clock, members, site, slow_clock};
 
@@ -132,6 +133,8 @@ pub(crate) enum Violation {
     PromiseForgotten,
     /// A voter kept an older record, or a holder did not learn of a kept one.
     RecordWentBack,
+    /// A holder's record does not say of a pause what it said when it was kept.
+    PauseForgotten,
 }
 
 type Done = Result<(), Violation>;
@@ -288,8 +291,9 @@ impl World {
 
     /// The holder hands in a record that is one newer than any it was told of.
     pub(crate) fn keep(&mut self, machines: &mut Machines, index: usize, epoch: Epoch) -> Done {
-        let revision = u64::from(self.budget.keeps);
-        let record = record(epoch, 100 - revision, index);
+        let revision = 100 - u64::from(self.budget.keeps);
+        let mut record = record(epoch, revision, index);
+        record.brakes.paused = pause_of(record.version());
         self.feed(
             machines,
             index,
@@ -369,6 +373,10 @@ impl World {
                 if version < self.kept {
                     return Err(Violation::RecordWentBack);
                 }
+                let paused = record.as_ref().and_then(|it| it.brakes.paused.clone());
+                if paused != version.and_then(pause_of) {
+                    return Err(Violation::PauseForgotten);
+                }
                 self.take_holder(mode, *epoch, index)
             }
             LeaseChange::Lost { .. } => {
@@ -444,6 +452,16 @@ impl World {
         self.disks[index] = machines.disks.number(Some(stored.clone()));
         Ok(())
     }
+}
+
+/// Records of every other revision are paused ones: so that pauses begin, end and move.
+fn pause_of((epoch, revision): (Epoch, u64)) -> Option<Paused> {
+    (revision % 2 == 1).then(|| Paused {
+        by: format!("whoever held {epoch}"),
+        since: Timestamp(i64::try_from(revision).expect("a small number")),
+        length: None,
+        reason: None,
+    })
 }
 
 pub(crate) fn record(epoch: Epoch, revision: u64, primary: usize) -> ClusterRecord {
