@@ -21,7 +21,7 @@ use failover_agent::model::plan::{Step, StepKind};
 use failover_agent::model::{SystemId, Timeline};
 use failover_agent::surfaces::demo::cloudflare::Fault;
 use support::agent_role::Access;
-use support::postgres::{NodeOptions, SCRAM_ROLE, SUPERUSER};
+use support::postgres::{NodeOptions, SCRAM_ROLE, SUPERUSER, TestNode};
 use support::wait_until;
 use support::writer::{Session, missing};
 use world::{PATIENT, World, demand, gone, identity, of_a_silent_site};
@@ -99,6 +99,14 @@ async fn s11_step_applied_twice_has_the_same_result_and_one_effect() {
     }
 }
 
+/// The standby can neither replay nor obey a promotion any more.
+async fn stop_replay(node: &TestNode) {
+    let client = node.connect(SUPERUSER).await;
+    let query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'";
+    let startup: i32 = client.query_one(query, &[]).await.unwrap().get(0);
+    node.signal("STOP", &[u32::try_from(startup).unwrap()]);
+}
+
 /// Lets the step fail in a way of its own kind.
 async fn fail(world: &World, step: &Step) -> EffectError {
     let node = world.node(step.kind());
@@ -130,10 +138,7 @@ async fn fail(world: &World, step: &Step) -> EffectError {
             world.apply(&other).await
         }
         StepKind::Promote => {
-            let client = node.connect(SUPERUSER).await;
-            let query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'";
-            let startup: i32 = client.query_one(query, &[]).await.unwrap().get(0);
-            node.signal("STOP", &[u32::try_from(startup).unwrap()]);
+            stop_replay(node).await;
             world.attempt(step, false, SHORT).await
         }
         StepKind::VerifyWrites => {
@@ -213,6 +218,35 @@ async fn s3_failed_promotion_undone_leaves_no_process_and_a_standby_signal() {
     assert!(undone.standby_signal);
     world.undo(&step).await.unwrap();
     assert_eq!(world.state(node).await, undone);
+}
+
+#[tokio::test]
+async fn node_that_dies_in_its_promotion_is_not_waited_for() {
+    let world = World::start().await;
+    let node = world.node(StepKind::Promote);
+    let step = world.step(StepKind::Promote).await;
+    world.prepare(StepKind::Promote).await;
+    // It is asked, and cannot obey.
+    stop_replay(node).await;
+    let asked = node.data_dir.join("promote");
+    let dies = async {
+        wait_until("the promotion is asked for", PATIENT, async || {
+            asked.exists()
+        })
+        .await;
+        world.kill(node).await;
+    };
+    let hour = Duration::from_secs(3600);
+    let attempt = tokio::time::timeout(PATIENT, world.attempt(&step, false, hour));
+    let (ended, ()) = tokio::join!(attempt, dies);
+    let failure = ended
+        .expect("it ends long before its deadline")
+        .unwrap_err();
+    assert_eq!(failure.kind, FailureKind::OutcomeUnknown, "{failure}");
+    assert!(
+        failure.what.contains("died while it was promoted"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]
