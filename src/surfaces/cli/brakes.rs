@@ -35,7 +35,8 @@ pub(super) struct AckArguments {
 /// Pause what the agents of both sites do by themselves: no failover, restart or take-over.
 ///
 /// The lease is still renewed, commands by hand still work, and safety still holds: a site that
-/// loses its lease still fences its node.
+/// loses its lease still fences its node, and so does its guard. To work on the lease itself, the
+/// network or the agents for longer than a lease lasts, set mode = "observe" at both sites instead.
 #[derive(Debug, Args)]
 pub(super) struct PauseArguments {
     /// Resume by itself after this, e.g. 30m or 1h; without it somebody must resume.
