@@ -90,10 +90,13 @@ sim: ## Simulate whole clusters, seeded [SEED, RUNS]
 # What of the lab runs: everything but the brown-outs, or only them, or one round again.
 LAB_TESTS := $(or $(T),$(if $(BROWNOUT),s13_,$(if $(ROUND)$(FAULTS),s1_,s1_ s2_ s7_)))
 
+LAB_ENV := LAB_FULL=1 $(foreach knob,SEED ROUNDS ROUND FAULTS JOBS RUNS AWAY SECONDS CALM,$(if $($(knob)),LAB_$(knob)='$($(knob))'))
+
 .PHONY: lab
 lab: setup ## Break real clusters, seeded [SEED, ROUNDS, ROUND, FAULTS, RUNS, BROWNOUT…]
-	LAB_FULL=1 $(foreach knob,SEED ROUNDS ROUND FAULTS JOBS RUNS AWAY SECONDS CALM,$(if $($(knob)),LAB_$(knob)='$($(knob))')) \
-	  $(CARGO) test --test lab $(CARGOFLAGS) -- --nocapture --test-threads=1 $(LAB_TESTS)
+	$(LAB_ENV) $(CARGO) test --test lab $(CARGOFLAGS) -- --nocapture --test-threads=1 $(LAB_TESTS)
+	$(if $(filter s7_,$(LAB_TESTS)),$(LAB_ENV) \
+	  $(CARGO) test --test etcd_pair $(CARGOFLAGS) -- --nocapture i12_)
 
 .PHONY: bench
 bench: ## Measure [ARGS]

@@ -85,7 +85,7 @@ async fn i12_etcd_away_while_the_peer_agrees_fails_no_commit() {
     // Not killed: it goes on taking connections and never answers.
     etcd.signal("STOP");
     let began = Instant::now();
-    let away = Duration::from_secs(10);
+    let away = away();
     // Looked at all the time: several ttls without a store.
     while began.elapsed() < away {
         assert!(cluster.status(0).active, "fra goes on");
@@ -100,6 +100,18 @@ async fn i12_etcd_away_while_the_peer_agrees_fails_no_commit() {
     assert_eq!(app.failures(), 0, "no commit failed");
     assert_eq!(session.ended(), None);
     assert_eq!(cluster.status(0).lease.epoch, epoch, "nobody took a lease");
+    println!(
+        "etcd away: {} s, {} commits, 0 failed",
+        away.as_secs(),
+        app.commits().len()
+    );
+}
+
+/// How long etcd is away: three ttls and more, or what `make lab` says.
+fn away() -> Duration {
+    let seconds = |name| std::env::var(name).ok()?.parse().ok();
+    let full = std::env::var_os("LAB_FULL").map(|_| 180);
+    Duration::from_secs(seconds("LAB_AWAY").or(full).unwrap_or(10))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
