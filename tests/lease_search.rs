@@ -320,6 +320,28 @@ fn pair_moves_only_by_handover() {
 }
 
 #[test]
+fn pair_race_of_two_candidates_is_won_by_one() {
+    let pair = |seconds, budget| Search {
+        mode: Mode::Pair,
+        ..search(seconds, Vec::new(), budget)
+    };
+    let race = Budget {
+        acquires: [2, 2],
+        losses: 1,
+        ..Budget::default()
+    };
+    let found = holds("pair race", &pair(2, race));
+    assert!(found.epochs > 0, "nobody wins");
+    let restarted = Budget {
+        acquires: [2, 2],
+        agent_restarts: 1,
+        disk_errors: 1,
+        ..Budget::default()
+    };
+    holds("pair race and restart", &pair(1, restarted));
+}
+
+#[test]
 fn clock_error_is_the_one_of_the_configuration() {
     let configured = failover_agent::config::settings::CLOCK_ERROR_MAX;
     let counted = f64::from(CLOCK_ERROR_PER_MILLE) / 1000.0;

@@ -2,17 +2,24 @@
 //!
 //! An attempt is: ask everybody whether they *would* grant `highest epoch seen + 1` (nothing
 //! changes, so a candidate that is cut off disturbs nobody); with a majority, ask the own voter
-//! for it; then the others. A majority wins.
+//! for it; then the others. A majority wins. With two agents alone the own voter is the last.
 //!
 //! **Why the own voter first.** It makes the epoch durable on this host before any other host can
 //! hear of it. So an agent that was restarted in the middle of an attempt never asks for the same
 //! epoch again, and a release of the interrupted attempt that was delayed on its way cannot
 //! release the epoch that is held now.
 //!
+//! **Why the own voter last, with two agents alone.** There a restarted holder goes on under the
+//! epoch that its own voter grants, whether or not the other agent answers. So that grant must
+//! prove that the other voter gave its own before: two candidates that met would else each go on
+//! under a grant of nobody but itself, and both would hold (S1). No epoch is granted twice for it:
+//! without the other voter's answer, which tells the highest epoch asked of it, nothing is asked.
+//!
 //! **Why a loser does not always release.** A site may ask while its node is still writable under
 //! an older epoch: its agent was restarted, or its fence is under way. Its new grants replaced the
 //! old ones at the voters; released, they would free the lease while the node still takes writes.
-//! So within that time a loser lets its grants run out.
+//! So within that time a loser lets its grants run out. With two agents alone nothing runs out, so
+//! it always releases; an older epoch that its node might write under it would have gone on with.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +45,7 @@ enum Step {
     /// Backing off.
     Waiting,
     PreVote(Ballot),
-    OwnVote(Ballot),
+    FirstVote(Ballot),
     Votes(Ballot),
 }
 
@@ -63,7 +70,7 @@ enum Outcome {
 enum Move {
     Stay,
     PreVote,
-    OwnVote(Epoch),
+    FirstVote(Epoch),
     Votes(Ballot),
     Hold(Ballot),
     Resume(Epoch),
@@ -86,14 +93,14 @@ impl Attempt {
     fn ballot(&self) -> Option<&Ballot> {
         match &self.step {
             Step::Waiting => None,
-            Step::PreVote(ballot) | Step::OwnVote(ballot) | Step::Votes(ballot) => Some(ballot),
+            Step::PreVote(ballot) | Step::FirstVote(ballot) | Step::Votes(ballot) => Some(ballot),
         }
     }
 
     fn ballot_mut(&mut self) -> Option<&mut Ballot> {
         match &mut self.step {
             Step::Waiting => None,
-            Step::PreVote(ballot) | Step::OwnVote(ballot) | Step::Votes(ballot) => Some(ballot),
+            Step::PreVote(ballot) | Step::FirstVote(ballot) | Step::Votes(ballot) => Some(ballot),
         }
     }
 }
@@ -226,12 +233,12 @@ impl Contender {
                     let ballot = self.send_pre_vote(now, out);
                     self.set_step(Step::PreVote(ballot), 1);
                 }
-                Move::OwnVote(epoch) => {
-                    let asked = [self.rules.me.clone()];
+                Move::FirstVote(epoch) => {
+                    let asked = [self.asked_first().clone()];
                     let ballot = self.send_acquire(&asked, epoch, now, out);
-                    self.set_step(Step::OwnVote(ballot), 0);
+                    self.set_step(Step::FirstVote(ballot), 0);
                 }
-                Move::Votes(own) => self.ask_the_others(own, now, out),
+                Move::Votes(first) => self.ask_the_rest(first, now, out),
                 Move::Hold(ballot) => self.hold(&ballot, now, out),
                 Move::Resume(epoch) => self.resume(epoch, now),
                 Move::GiveUp { asked_for, verdict } => self.lose(asked_for, verdict, now, out),
@@ -248,11 +255,14 @@ impl Contender {
             Step::Waiting if now >= self.not_before => Move::PreVote,
             Step::Waiting => Move::Stay,
             Step::PreVote(ballot) => self.after_pre_vote(attempt, ballot, now),
-            Step::OwnVote(ballot) | Step::Votes(ballot) if self.epoch_seen > ballot.epoch => {
+            Step::FirstVote(ballot) | Step::Votes(ballot) if self.epoch_seen > ballot.epoch => {
                 give_up(Some(ballot.epoch), Verdict::StaleEpoch)
             }
-            Step::OwnVote(ballot) if ballot.is_ok(&self.rules.me) => Move::Votes(ballot.clone()),
-            Step::OwnVote(ballot) | Step::Votes(ballot) => match ballot.outcome(&self.rules, now) {
+            Step::FirstVote(ballot) if ballot.is_ok(self.asked_first()) => {
+                Move::Votes(ballot.clone())
+            }
+            Step::FirstVote(ballot) | Step::Votes(ballot) => match ballot.outcome(&self.rules, now)
+            {
                 Outcome::Open => Move::Stay,
                 Outcome::Won => Move::Hold(ballot.clone()),
                 Outcome::Lost => give_up(Some(ballot.epoch), ballot.most_telling()),
@@ -280,7 +290,7 @@ impl Contender {
                 said: BTreeMap::new(),
                 ..ballot.clone()
             }),
-            Outcome::Won => Move::OwnVote(ballot.epoch),
+            Outcome::Won => Move::FirstVote(ballot.epoch),
             Outcome::Lost => Move::GiveUp {
                 asked_for: None,
                 verdict: ballot.most_telling(),
@@ -293,8 +303,10 @@ impl Contender {
     /// A restarted holder simply goes on under it, also when the other agent is away. That is
     /// safe: the other site can hold the lease only with both voters' grants, and grants never run
     /// out. As long as the own voter grants to this site and shows no release, it has granted to
-    /// nobody else since; and it could grant to this site only because it granted to nobody else
-    /// before. (After a loss of its memory it takes the running grant over from the other voter.)
+    /// nobody else since; and it was asked only after the other voter had granted to this site, so
+    /// neither has that one to the other site. (After a loss of its memory a voter takes the
+    /// running grant over from the other one.) Never one that this process is giving back: what it
+    /// has said may still be on its way.
     fn grant_to_resume(&self, ballot: &Ballot) -> Option<Epoch> {
         let own = self
             .seen
@@ -306,7 +318,23 @@ impl Contender {
             .as_ref()
             .filter(|grant| grant.holder == self.site)?;
         let pair = self.rules.mode == Mode::Pair;
-        (pair && grant.epoch >= self.epoch_seen).then_some(grant.epoch)
+        let given_back = self
+            .give_back
+            .as_ref()
+            .is_some_and(|giving| giving.is_of(grant.epoch));
+        (pair && !given_back && grant.epoch >= self.epoch_seen).then_some(grant.epoch)
+    }
+
+    /// Who is asked for its vote before the others are: see the head of this file.
+    fn asked_first(&self) -> &Member {
+        let me = &self.rules.me;
+        match self.rules.mode {
+            Mode::Quorum => me,
+            Mode::Pair => {
+                let mut others = self.rules.voters.iter().filter(|voter| *voter != me);
+                others.next().unwrap_or(me)
+            }
+        }
     }
 
     fn set_step(&mut self, step: Step, pre_votes: u32) {
@@ -343,12 +371,15 @@ impl Contender {
         }
     }
 
-    fn ask_the_others(&mut self, own: Ballot, now: Moment, out: &mut Output) {
+    fn ask_the_rest(&mut self, first: Ballot, now: Moment, out: &mut Output) {
         let voters = self.rules.voters.iter();
-        let others: Vec<Member> = voters.filter(|voter| !own.is_ok(voter)).cloned().collect();
-        let mut ballot = self.send_acquire(&others, own.epoch, now, out);
-        ballot.said = own.said;
-        ballot.granted = own.granted;
+        let rest: Vec<Member> = voters
+            .filter(|voter| !first.is_ok(voter))
+            .cloned()
+            .collect();
+        let mut ballot = self.send_acquire(&rest, first.epoch, now, out);
+        ballot.said = first.said;
+        ballot.granted = first.granted;
         self.set_step(Step::Votes(ballot), 0);
     }
 
@@ -380,9 +411,10 @@ impl Contender {
         };
         self.not_before = now + pause;
         self.phase = Phase::Looking { ballot: None };
-        if let Some(epoch) = asked_for
-            && (now >= self.writable_until || self.rules.breaks(BrokenRule::LoserReleasesAtOnce))
-        {
+        let may_release = now >= self.writable_until
+            || self.rules.mode == Mode::Pair
+            || self.rules.breaks(BrokenRule::LoserReleasesAtOnce);
+        if let Some(epoch) = asked_for.filter(|_| may_release) {
             let nobody: Option<SiteName> = None;
             self.give_back = Some(GiveBack::of_loser(&self.rules, epoch, nobody, now));
         }

@@ -69,6 +69,10 @@ impl GiveBack {
         }
     }
 
+    pub(super) fn is_of(&self, epoch: Epoch) -> bool {
+        self.epoch == epoch
+    }
+
     pub(super) fn wake_at(&self) -> Moment {
         self.send_at.min(self.until)
     }
