@@ -232,6 +232,12 @@ impl TestEtcd {
             .collect()
     }
 
+    /// The members' ports for clients.
+    pub fn ports(&self) -> Vec<u16> {
+        let members = self.members.iter();
+        members.map(|member| member.client_port).collect()
+    }
+
     /// The cell of a cluster.
     pub fn cell(&self, cluster: &str) -> EtcdCell {
         let cluster = ClusterName::new(cluster);

@@ -4,6 +4,7 @@
 //! What was under way when it was cut arrives late, once it is healed.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -17,6 +18,9 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// One direction of a relay: `true` while it is open.
 type Gate = watch::Sender<bool>;
 
+/// What a place must send, and which ways are closed right before it goes on.
+type Trap = Arc<Mutex<Option<(&'static str, Vec<Gate>)>>>;
+
 /// A listening port whose connections end at another one.
 #[derive(Debug)]
 struct Relay {
@@ -25,6 +29,7 @@ struct Relay {
     there: Gate,
     /// From the target to whoever connected.
     back: Gate,
+    trap: Trap,
     accepting: JoinHandle<()>,
 }
 
@@ -35,16 +40,19 @@ impl Relay {
             .expect("loopback can be bound");
         let port = listener.local_addr().expect("a bound socket").port();
         let (there, back) = (watch::channel(true).0, watch::channel(true).0);
-        let gates = (there.clone(), back.clone());
+        let trap = Trap::default();
+        let (gates, set) = ((there.clone(), back.clone()), Arc::clone(&trap));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(carry(client, target, gates.0.clone(), gates.1.clone()));
+                let (there, back, trap) = (gates.0.clone(), gates.1.clone(), Arc::clone(&set));
+                tokio::spawn(carry(client, target, there, back, trap));
             }
         });
         Self {
             port,
             there,
             back,
+            trap,
             accepting,
         }
     }
@@ -56,7 +64,7 @@ impl Drop for Relay {
     }
 }
 
-async fn carry(client: TcpStream, target: u16, there: Gate, back: Gate) {
+async fn carry(client: TcpStream, target: u16, there: Gate, back: Gate, trap: Trap) {
     open(&there).await;
     let target = SocketAddr::from((Ipv4Addr::LOCALHOST, target));
     let Ok(server) = TcpStream::connect(target).await else {
@@ -66,17 +74,20 @@ async fn carry(client: TcpStream, target: u16, there: Gate, back: Gate) {
     let (client_read, client_write) = client.into_split();
     let (server_read, server_write) = server.into_split();
     tokio::join!(
-        pump(client_read, server_write, &there),
-        pump(server_read, client_write, &back),
+        pump(client_read, server_write, &there, Some(&trap)),
+        pump(server_read, client_write, &back, None),
     );
 }
 
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, gate: &Gate) {
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, gate: &Gate, trap: Option<&Trap>) {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let read = from.read(&mut chunk).await;
         // Not even the end of a connection crosses a cut path.
         open(gate).await;
+        if let (Some(trap), Ok(count)) = (trap, &read) {
+            spring(trap, &chunk[..*count]);
+        }
         let written = match read {
             Ok(count @ 1..) => to.write_all(&chunk[..count]).await.is_ok(),
             Ok(0) | Err(_) => false,
@@ -84,6 +95,20 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, gate: &Gate) {
         if !written {
             drop(to.shutdown().await);
             return;
+        }
+    }
+}
+
+/// Closes what the trap closes if this is what it waits for.
+fn spring(trap: &Trap, bytes: &[u8]) {
+    let mut trap = trap.lock().unwrap_or_else(PoisonError::into_inner);
+    let waits_for = |(text, _): &mut (&str, Vec<Gate>)| {
+        let text = text.as_bytes();
+        bytes.windows(text.len()).any(|window| window == text)
+    };
+    if let Some((_, gates)) = trap.take_if(waits_for) {
+        for gate in gates {
+            gate.send_replace(false);
         }
     }
 }
@@ -140,6 +165,28 @@ impl Network {
     /// Loses everything that is sent to a place; what it sends arrives.
     pub fn deafen(&self, place: &str) {
         self.set(|_, to| to == place, false);
+    }
+
+    /// As [`Self::deafen`], from the moment on at which the place sends this text: that arrives,
+    /// and the answer to it does not.
+    pub fn deafen_at(&self, place: &str, text: &'static str) {
+        let into = self.paths.iter().filter(|path| path.to == place);
+        let from = self.paths.iter().filter(|path| path.from == place);
+        let gates = into.map(|path| path.relay.there.clone());
+        let gates: Vec<Gate> = gates
+            .chain(from.clone().map(|path| path.relay.back.clone()))
+            .collect();
+        for path in from {
+            let mut trap = path.relay.trap.lock();
+            let trap = trap.as_deref_mut().expect("nobody panics over it");
+            *trap = Some((text, gates.clone()));
+        }
+    }
+
+    /// Cuts two places off from each other, both ways.
+    pub fn cut_between(&self, one: &str, other: &str) {
+        let between = |from: &str, to: &str| [(one, other), (other, one)].contains(&(from, to));
+        self.set(between, false);
     }
 
     /// Heals everything.
