@@ -10,7 +10,7 @@ use std::time::Duration;
 use failover_agent::effects::clock::boottime;
 use failover_agent::model::Epoch;
 use failover_agent::runtime::guard::protocol::{
-    Answer, GuardState, Request, Term, Verdict, WatchdogSeen, line,
+    Answer, GuardState, Request, Term, Verdict, WatchdogSeen, line, socket_path,
 };
 
 use super::SOON;
@@ -78,6 +78,12 @@ impl Guard {
         self.ask(|number| Request::Look { number }).state
     }
 
+    /// Its agent is gone.
+    fn desert(&mut self) {
+        let (gone, _) = UnixStream::pair().unwrap();
+        self.stream = BufReader::new(gone);
+    }
+
     fn wait_fences(&mut self, count: u64) {
         wait_until_blocking("the fence", SOON, || self.state().fences >= count);
     }
@@ -136,8 +142,7 @@ fn s4_guard_without_agent_goes_on_to_its_deadline() {
     let state = tempfile::tempdir().unwrap();
     let mut guard = Guard::start(&node, state.path(), &[]);
     assert_eq!(guard.push(1, Duration::from_millis(700)), Verdict::Taken);
-    let (gone, _) = UnixStream::pair().unwrap();
-    guard.stream = BufReader::new(gone);
+    guard.desert();
     assert!(!node.processes().is_empty());
     wait_until_blocking("the node is fenced", SOON, || node.processes().is_empty());
     // Nobody needs it any more once its state directory is gone.
@@ -145,6 +150,60 @@ fn s4_guard_without_agent_goes_on_to_its_deadline() {
     wait_until_blocking("the guard ends", SOON, || {
         guard.child.try_wait().unwrap().is_some()
     });
+}
+
+#[test]
+fn s4_guard_without_agent_and_without_listener_goes_on_to_its_deadline() {
+    let node = TestNode::primary(NodeOptions::default());
+    let state = tempfile::tempdir().unwrap();
+    // No socket can be put there: the agent at its standard input is the only one that it hears.
+    fs::create_dir(socket_path(state.path())).unwrap();
+    let mut guard = Guard::start(&node, state.path(), &[]);
+    // Longer than a guard beside another one would stay.
+    assert_eq!(guard.push(1, Duration::from_secs(3)), Verdict::Taken);
+    guard.desert();
+    assert!(!node.processes().is_empty());
+    wait_until_blocking("the node is fenced", SOON, || {
+        assert!(guard.child.try_wait().unwrap().is_none(), "it has ended");
+        node.processes().is_empty()
+    });
+    assert!(node.data_dir.join("standby.signal").exists());
+}
+
+#[test]
+fn guard_that_could_not_listen_is_found_once_it_can() {
+    let node = TestNode::primary(NodeOptions::default());
+    let state = tempfile::tempdir().unwrap();
+    fs::create_dir(socket_path(state.path())).unwrap();
+    let mut guard = Guard::start(&node, state.path(), &[]);
+    assert_eq!(guard.push(1, SOON), Verdict::Taken);
+    let log = || fs::read_to_string(state.path().join("guard.log")).unwrap_or_default();
+    let said = || log().matches("cannot listen").count();
+    wait_until_blocking("it says so", SOON, || said() > 0);
+    fs::remove_dir(socket_path(state.path())).unwrap();
+    wait_until_blocking("it listens", SOON, || {
+        UnixStream::connect(socket_path(state.path())).is_ok()
+    });
+    assert_eq!(said(), 1, "once: {}", log());
+}
+
+#[test]
+fn s4_guard_without_agent_beside_another_one_leaves_the_fence_to_that() {
+    let node = TestNode::primary(NodeOptions::default());
+    let state = tempfile::tempdir().unwrap();
+    let mut first = Guard::start(&node, state.path(), &[]);
+    assert_eq!(first.push(1, SOON), Verdict::Taken);
+    wait_until_blocking("the first one listens", SOON, || {
+        socket_path(state.path()).exists()
+    });
+    let mut second = Guard::start(&node, state.path(), &[]);
+    assert_eq!(second.push(1, SOON), Verdict::Taken);
+    second.desert();
+    wait_until_blocking("the second one ends", SOON, || {
+        second.child.try_wait().unwrap().is_some()
+    });
+    assert_eq!(first.state().fences, 0);
+    assert!(!node.processes().is_empty());
 }
 
 /// The device is a stand-in: a plain file whose writes the test reads, described by a directory

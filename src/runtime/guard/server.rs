@@ -43,6 +43,8 @@ pub(super) struct Server {
     listener: Option<UnixListener>,
     connections: Vec<Connection>,
     deserted_since: Option<Moment>,
+    /// Why it could not listen, as it was last said.
+    said: Option<String>,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl Server {
             listener: None,
             connections: Vec::new(),
             deserted_since: None,
+            said: None,
         };
         if let Some(stream) = first {
             server.welcome(stream)?;
@@ -104,7 +107,14 @@ impl Server {
         }
         match self.listen() {
             Ok(listener) => self.listener = Some(listener),
-            Err(error) => self.shared.log.say(format!("cannot listen: {error}")),
+            Err(error) => {
+                // It is tried again and again: each reason is said once.
+                let why = format!("cannot listen: {error}");
+                if self.said.as_ref() != Some(&why) {
+                    self.shared.log.say(why.clone());
+                    self.said = Some(why);
+                }
+            }
         }
     }
 
@@ -113,6 +123,8 @@ impl Server {
         let dir = File::open(&self.state_dir)?;
         let fresh = format!("guard.sock.{}", std::process::id());
         let way = format!("/proc/self/fd/{}/{fresh}", dir.as_raw_fd());
+        // What an attempt that failed half-way has left would fail every other one.
+        fs::remove_file(&way).ok();
         let listener = UnixListener::bind(way)?;
         listener.set_nonblocking(true)?;
         fs::rename(self.state_dir.join(fresh), socket_path(&self.state_dir))?;
