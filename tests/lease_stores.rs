@@ -218,6 +218,23 @@ async fn restarts(mut world: World) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s8_epoch_goes_on_when_the_store_has_lost_its_memory() {
+    on_every_store(forgotten).await;
+}
+
+async fn forgotten(mut world: World) {
+    let (a, b) = world.ground.both();
+    a.wait_free().await;
+    a.take_over().await;
+    a.release(Some("b")).await;
+    let (epoch, _) = b.take_over().await;
+    if world.store.forget(&mut world.ground).await {
+        let (_, b) = world.ground.both();
+        assert!(b.take_over().await.0 > epoch);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_majority_the_holder_stops_and_nobody_starts() {
     on_every_store(lost_majority).await;
 }

@@ -30,6 +30,8 @@ pub struct Resumed {
     pub promotion_pending: bool,
     /// A plan ended with a call for a human, and nobody has stopped the agent in order since.
     pub stopped: Option<String>,
+    /// The highest epoch of a plan.
+    pub epoch: Epoch,
     /// The own voter has once promised an epoch, so this cluster has had a lease: a primary that
     /// runs without one is no newcomer.
     pub was_member: bool,
@@ -52,6 +54,7 @@ pub fn resume(lines: &[JournalLine]) -> Resumed {
                 resumed.next_plan = resumed.next_plan.max(number(&plan.id)).saturating_add(1);
                 resumed.unfinished = Some(plan.id.clone());
                 resumed.was_member |= plan.epoch > Epoch::NONE;
+                resumed.epoch = resumed.epoch.max(plan.epoch);
                 resumed.was_taking_over =
                     matches!(plan.kind, PlanKind::TakeOver | PlanKind::FinishTakeOver);
                 promotes = plan.promotes();

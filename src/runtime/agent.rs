@@ -104,6 +104,16 @@ pub async fn start(
         resumed.was_member |= vote.promised > Epoch::NONE;
         resumed.record = vote.record.or(resumed.record);
     }
+    let recorded = resumed.record.as_ref().map(|record| record.epoch);
+    let epoch_before = [
+        Some(resumed.epoch),
+        recorded,
+        inherited::epoch(&config.state_dir),
+    ]
+    .into_iter()
+    .flatten()
+    .max()
+    .unwrap_or(Epoch::NONE);
     let inherited = inherited::read(&config.state_dir, resumed.was_member);
     let state = State::new(&policy, &resumed, inherited, clock::boottime());
     let mut opening = vec![JournalEntry::AgentStarted {
@@ -138,6 +148,7 @@ pub async fn start(
         handle.clone(),
         Outset {
             report,
+            epoch_before,
             unleased,
             program,
             fence_time,

@@ -81,6 +81,15 @@ pub fn word(state_dir: &Path) -> io::Result<LeaseWord> {
     })
 }
 
+/// The epoch of the lease's word, when there is one that can be read.
+#[must_use]
+pub fn epoch(state_dir: &Path) -> Option<Epoch> {
+    match word(state_dir) {
+        Ok(LeaseWord::OtherBoot { epoch } | LeaseWord::Until { epoch, .. }) => Some(epoch),
+        Ok(LeaseWord::Nothing) | Err(_) => None,
+    }
+}
+
 fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("fence-deadline.json")
 }

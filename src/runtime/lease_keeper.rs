@@ -47,6 +47,8 @@ pub struct LeaseKeeper {
     pub rules: LeaseRules,
     /// This site.
     pub site: SiteName,
+    /// The highest epoch that a former life of this agent knew.
+    pub epoch_before: Epoch,
     /// Feeds the back-off of losers.
     pub seed: u64,
     /// The own vote.
@@ -161,7 +163,9 @@ impl LeaseKeeper {
     fn machine(&self) -> LeaseMachine {
         let (site, peer) = (self.site.clone(), self.peer.clone());
         let rules = self.rules.clone();
-        LeaseMachine::new(self.store, rules, site, peer, self.seed, boottime())
+        let mut machine = LeaseMachine::new(self.store, rules, site, peer, self.seed, boottime());
+        machine.remember(self.epoch_before);
+        machine
     }
 
     /// Begins the fence of a lease that is lost, or of a node that was found running without one.

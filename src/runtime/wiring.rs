@@ -55,6 +55,8 @@ const COMMANDS_MAX: usize = 64;
 pub struct Outset<'a> {
     /// Its first report.
     pub report: PeerReport,
+    /// The highest epoch that its former life knew.
+    pub epoch_before: Epoch,
     /// What its former life may have left running.
     pub unleased: Option<Unleased>,
     /// This program, to be started as guard.
@@ -104,6 +106,7 @@ pub async fn start(
     let keeper = LeaseKeeper {
         rules,
         site: own.name.clone(),
+        epoch_before: outset.epoch_before,
         seed: rand::random(),
         voter,
         members: members.clone(),

@@ -21,6 +21,7 @@ use failover_agent::model::{Epoch, Member, SiteName};
 use failover_agent::runtime::agent::StartError;
 use failover_agent::runtime::cell_link::{AskPeer, PeerAsks};
 use failover_agent::runtime::fence_time::FenceTime;
+use failover_agent::runtime::inherited;
 use failover_agent::runtime::lease_keeper::{Held, LeaseKeeper};
 use failover_agent::runtime::members::{Members, lease_rules};
 use failover_agent::runtime::peer_server::PeerService;
@@ -96,6 +97,7 @@ impl Contending {
         let keeper = LeaseKeeper {
             rules,
             site: own.name.clone(),
+            epoch_before: inherited::epoch(&config.state_dir).unwrap_or(Epoch::NONE),
             seed: own.name.as_str().bytes().map(u64::from).sum(),
             voter,
             members: Members::new(config)?,

@@ -76,6 +76,16 @@ impl Store for Etcd {
         ground.restart_side(1).await;
     }
 
+    async fn forget(&mut self, ground: &mut Ground) -> bool {
+        for side in &mut ground.sides {
+            side.stop().await;
+        }
+        self.etcd.control(&["del", "--prefix", ""]);
+        ground.restart_side(0).await;
+        ground.restart_side(1).await;
+        true
+    }
+
     async fn lose_minority(&mut self, _ground: &mut Ground) -> bool {
         for index in 0..self.minority() {
             self.etcd.kill(index);

@@ -48,6 +48,11 @@ pub(crate) trait Store: Send + Sync {
     /// Restarts all at once, and both agents.
     async fn restart_all(&mut self, ground: &mut Ground);
 
+    /// Loses everything that it was told, while both agents are away; false where voters remember.
+    async fn forget(&mut self, _ground: &mut Ground) -> bool {
+        false
+    }
+
     /// Takes away as many as can be done without; false where that is none.
     async fn lose_minority(&mut self, ground: &mut Ground) -> bool;
 

@@ -7,7 +7,7 @@ use super::cell::CellContender;
 use super::contender::{Contender, Input, Output};
 use super::rules::LeaseRules;
 use crate::model::lease::{LeaseStore, LeaseView};
-use crate::model::{Moment, SiteName};
+use crate::model::{Epoch, Moment, SiteName};
 
 /// One agent's side of the lease, wherever it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -44,6 +44,15 @@ impl LeaseMachine {
         match self {
             Self::Votes(machine) => machine.handle(input, now),
             Self::Cell(machine) => machine.handle(input, now),
+        }
+    }
+
+    /// An epoch that was seen in a former life: none below it is asked for, also when the store has
+    /// lost its memory. Targets remember it, and refuse a lower one (S8). Voters tell it themselves.
+    pub fn remember(&mut self, epoch: Epoch) {
+        match self {
+            Self::Votes(_) => {}
+            Self::Cell(machine) => machine.remember(epoch),
         }
     }
 

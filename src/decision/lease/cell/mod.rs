@@ -72,7 +72,7 @@ pub struct CellContender {
     observed: Option<Observed>,
     /// When the other agent last consented.
     consented_at: Option<Moment>,
-    /// The highest epoch that the store ever showed, or that is held here.
+    /// The highest epoch that the store ever showed, or that is or was held here.
     epoch_seen: Epoch,
     /// The newest record seen, or handed in.
     record: Option<ClusterRecord>,
@@ -137,6 +137,11 @@ impl CellContender {
             not_before: now,
             told: None,
         }
+    }
+
+    /// An epoch that was seen in a former life.
+    pub fn remember(&mut self, epoch: Epoch) {
+        self.epoch_seen = self.epoch_seen.max(epoch);
     }
 
     /// Takes one input, at the time read right before the output is carried out.
