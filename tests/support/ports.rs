@@ -34,12 +34,15 @@ pub fn free_port() -> u16 {
 }
 
 /// Whether the port is this process's own now.
+#[expect(
+    clippy::mem_forget,
+    reason = "the lock lasts as long as the process, which no owner of it does"
+)]
 fn reserve(port: u16) -> bool {
     let path = directory().join(port.to_string());
     let file = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let locked = file.try_lock().is_ok();
     if locked {
-        // The lock lasts as long as the process.
         std::mem::forget(file);
     }
     locked
