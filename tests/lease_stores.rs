@@ -72,7 +72,7 @@ async fn s1_of_two_contenders_one_wins() {
 
 async fn one_of_two_wins(mut world: World) {
     // Once more right after a restart of everything.
-    for _ in 0..2 {
+    for again in [true, false] {
         let (a, b) = world.ground.both();
         a.wait_free().await;
         b.wait_free().await;
@@ -83,7 +83,9 @@ async fn one_of_two_wins(mut world: World) {
         assert_eq!(loser.ask_in_vain().await, Verdict::GrantRuns);
         assert!(winner.holds());
         winner.release(None).await;
-        world.store.restart_all(&mut world.ground).await;
+        if again {
+            world.store.restart_all(&mut world.ground).await;
+        }
     }
 }
 
@@ -231,6 +233,27 @@ async fn forgotten(mut world: World) {
     if world.store.forget(&mut world.ground).await {
         let (_, b) = world.ground.both();
         assert!(b.take_over().await.0 > epoch);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s5_what_was_granted_before_a_restart_of_the_others_holds_after_it() {
+    on_every_store(restart_without_the_holder).await;
+}
+
+/// The holder goes on until its deadline and cannot be asked; the judge knows that.
+async fn restart_without_the_holder(mut world: World) {
+    world.ground.sides[0].wait_free().await;
+    let (epoch, _) = world.ground.sides[0].take_over().await;
+    world.ground.network.cut_off("a");
+    world.store.restart_others(&mut world.ground).await;
+    let runs_out = world.store.runs_out();
+    let (a, b) = world.ground.both();
+    if runs_out {
+        assert!(b.take_over().await.0 > epoch);
+    } else {
+        b.never_takes_over(LONG).await;
+        assert_eq!(a.epoch(), epoch, "it goes on");
     }
 }
 

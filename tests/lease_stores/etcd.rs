@@ -38,6 +38,17 @@ impl Etcd {
     fn minority(&self) -> usize {
         (self.members - 1) / 2
     }
+
+    /// All at once.
+    async fn restart_members(&mut self) {
+        for index in 0..self.members {
+            self.etcd.kill(index);
+        }
+        for index in 0..self.members {
+            self.etcd.restart(index);
+        }
+        self.etcd.wait_serving().await;
+    }
 }
 
 #[async_trait]
@@ -61,17 +72,17 @@ impl Store for Etcd {
         }
     }
 
+    async fn restart_others(&mut self, ground: &mut Ground) {
+        ground.sides[1].stop().await;
+        self.restart_members().await;
+        ground.restart_side(1).await;
+    }
+
     async fn restart_all(&mut self, ground: &mut Ground) {
         for side in &mut ground.sides {
             side.stop().await;
         }
-        for index in 0..self.members {
-            self.etcd.kill(index);
-        }
-        for index in 0..self.members {
-            self.etcd.restart(index);
-        }
-        self.etcd.wait_serving().await;
+        self.restart_members().await;
         ground.restart_side(0).await;
         ground.restart_side(1).await;
     }

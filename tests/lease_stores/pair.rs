@@ -30,6 +30,10 @@ impl Store for Pair {
         ground.restart_side(1).await;
     }
 
+    async fn restart_others(&mut self, ground: &mut Ground) {
+        ground.restart_side(1).await;
+    }
+
     async fn restart_all(&mut self, ground: &mut Ground) {
         for side in &mut ground.sides {
             side.stop().await;

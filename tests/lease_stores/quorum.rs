@@ -33,6 +33,13 @@ impl Store for Quorum {
         ground.restart_side(1).await;
     }
 
+    async fn restart_others(&mut self, ground: &mut Ground) {
+        ground.stop_witness().await;
+        ground.sides[1].stop().await;
+        ground.start_witness().await;
+        ground.restart_side(1).await;
+    }
+
     async fn restart_all(&mut self, ground: &mut Ground) {
         ground.stop_witness().await;
         for side in &mut ground.sides {

@@ -45,6 +45,9 @@ pub(crate) trait Store: Send + Sync {
     /// Restarts one after the other, as far as site a's agent can do without.
     async fn restart_each(&mut self, ground: &mut Ground);
 
+    /// Restarts all but site a's agent at once, and site b's agent.
+    async fn restart_others(&mut self, ground: &mut Ground);
+
     /// Restarts all at once, and both agents.
     async fn restart_all(&mut self, ground: &mut Ground);
 
