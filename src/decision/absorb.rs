@@ -276,16 +276,19 @@ fn view_changed(
         | LeaseView::Free { .. } => view.clone(),
     };
     // Under a held lease only this agent makes records: one of an older term is a leftover that no
-    // majority kept.
+    // majority kept. Without one the voters know best: what this agent made and nobody has kept is
+    // no record.
     let still = state
         .held_epoch()
         .filter(|epoch| held_before == Some(*epoch));
-    let newer = record.filter(|new| {
-        let leftover = still.is_some_and(|epoch| new.epoch < epoch);
-        let known = state.record.as_ref();
-        !leftover && known.is_none_or(|known| known.version() < new.version())
+    let taken = record.filter(|new| match (state.held_epoch(), &state.record) {
+        (Some(_), Some(known)) => {
+            let leftover = still.is_some_and(|epoch| new.epoch < epoch);
+            !leftover && known.version() < new.version()
+        }
+        (Some(_) | None, _) => true,
     });
-    if let Some(new) = newer {
+    if let Some(new) = taken {
         state.record = Some(new.clone());
     }
     if state.held_epoch().is_some() {

@@ -155,6 +155,8 @@ pub const TRANSITIONS: &[Transition] = &[
     // Active: the own node is the primary.
     row(P::Active, T::LeaseLost, P::Watching, D::DropPlan,
         "the lease is gone and the own node was fenced at its deadline: watch"),
+    row(P::Active, T::HeldAsStandby, P::TakingOver, D::ReplacePlan,
+        "the own node was to be the primary and runs as a standby: finish its promotion"),
     row(P::Active, T::GiveUpCalled, P::GivingUp, D::ReplacePlan,
         "the site cannot go on: fence what is left and hand over"),
     row(P::Active, T::RestartCalled, P::Restarting, D::ReplacePlan,
@@ -242,7 +244,6 @@ pub const IGNORED: &[(Phase, &[Trigger], &str)] = &[
             T::LeaseRefused,
             T::FenceCalled,
             T::HeldAsPrimary,
-            T::HeldAsStandby,
             T::HeldWhileDown,
             T::HeldInVain,
             T::ClaimCalled,

@@ -51,6 +51,7 @@ fn applies(
         Trigger::FenceCalled => fence_called(policy, state, facts, now),
         Trigger::HeldUnfenced => held_unfenced(policy, state, facts, now),
         Trigger::NodeDied => node_died(state, facts),
+        Trigger::HeldAsStandby if state.phase == Phase::Active && !promotion_open(facts) => false,
         Trigger::HeldAsPrimary
         | Trigger::HeldAsStandby
         | Trigger::HeldWhileDown
@@ -72,6 +73,12 @@ fn applies(
         }
         Trigger::ClaimCalled => due && claim_called(policy, state, facts, now),
     }
+}
+
+/// The active site's node was to be a primary, and runs as a standby: nobody has demoted it, its
+/// promotion or its start has come to nothing.
+fn promotion_open(facts: &Facts) -> bool {
+    facts.record == RecordSays::MinePromoting && facts.own == NodeState::Standby
 }
 
 fn mover(state: &State) -> Mover {
@@ -334,15 +341,10 @@ fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
     let handed_over = facts.standing == Standing::FreeForMe
         && facts.record == RecordSays::Theirs
         && guards::against_own_node(policy, state, facts).is_empty();
-    // The grant of a former life that had not begun its plan yet. One that runs out is left to do
-    // so; that of a pair never does, and was given after the other site had released.
-    let for_ever =
-        !policy.lease_runs_out() && guards::against_own_node(policy, state, facts).is_empty();
     let left_over = facts.standing == Standing::Inherited
-        && !brakes::is_paused(state, now)
-        && facts.own == NodeState::Standby
         && facts.record == RecordSays::Theirs
-        && (state.was_taking_over || for_ever);
+        && !brakes::is_paused(state, now)
+        && left_over_is_of_use(policy, state, facts);
     // Two primaries: nobody acts. With one at the other site, the record is out of date.
     let peer_writes = facts.peer_node == PeerNode::Primary;
     let called = match first_remedy(state) {
@@ -360,6 +362,28 @@ fn claim_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
         && facts.record == RecordSays::Theirs
         && guards::against_take_over(policy, state, facts, Mover::Operator, now).is_empty();
     handed_over || left_over || called || wanted
+}
+
+/// The grant of a former life that had not begun its plan yet, or was about to give it back. One
+/// that runs out is left to do so; that of a pair never does. It was given after the other site had
+/// released it, so where the own node cannot use it, it is asked for to be given back.
+fn left_over_is_of_use(policy: &Policy, state: &State, facts: &Facts) -> bool {
+    let for_ever = !policy.lease_runs_out();
+    match facts.own {
+        NodeState::Standby => {
+            let fit = || guards::against_own_node(policy, state, facts).is_empty();
+            state.was_taking_over || (for_ever && fit())
+        }
+        NodeState::Dead => for_ever && facts.peer_agent == Reach::Answers,
+        NodeState::Primary
+        | NodeState::Unknown
+        | NodeState::Starting
+        | NodeState::Busy
+        | NodeState::RefusesUs
+        | NodeState::CannotWrite
+        | NodeState::Disputed
+        | NodeState::Hung => false,
+    }
 }
 
 /// Why the agent does not act on what it sees, in words; empty when it does or need not.

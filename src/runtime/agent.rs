@@ -12,14 +12,14 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::decision::decide::{Action, Verdict, decide};
 use crate::decision::policy::Policy;
-use crate::decision::resume::resume;
+use crate::decision::resume::{Resumed, resume};
 use crate::decision::state::State;
 use crate::effects::clock;
 use crate::effects::error::EffectError;
 use crate::model::Epoch;
 use crate::model::brakes::Conduct;
 use crate::model::event::Event;
-use crate::model::journal::JournalEntry;
+use crate::model::journal::{JournalEntry, JournalLine};
 use crate::model::lease::LeaseCommand;
 use crate::model::peer::PeerReport;
 use crate::model::time::Now;
@@ -97,23 +97,7 @@ pub async fn start(
     for warning in warnings {
         tracing::warn!(reason = %warning, "journal");
     }
-    let mut resumed = resume(&lines);
-    let vote = VoteFile::new(&config.state_dir, config.cluster.clone());
-    if let LoadedVote::Vote(vote) = vote.load().map_err(StartError::Vote)? {
-        // Until the voters answer, the own one knows best what the cluster was.
-        resumed.was_member |= vote.promised > Epoch::NONE;
-        resumed.record = vote.record.or(resumed.record);
-    }
-    let recorded = resumed.record.as_ref().map(|record| record.epoch);
-    let epoch_before = [
-        Some(resumed.epoch),
-        recorded,
-        inherited::epoch(&config.state_dir),
-    ]
-    .into_iter()
-    .flatten()
-    .max()
-    .unwrap_or(Epoch::NONE);
+    let (resumed, epoch_before) = former_life(&config, &lines)?;
     let inherited = inherited::read(&config.state_dir, resumed.was_member);
     let state = State::new(&policy, &resumed, inherited, clock::boottime());
     let mut opening = vec![JournalEntry::AgentStarted {
@@ -168,6 +152,28 @@ pub async fn start(
     };
     let task = spawn_named("agent", agent.run(received, asked, stop));
     Ok((handle, task))
+}
+
+/// What journal and vote say of this agent's former lives, and the highest epoch that they knew.
+fn former_life(config: &Config, lines: &[JournalLine]) -> Result<(Resumed, Epoch), StartError> {
+    let mut resumed = resume(lines);
+    let vote = VoteFile::new(&config.state_dir, config.cluster.clone());
+    if let LoadedVote::Vote(vote) = vote.load().map_err(StartError::Vote)? {
+        // Until the voters answer, the own one knows best what the cluster was.
+        resumed.was_member |= vote.promised > Epoch::NONE;
+        resumed.record = vote.record.or(resumed.record);
+    }
+    let recorded = resumed.record.as_ref().map(|record| record.epoch);
+    let epoch_before = [
+        Some(resumed.epoch),
+        recorded,
+        inherited::epoch(&config.state_dir),
+    ]
+    .into_iter()
+    .flatten()
+    .max()
+    .unwrap_or(Epoch::NONE);
+    Ok((resumed, epoch_before))
 }
 
 /// Everything the loop talks to.

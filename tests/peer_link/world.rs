@@ -303,7 +303,7 @@ impl Wire {
                 if dead {
                     wires.spawn(async move {
                         let _open = near;
-                        std::future::pending().await
+                        std::future::pending::<()>().await;
                     });
                     continue;
                 }

@@ -11,7 +11,7 @@ use failover_agent::model::lease::{
 use failover_agent::model::plan::{Cause, Plan, PlanKind, StepKind};
 use failover_agent::model::{Epoch, Moment, PlanId, SiteName, Timestamp};
 
-use crate::clock::{Real, SEC, nanos};
+use crate::clock::{MS, Real, SEC, nanos};
 use crate::net::WITNESS;
 use crate::setup::index;
 use crate::world::{End, World, name};
@@ -68,7 +68,7 @@ pub(crate) struct Truth {
     /// What a clean stop proved to be at the standby.
     pub(crate) handed_on: Option<(u32, u64)>,
     pub(crate) automatic: Option<(usize, Real)>,
-    /// When each pause was first recorded, by the time that it names.
+    /// When each pause was asked for, by the time that it names.
     pub(crate) paused: BTreeMap<Timestamp, Real>,
     /// At this site the plan under way is automatic.
     pub(crate) by_itself: [bool; 2],
@@ -295,7 +295,11 @@ impl World {
                     self.truth.automatic = None;
                 }
                 if let Some(paused) = &record.brakes.paused {
-                    self.truth.paused.entry(paused.since).or_insert(self.now);
+                    // It lasts from when a person asked for it, not from when it is recorded.
+                    let wall = self.clock(site).now(self.now).wall;
+                    let age = u64::try_from(wall.0 - paused.since.0).unwrap_or(0) * MS;
+                    let since = self.now.saturating_sub(age);
+                    self.truth.paused.entry(paused.since).or_insert(since);
                 }
             }
         }

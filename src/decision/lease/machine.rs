@@ -47,8 +47,9 @@ impl LeaseMachine {
         }
     }
 
-    /// An epoch that was seen in a former life: none below it is asked for, also when the store has
-    /// lost its memory. Targets remember it, and refuse a lower one (S8). Voters tell it themselves.
+    /// An epoch that was seen in a former life: none below it is asked for, also when the store
+    /// has lost its memory. Targets remember it, and refuse a lower one (S8). Voters tell it
+    /// themselves.
     pub fn remember(&mut self, epoch: Epoch) {
         match self {
             Self::Votes(_) => {}

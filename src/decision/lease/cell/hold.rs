@@ -106,6 +106,12 @@ impl CellContender {
     fn lose_hold(&mut self, epoch: Epoch, now: Moment, out: &mut Output) {
         self.phase = Phase::Looking;
         self.next_look_at = now;
+        // One that was handed in and never reached the store is forgotten with the lease: nobody
+        // else would ever hear of it.
+        let observed = self.observed.as_ref();
+        if let Some(cell) = observed.and_then(|observed| observed.seen.cell.as_ref()) {
+            self.record.clone_from(&cell.record);
+        }
         out.fence = Some(epoch);
         out.changes.push(LeaseChange::Lost { epoch });
     }

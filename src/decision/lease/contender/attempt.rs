@@ -384,7 +384,12 @@ impl Contender {
     }
 
     fn hold(&mut self, ballot: &Ballot, now: Moment, out: &mut Output) {
-        let hold = Hold::won(&self.rules, ballot.epoch, ballot.granted.clone());
+        let hold = Hold::won(
+            &self.rules,
+            ballot.epoch,
+            ballot.granted.clone(),
+            self.record.clone(),
+        );
         if hold.fence_at() <= now {
             // Won too late to be of use. It cannot be told from losing.
             self.lose(Some(ballot.epoch), Verdict::StaleEpoch, now, out);
@@ -398,7 +403,12 @@ impl Contender {
     fn resume(&mut self, epoch: Epoch, now: Moment) {
         self.give_back = None;
         self.next_round_at = now;
-        self.phase = Phase::Holding(Hold::won(&self.rules, epoch, BTreeMap::new()));
+        self.phase = Phase::Holding(Hold::won(
+            &self.rules,
+            epoch,
+            BTreeMap::new(),
+            self.record.clone(),
+        ));
     }
 
     fn lose(&mut self, asked_for: Option<Epoch>, verdict: Verdict, now: Moment, out: &mut Output) {

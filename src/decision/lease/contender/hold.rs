@@ -21,12 +21,20 @@ pub(super) struct Hold {
     granted: BTreeMap<Member, Moment>,
     /// For each voter, the newest record that it said to keep.
     kept: BTreeMap<Member, (Epoch, u64)>,
+    /// The newest record that some voter is known to keep. One that was handed in and has reached
+    /// nobody is forgotten with the lease: nobody else would ever hear of it.
+    shown: Option<ClusterRecord>,
     /// The record whose keeping is still to be told.
     to_tell: Option<(Epoch, u64)>,
 }
 
 impl Hold {
-    pub(super) fn won(rules: &LeaseRules, epoch: Epoch, granted: BTreeMap<Member, Moment>) -> Self {
+    pub(super) fn won(
+        rules: &LeaseRules,
+        epoch: Epoch,
+        granted: BTreeMap<Member, Moment>,
+        shown: Option<ClusterRecord>,
+    ) -> Self {
         // Without a majority only two agents alone hold, and there the deadline is never.
         let fence_at = deadline(rules, &granted).unwrap_or(rules.fence_at(Moment::default()));
         Self {
@@ -34,6 +42,7 @@ impl Hold {
             fence_at,
             granted,
             kept: BTreeMap::new(),
+            shown,
             to_tell: None,
         }
     }
@@ -77,7 +86,10 @@ impl Contender {
     }
 
     fn lose_hold(&mut self, epoch: Epoch, fenced_at: Moment, now: Moment, out: &mut Output) {
-        self.phase = Phase::Looking { ballot: None };
+        let phase = std::mem::replace(&mut self.phase, Phase::Looking { ballot: None });
+        if let Phase::Holding(hold) = phase {
+            self.record = hold.shown;
+        }
         self.writable_until = fenced_at;
         self.next_round_at = now;
         out.fence = Some(epoch);
@@ -130,6 +142,10 @@ impl Contender {
                 .entry(from.clone())
                 .or_insert_with(|| record.version());
             *kept = record.version().max(*kept);
+            let version = |record: &ClusterRecord| record.version();
+            if Some(record.version()) > hold.shown.as_ref().map(version) {
+                hold.shown = Some(record.clone());
+            }
         }
         let keepers = |version| hold.kept.values().filter(|kept| **kept >= version).count();
         if let Some(version) = hold.to_tell
