@@ -182,7 +182,7 @@ async fn s4_killed_guard_is_replaced_and_nobody_notices() {
         .await;
         assert_eq!(app.failures(), 0, "round {round}");
     }
-    // What the issue asks for; the best of three, because other tests want the processor too.
+    // The best of three, because other tests want the processor too.
     assert!(quickest < Duration::from_secs(1), "replaced +{quickest:?}");
     assert_eq!(place.cluster.node(0).postmaster_pid(), postmaster);
     place.fra.signal("KILL");
