@@ -8,6 +8,8 @@
 )]
 
 mod support;
+#[path = "fence/vanished.rs"]
+mod vanished;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +25,7 @@ use failover_agent::effects::postgres::watch::PostmasterWatch;
 use failover_agent::model::observation::ProcessSeen;
 use failover_agent::model::outcome::FailureKind;
 use support::postgres::{NodeOptions, Pair, SUPERUSER, TestNode};
-use support::processes::{processes_in, state_of};
+use support::processes::state_of;
 use support::wait_until;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
@@ -321,21 +323,6 @@ fn missing_data_directory_proves_nothing() {
         FailureKind::Permanent
     );
     assert!(matches!(instance.look(), ProcessSeen::Unknown { .. }));
-}
-
-#[test]
-fn vanished_data_directory_is_still_fenced() {
-    let node = TestNode::primary(NodeOptions::default());
-    let instance = Instance::new(&node.data_dir);
-    instance.identify().unwrap();
-    let elsewhere = node.data_dir.with_extension("lost");
-    fs::rename(&node.data_dir, &elsewhere).unwrap();
-    assert!(!processes_in(&elsewhere).is_empty());
-
-    let report = fence(&instance, NO_GRACE, BUDGET).unwrap();
-    assert!(report.was_running);
-    assert!(report.problem.is_some(), "{report:?}");
-    assert_eq!(processes_in(&elsewhere), Vec::<u32>::new());
 }
 
 /// Every file below a directory, by its path in it.

@@ -142,7 +142,10 @@ async fn lock_of_a_person_is_told_from_a_canary_that_hangs() {
         .batch_execute("SET application_name = 'maintenance'; BEGIN; LOCK TABLE agent.heartbeat")
         .await
         .unwrap();
-    let why = refusal(look(&mut probe).await);
+    let seen = look(&mut probe).await;
+    let DatabaseSeen::Locked { why } = seen else {
+        panic!("{seen:?}");
+    };
     assert!(why.contains("locked by maintenance"), "{why}");
     person.batch_execute("ROLLBACK").await.unwrap();
     answered(look(&mut probe).await);
@@ -189,11 +192,13 @@ async fn read_only_primary_cannot_write() {
     })
     .await;
     let seen = look(&mut own(&Access::to(&node))).await;
-    let DatabaseSeen::CannotWrite { report, why } = seen else {
+    let DatabaseSeen::CannotWrite { report, fault, why } = seen else {
         panic!("{seen:?}");
     };
     assert_eq!(report.role, Role::Primary);
     assert!(why.starts_with("25006"), "{why}");
+    // A setting: its disk has nothing to do with it.
+    assert_eq!(fault, None);
 }
 
 #[tokio::test]

@@ -121,6 +121,7 @@ fn process_changed(state: &mut State, seen: &Seen, at: Moment) {
         Seen::Process(ProcessSeen::Running { pid } | ProcessSeen::Stopped { pid }) => Some(*pid),
         Seen::Process(ProcessSeen::Gone | ProcessSeen::Unknown { .. })
         | Seen::Database(_)
+        | Seen::Directory(_)
         | Seen::Endpoint(_) => None,
     };
     let last = state

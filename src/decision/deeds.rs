@@ -6,6 +6,7 @@ use crate::decision::brakes;
 use crate::decision::check_plan::check_plan;
 use crate::decision::decide::{Action, Telling};
 use crate::decision::diagnose::{self, Remedy};
+use crate::decision::own_view;
 use crate::decision::plan;
 use crate::decision::policy::Policy;
 use crate::decision::progress::PlanRun;
@@ -13,6 +14,7 @@ use crate::decision::records;
 use crate::decision::state::{Phase, State};
 use crate::decision::transitions::{Deed, Transition, Trigger};
 use crate::decision::triggers;
+use crate::model::Role;
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::journal::{JournalEntry, PlanEnd};
 use crate::model::lease::{ClusterRecord, LeaseCommand, LeaseView};
@@ -191,7 +193,10 @@ fn begin_plan(policy: &Policy, state: &mut State, now: Now, actions: &mut Vec<Ac
                 .facts
                 .filter(|facts| facts.record == RecordSays::MinePromoting);
             if let Some(facts) = begun {
-                let primary = matches!(facts.own, NodeState::Primary | NodeState::CannotWrite);
+                // A standby, too, cannot write for long when its directory is gone.
+                let primary = matches!(facts.own, NodeState::Primary | NodeState::CannotWrite)
+                    && own_view::own_report(state)
+                        .is_some_and(|report| report.role == Role::Primary);
                 let begun = if facts.own == NodeState::Dead {
                     plan::Begun::NodeDied
                 } else if primary || (state.promoted && facts.own != NodeState::Standby) {

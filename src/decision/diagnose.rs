@@ -4,7 +4,7 @@
 
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::situation::{
-    Facts, Identity, NodeState, PeerNode, Reach, RecordSays, StandbyState, Standing,
+    Disk, Facts, Identity, NodeState, PeerNode, Reach, RecordSays, StandbyState, Standing,
 };
 
 /// What a diagnosis calls for, if nothing speaks against it.
@@ -58,6 +58,11 @@ fn theirs(f: &Facts) -> bool {
     matches!(f.record, RecordSays::Theirs | RecordSays::TheirsPromoting)
 }
 
+/// The disk is why the own node does not, or soon will not, commit.
+fn fails_for(f: &Facts, disk: Disk) -> bool {
+    matches!(f.own, NodeState::CannotWrite | NodeState::Dead) && f.disk == disk
+}
+
 /// Every named situation. The first row that holds is *the* diagnosis; all that hold are shown.
 pub const DIAGNOSES: &[Row] = &[
     Row {
@@ -108,6 +113,27 @@ pub const DIAGNOSES: &[Row] = &[
         sentence: "a majority of voters does not answer: unless it does in time, the own node is fenced before another site may start",
     },
     Row {
+        diagnosis: Diagnosis::DataDirectoryGone,
+        severity: Severity::Outage,
+        holds: |f| active(f) && fails_for(f, Disk::Gone),
+        remedy: Remedy::GiveUp,
+        sentence: "the active site's data directory is gone: removed, renamed or unmounted; what the node still commits may be lost with it, and nothing is started in its place: mount or restore it",
+    },
+    Row {
+        diagnosis: Diagnosis::DiskReadOnly,
+        severity: Severity::Outage,
+        holds: |f| active(f) && fails_for(f, Disk::ReadOnly),
+        remedy: Remedy::GiveUp,
+        sentence: "the active site's node cannot commit: the file system of its data has become read-only, as file systems do after errors of their disk; see the kernel's log",
+    },
+    Row {
+        diagnosis: Diagnosis::DiskFull,
+        severity: Severity::Outage,
+        holds: |f| active(f) && fails_for(f, Disk::Full),
+        remedy: Remedy::GiveUp,
+        sentence: "the active site's node cannot commit: its disk is full; make room there, but delete nothing below the data directory by hand",
+    },
+    Row {
         diagnosis: Diagnosis::DatabaseDead,
         severity: Severity::Outage,
         holds: |f| active(f) && f.own == NodeState::Dead,
@@ -124,9 +150,9 @@ pub const DIAGNOSES: &[Row] = &[
     Row {
         diagnosis: Diagnosis::DatabaseCannotWrite,
         severity: Severity::Outage,
-        holds: |f| active(f) && f.own == NodeState::CannotWrite,
+        holds: |f| active(f) && f.own == NodeState::CannotWrite && f.disk == Disk::Fine,
         remedy: Remedy::GiveUp,
-        sentence: "the active site's node answers reads but cannot commit",
+        sentence: "the active site's node answers reads but cannot commit; the reason stands beside its probe in `agent status`",
     },
     Row {
         diagnosis: Diagnosis::DatabaseDemoted,
@@ -229,7 +255,7 @@ pub const DIAGNOSES: &[Row] = &[
         severity: Severity::Degraded,
         holds: |f| f.own == NodeState::Busy,
         remedy: Remedy::Tell,
-        sentence: "the own node is alive but overloaded: every connection slot is taken, or commits stall while others still get through",
+        sentence: "the own node is alive but overloaded: every connection slot is taken, somebody's lock keeps the canary out of its table, or commits stall while others still get through",
     },
     Row {
         diagnosis: Diagnosis::DatabaseRefusesUs,

@@ -334,9 +334,11 @@ fn unusable_because(policy: &Policy, state: &State, now: Now) -> String {
         Some(DatabaseSeen::TooManyClients) => "every connection slot is taken".to_owned(),
         Some(DatabaseSeen::StartingUp) => "its node is starting up".to_owned(),
         Some(DatabaseSeen::ShuttingDown) => "its node is shutting down".to_owned(),
-        Some(DatabaseSeen::CannotWrite { why, .. } | DatabaseSeen::RefusesUs { why }) => {
-            why.clone()
-        }
+        Some(
+            DatabaseSeen::CannotWrite { why, .. }
+            | DatabaseSeen::RefusesUs { why }
+            | DatabaseSeen::Locked { why },
+        ) => why.clone(),
         Some(DatabaseSeen::NothingListens) => "its node is down".to_owned(),
         Some(DatabaseSeen::TimedOut { phase }) => format!("its node does not answer ({phase})"),
         Some(DatabaseSeen::LocalFault { why }) => format!("its agent cannot look at it: {why}"),

@@ -3,7 +3,9 @@
 
 use crate::decision::policy::Thresholds;
 use crate::model::Moment;
-use crate::model::observation::{DatabaseSeen, EndpointResult, NodeReport, ProcessSeen, Seen};
+use crate::model::observation::{
+    DatabaseSeen, DirectorySeen, DiskFault, EndpointResult, NodeReport, ProcessSeen, Seen,
+};
 
 /// What a single look says about its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,9 @@ pub struct Health {
     last_good: Option<(Moment, Seen)>,
     /// What a database last said of itself, also before it became busy.
     last_report: Option<(Moment, NodeReport)>,
+    /// What the last bad look told of the disk, until a look is good again. A server that fails
+    /// to write its log says why and dies: what it said explains the death.
+    fault: Option<DiskFault>,
 }
 
 impl Health {
@@ -64,6 +69,10 @@ impl Health {
         {
             self.last_report = Some((at, report.clone()));
         }
+        // Neither a server that starts nor a refused connection has tried the disk.
+        if let Some(told) = told_of_disk(&seen) {
+            self.fault = told;
+        }
         if sign(&seen) != Sign::Nothing {
             self.telling_at = Some(at);
         }
@@ -71,7 +80,9 @@ impl Health {
             Seen::Database(DatabaseSeen::StartingUp | DatabaseSeen::ShuttingDown) => {
                 self.between_since.get_or_insert(at);
             }
-            Seen::Database(_) | Seen::Endpoint(_) | Seen::Process(_) => self.between_since = None,
+            Seen::Database(_) | Seen::Endpoint(_) | Seen::Process(_) | Seen::Directory(_) => {
+                self.between_since = None;
+            }
         }
         match sign(&seen) {
             Sign::Good => {
@@ -103,6 +114,7 @@ impl Health {
         *self = Self {
             last_good: self.last_good.take(),
             last_report: self.last_report.take(),
+            fault: self.fault,
             ..Self::default()
         };
     }
@@ -111,6 +123,7 @@ impl Health {
     pub fn forget_role(&mut self) {
         self.last_good = None;
         self.last_report = None;
+        self.fault = None;
     }
 
     fn turn(&mut self, to: Condition, at: Moment) {
@@ -159,6 +172,12 @@ impl Health {
         self.last_report.as_ref()
     }
 
+    /// What is wrong with the disk, as last told.
+    #[must_use]
+    pub fn fault(&self) -> Option<DiskFault> {
+        self.fault
+    }
+
     /// The last look and when it ended.
     #[must_use]
     pub fn last(&self) -> Option<&(Moment, Seen)> {
@@ -183,6 +202,7 @@ pub fn sign(seen: &Seen) -> Sign {
         Seen::Database(database) => match database {
             DatabaseSeen::Answered(_)
             | DatabaseSeen::TooManyClients
+            | DatabaseSeen::Locked { .. }
             | DatabaseSeen::StartingUp
             | DatabaseSeen::RefusesUs { .. } => Sign::Good,
             DatabaseSeen::LocalFault { .. } => Sign::Nothing,
@@ -206,6 +226,28 @@ pub fn sign(seen: &Seen) -> Sign {
             ProcessSeen::Stopped { .. } | ProcessSeen::Gone => Sign::Bad,
             ProcessSeen::Unknown { .. } => Sign::Nothing,
         },
+        Seen::Directory(directory) => match directory {
+            DirectorySeen::Fine | DirectorySeen::Full => Sign::Good,
+            DirectorySeen::ReadOnly | DirectorySeen::Gone { .. } => Sign::Bad,
+            DirectorySeen::Unknown { .. } => Sign::Nothing,
+        },
+    }
+}
+
+/// What a look tells of the disk; `None` where it tells nothing of it.
+fn told_of_disk(seen: &Seen) -> Option<Option<DiskFault>> {
+    match seen {
+        Seen::Database(DatabaseSeen::CannotWrite { fault, .. }) => Some(*fault),
+        Seen::Database(DatabaseSeen::Answered(_)) | Seen::Directory(DirectorySeen::Fine) => {
+            Some(None)
+        }
+        Seen::Directory(DirectorySeen::Full) => Some(Some(DiskFault::Full)),
+        Seen::Directory(DirectorySeen::ReadOnly) => Some(Some(DiskFault::ReadOnly)),
+        Seen::Directory(DirectorySeen::Gone { .. }) => Some(Some(DiskFault::Gone)),
+        Seen::Database(_)
+        | Seen::Directory(DirectorySeen::Unknown { .. })
+        | Seen::Endpoint(_)
+        | Seen::Process(_) => None,
     }
 }
 

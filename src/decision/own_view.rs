@@ -6,8 +6,10 @@ use crate::decision::health::{Condition, Health};
 use crate::decision::policy::Policy;
 use crate::decision::situate::condition;
 use crate::decision::state::{Contact, State};
-use crate::model::observation::{Channel, DatabaseSeen, NodeReport, ProcessSeen, Seen, Target};
-use crate::model::situation::{NodeState, PeerNode, StandbyState};
+use crate::model::observation::{
+    Channel, DatabaseSeen, DiskFault, NodeReport, ProcessSeen, Seen, Target,
+};
+use crate::model::situation::{Disk, NodeState, PeerNode, StandbyState};
 use crate::model::{Moment, Role};
 
 /// A node whose open connections stop answering while new ones still work is called hung only
@@ -24,15 +26,24 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
     if process == Some(&ProcessSeen::Gone) {
         return NodeState::Dead;
     }
+    // Whatever it still answers, and even commits: nobody will find it there again.
+    if directory_fault(policy, state, now).is_some() {
+        return NodeState::CannotWrite;
+    }
     let targets = [Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase);
     let [open, fresh] = &targets;
     if between_too_long(policy, state, &targets, now) {
         return NodeState::Hung;
     }
-    let open_down = condition(policy, state, open, now) == Condition::Down;
-    let fresh_down = condition(policy, state, fresh, now) == Condition::Down;
+    let open_down = fails(policy, state, open, now);
+    let fresh_down =
+        fails(policy, state, fresh, now) && !just_back(policy, state, (open, fresh), now);
     if !open_down && !fresh_down {
-        return working_node(policy, state, &targets, now);
+        return if locked(state, open) {
+            NodeState::Busy
+        } else {
+            working_node(policy, state, &targets, now)
+        };
     }
     let failing = if open_down { open } else { fresh };
     let stopped = matches!(process, Some(ProcessSeen::Stopped { .. }));
@@ -46,11 +57,70 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
             true => NodeState::Disputed,
             false => NodeState::Dead,
         },
+        // That WAL flows says less: it does so too when only the way from here is broken.
+        _ if disputed && fresh_down => NodeState::Disputed,
         _ if open_down && wal_flows(policy, state, open, now) => NodeState::Busy,
         _ if disputed => NodeState::Disputed,
         _ if open_down && !fresh_down && stalls(state, open, fresh, now) => NodeState::Busy,
         _ => NodeState::Hung,
     }
+}
+
+/// What is wrong with the disk of a node that cannot write or is dead: what its directory showed
+/// last, be it once, else the server's own last words. Says nothing of any other node.
+#[must_use]
+pub fn own_disk(state: &State, own: NodeState) -> Disk {
+    if !matches!(own, NodeState::CannotWrite | NodeState::Dead) {
+        return Disk::Fine;
+    }
+    let told = |target| state.health(&target).and_then(Health::fault);
+    let last_words = || told(Target::OwnDatabase(Channel::Persistent));
+    match told(Target::OwnDirectory).or_else(last_words) {
+        None => Disk::Fine,
+        Some(DiskFault::Full) => Disk::Full,
+        Some(DiskFault::ReadOnly) => Disk::ReadOnly,
+        Some(DiskFault::Gone) => Disk::Gone,
+    }
+}
+
+/// What looks at the data directory itself found, several in a row. A disk that hangs tells
+/// nothing (S13).
+fn directory_fault(policy: &Policy, state: &State, now: Moment) -> Option<DiskFault> {
+    let target = Target::OwnDirectory;
+    let down = condition(policy, state, &target, now) == Condition::Down;
+    state.health(&target).filter(|_| down)?.fault()
+}
+
+/// It is down, and its last look was no better. On the way up again nothing speaks for a failover,
+/// and what excused the failures before cannot be told any more.
+fn fails(policy: &Policy, state: &State, target: &Target, now: Moment) -> bool {
+    condition(policy, state, target, now) == Condition::Down
+        && state
+            .health(target)
+            .is_some_and(|health| health.bad_since().is_some())
+}
+
+/// The open connection serves again, and no new one has been tried since.
+fn just_back(
+    policy: &Policy,
+    state: &State,
+    (open, fresh): (&Target, &Target),
+    now: Moment,
+) -> bool {
+    let (Some(health), Some(tried)) = (state.health(open), state.health(fresh)) else {
+        return false;
+    };
+    match condition(policy, state, open, now) {
+        Condition::Unknown => false,
+        Condition::Down => health.bad_since().is_none(),
+        Condition::Up => tried.last().is_some_and(|(at, _)| *at <= health.since()),
+    }
+}
+
+/// Somebody's lock keeps the canary out: nothing proves that commits work, and nothing speaks
+/// against it.
+fn locked(state: &State, open: &Target) -> bool {
+    matches!(last_seen(state, open), Some(DatabaseSeen::Locked { .. }))
 }
 
 /// It has been starting up or shutting down for longer than any start may take: nothing says that
@@ -150,7 +220,7 @@ fn working_node(policy: &Policy, state: &State, targets: &[Target], now: Moment)
                 Role::Primary => NodeState::Primary,
                 Role::Standby => NodeState::Standby,
             },
-            DatabaseSeen::TooManyClients => NodeState::Busy,
+            DatabaseSeen::TooManyClients | DatabaseSeen::Locked { .. } => NodeState::Busy,
             DatabaseSeen::StartingUp => NodeState::Starting,
             DatabaseSeen::RefusesUs { .. } => NodeState::RefusesUs,
             DatabaseSeen::ShuttingDown

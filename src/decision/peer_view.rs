@@ -37,6 +37,7 @@ fn life_sign(seen: &DatabaseSeen) -> PeerNode {
             Role::Standby => PeerNode::Standby,
         },
         DatabaseSeen::TooManyClients
+        | DatabaseSeen::Locked { .. }
         | DatabaseSeen::StartingUp
         | DatabaseSeen::ShuttingDown
         | DatabaseSeen::CannotWrite { .. }

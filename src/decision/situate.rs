@@ -5,7 +5,7 @@
 use crate::decision::fitness;
 use crate::decision::health::Condition;
 use crate::decision::observing;
-use crate::decision::own_view::{own_node, own_report, own_standby};
+use crate::decision::own_view::{own_disk, own_node, own_report, own_standby};
 use crate::decision::peer_view::{peer_node, peer_probe_report, peer_standby};
 use crate::decision::policy::{Policy, Thresholds, TripRule};
 use crate::decision::state::{Contact, State};
@@ -42,6 +42,7 @@ pub fn situate(policy: &Policy, state: &State, now: Moment) -> Facts {
             | RecordSays::TheirsPromoting) => says,
         },
         own,
+        disk: own_disk(state, own),
         peer_node,
         peer_agent,
         witness: if policy.has_witness() {
@@ -136,7 +137,10 @@ pub fn reach(policy: &Policy, contact: &Contact, now: Moment) -> Reach {
 #[must_use]
 pub fn thresholds(policy: &Policy, target: &Target) -> Thresholds {
     match target {
-        Target::OwnProcess | Target::OwnDatabase(_) | Target::PeerDatabase(_) => policy.database,
+        Target::OwnProcess
+        | Target::OwnDirectory
+        | Target::OwnDatabase(_)
+        | Target::PeerDatabase(_) => policy.database,
         Target::Endpoint(name) => policy
             .endpoints
             .get(name)

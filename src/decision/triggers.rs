@@ -14,7 +14,9 @@ use crate::model::brakes::Conduct;
 use crate::model::journal::PlanEnd;
 use crate::model::peer::StepState;
 use crate::model::plan::{PlanKind, StepKind};
-use crate::model::situation::{Facts, Identity, NodeState, PeerNode, Reach, RecordSays, Standing};
+use crate::model::situation::{
+    Disk, Facts, Identity, NodeState, PeerNode, Reach, RecordSays, Standing,
+};
 use crate::model::time::Now;
 
 /// The most urgent trigger that applies and has a row for the present phase.
@@ -64,6 +66,7 @@ fn applies(
         }
         Trigger::RestartCalled => {
             facts.own == NodeState::Dead
+                && facts.disk != Disk::Gone
                 && state.journal_broken.is_none()
                 && facts.standing == Standing::Active
                 && !brakes::is_paused(state, now)
@@ -144,8 +147,12 @@ fn fence_called(policy: &Policy, state: &State, facts: &Facts, now: Now) -> bool
 /// now says nothing does not.
 fn may_write(state: &State, facts: &Facts) -> bool {
     match facts.own {
-        NodeState::Primary | NodeState::CannotWrite => true,
-        NodeState::Busy | NodeState::RefusesUs | NodeState::Disputed | NodeState::Hung => {
+        NodeState::Primary => true,
+        NodeState::Busy
+        | NodeState::RefusesUs
+        | NodeState::CannotWrite
+        | NodeState::Disputed
+        | NodeState::Hung => {
             own_view::own_report(state).is_none_or(|report| report.role == Role::Primary)
         }
         NodeState::Unknown | NodeState::Standby | NodeState::Starting | NodeState::Dead => false,
@@ -307,9 +314,12 @@ fn give_up_wanted(state: &State, facts: &Facts) -> bool {
 #[must_use]
 pub fn restart_first(policy: &Policy, state: &State) -> bool {
     !policy.restart_budget.is_zero()
-        && state
-            .facts
-            .is_some_and(|facts| facts.own == NodeState::Dead && facts.standing == Standing::Active)
+        && state.facts.is_some_and(|facts| {
+            facts.own == NodeState::Dead
+                && facts.standing == Standing::Active
+                // On a broken disk it would be in vain.
+                && facts.disk == Disk::Fine
+        })
         // Only a site that was active: one that has just got the lease has nothing to hand over.
         && state
             .record

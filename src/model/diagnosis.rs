@@ -19,11 +19,17 @@ pub enum Diagnosis {
     PrimaryWithoutLease,
     /// This agent cannot reach a majority of voters.
     CutOff,
+    /// The active site's data directory was removed, renamed or unmounted.
+    DataDirectoryGone,
+    /// The active site's node cannot write: its file system takes no writes.
+    DiskReadOnly,
+    /// The active site's node cannot write: its disk is full.
+    DiskFull,
     /// The active site's postmaster is gone.
     DatabaseDead,
     /// The active site's postmaster exists but nothing answers: frozen, hung, out of resources.
     DatabaseHung,
-    /// The active site's node answers reads but cannot commit.
+    /// The active site's node answers reads but cannot commit, for a reason without a name.
     DatabaseCannotWrite,
     /// The active site's node is a standby although the record names it the primary.
     DatabaseDemoted,
@@ -92,12 +98,15 @@ pub enum Severity {
 
 impl Diagnosis {
     /// Every diagnosis, most severe first.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 34] = [
         Self::WrongCluster,
         Self::PrimaryWithoutLease,
         Self::TwoPrimaries,
         Self::PromotionUnfinished,
         Self::CutOff,
+        Self::DataDirectoryGone,
+        Self::DiskReadOnly,
+        Self::DiskFull,
         Self::DatabaseDead,
         Self::DatabaseHung,
         Self::DatabaseCannotWrite,
@@ -135,6 +144,9 @@ impl Diagnosis {
             Self::PromotionUnfinished => "promotion_unfinished",
             Self::PrimaryWithoutLease => "primary_without_lease",
             Self::CutOff => "cut_off",
+            Self::DataDirectoryGone => "data_directory_gone",
+            Self::DiskReadOnly => "disk_read_only",
+            Self::DiskFull => "disk_full",
             Self::DatabaseDead => "database_dead",
             Self::DatabaseHung => "database_hung",
             Self::DatabaseCannotWrite => "database_cannot_write",

@@ -26,6 +26,8 @@ pub struct Observation {
 pub enum Target {
     /// This site's postmaster process, by pidfd.
     OwnProcess,
+    /// This site's data directory.
+    OwnDirectory,
     /// This site's PostgreSQL node.
     OwnDatabase(Channel),
     /// The other site's PostgreSQL node, as seen from here.
@@ -40,6 +42,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OwnProcess => f.write_str("own postmaster process"),
+            Self::OwnDirectory => f.write_str("own data directory"),
             Self::OwnDatabase(channel) => write!(f, "own database ({channel})"),
             Self::PeerDatabase(channel) => write!(f, "peer's database ({channel})"),
             Self::Endpoint(name) => write!(f, "probe {name}"),
@@ -77,6 +80,8 @@ pub enum Seen {
     Endpoint(EndpointSeen),
     /// The postmaster process.
     Process(ProcessSeen),
+    /// The data directory.
+    Directory(DirectorySeen),
 }
 
 /// The postmaster process, by pid file and pidfd.
@@ -101,6 +106,40 @@ pub enum ProcessSeen {
     },
 }
 
+/// The data directory, as the file system of its host shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DirectorySeen {
+    /// It is where it was, and its files can be opened for writing.
+    Fine,
+    /// It is where it was, and its disk has less room than the next WAL file needs. No fault by
+    /// itself, but it explains one.
+    Full,
+    /// It is where it was, on a file system that takes no writes (`EROFS`).
+    ReadOnly,
+    /// Removed, renamed, or unmounted. The server goes on writing to what no path leads to.
+    Gone {
+        /// What is in its place.
+        why: String,
+    },
+    /// It cannot be known: the disk hangs, or says something else than yes or no.
+    Unknown {
+        /// Why not.
+        why: String,
+    },
+}
+
+/// What is wrong with the disk below a node that cannot write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskFault {
+    /// No space, or no quota, is left.
+    Full,
+    /// The file system takes no writes.
+    ReadOnly,
+    /// The data directory is not there any more.
+    Gone,
+}
+
 /// What a database probe saw. The cases are those that lead to different actions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "seen", rename_all = "snake_case")]
@@ -109,15 +148,23 @@ pub enum DatabaseSeen {
     Answered(NodeReport),
     /// Alive, but every connection slot is taken (SQLSTATE 53300).
     TooManyClients,
+    /// Alive, but somebody's lock keeps the canary out of its table.
+    Locked {
+        /// Who holds it.
+        why: String,
+    },
     /// Alive, but starting up or recovering (57P03).
     StartingUp,
     /// It is being shut down on purpose (57P01, 57P02, or 57P03 with that text).
     ShuttingDown,
-    /// It answers reads but a write failed: disk full (53100), read-only (25006), I/O error
-    /// (58030).
+    /// It answers reads but a write failed: disk full (53100), read-only transactions (25006), I/O
+    /// error (58030).
     CannotWrite {
         /// The node as read before the write failed.
         report: NodeReport,
+        /// What is wrong with its disk, where the error says so.
+        #[serde(default)]
+        fault: Option<DiskFault>,
         /// SQLSTATE and message.
         why: String,
     },

@@ -18,6 +18,10 @@ pub struct Facts {
     pub record: RecordSays,
     /// The own node.
     pub own: NodeState,
+    /// What is wrong with its disk. It explains a node that cannot write or is dead, and is looked
+    /// at for no other.
+    #[serde(default)]
+    pub disk: Disk,
     /// The other site's node, as seen from here, from the witness and by its own report.
     pub peer_node: PeerNode,
     /// The other agent.
@@ -97,7 +101,7 @@ pub enum NodeState {
     Starting,
     /// Alive, refuses the agent's user.
     RefusesUs,
-    /// Answers reads, cannot commit.
+    /// Cannot commit, or will not for long, though it answers reads.
     CannotWrite,
     /// Nothing answers this agent, but the others still get answers.
     Disputed,
@@ -105,6 +109,23 @@ pub enum NodeState {
     Hung,
     /// No process.
     Dead,
+}
+
+/// The disk below the own node.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Disk {
+    /// Nothing is known against it.
+    #[default]
+    Fine,
+    /// Full.
+    Full,
+    /// Takes no writes.
+    ReadOnly,
+    /// The data directory was removed, renamed or unmounted.
+    Gone,
 }
 
 /// The other site's node.
@@ -188,6 +209,7 @@ all_of!(
     Hung,
     Dead,
 );
+all_of!(Disk: Fine, Full, ReadOnly, Gone);
 all_of!(PeerNode: Unknown, Primary, Standby, Alive, Down);
 all_of!(Reach: Absent, Unknown, Answers, Silent);
 all_of!(Identity: Unknown, Same, Differs);

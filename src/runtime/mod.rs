@@ -21,6 +21,7 @@ mod journal_log;
 pub mod journal_writer;
 pub mod lease_keeper;
 pub mod members;
+pub mod node_probes;
 pub mod outbox;
 pub mod pace;
 pub mod peer_server;

@@ -42,7 +42,9 @@ fn node_in_doubt(policy: &Policy, state: &State, target: &Target, now: Moment) -
     let channels = match target {
         Target::OwnDatabase(_) => [Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase),
         Target::PeerDatabase(_) => [Channel::Persistent, Channel::Fresh].map(Target::PeerDatabase),
-        Target::OwnProcess | Target::Endpoint(_) | Target::Neutral(_) => return false,
+        Target::OwnProcess | Target::OwnDirectory | Target::Endpoint(_) | Target::Neutral(_) => {
+            return false;
+        }
     };
     // Its own agent wants to know what others see of it.
     let asked = matches!(target, Target::PeerDatabase(_))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::decision::health::{Sign, sign};
+use crate::decision::health::{Health, Sign, sign};
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::{Phase, State};
@@ -61,18 +61,37 @@ fn own_database(state: &State) -> Option<DatabaseSeen> {
         | NodeState::Standby
         | NodeState::Busy
         | NodeState::Starting
-        | NodeState::RefusesUs
-        | NodeState::CannotWrite => {
-            [Channel::Persistent, Channel::Fresh]
-                .into_iter()
-                .find_map(
-                    |channel| match state.health(&Target::OwnDatabase(channel))?.last()? {
-                        (_, Seen::Database(seen)) => Some(seen.clone()),
-                        _ => None,
-                    },
-                )
+        | NodeState::RefusesUs => last_seen(state),
+        NodeState::CannotWrite => {
+            let seen = last_seen(state)?;
+            let DatabaseSeen::Answered(report) = seen else {
+                return Some(seen);
+            };
+            // It still answers, but its directory shows that it is not to be relied on.
+            Some(DatabaseSeen::CannotWrite {
+                report,
+                fault: None,
+                why: directory_words(state),
+            })
         }
     }
+}
+
+fn last_seen(state: &State) -> Option<DatabaseSeen> {
+    [Channel::Persistent, Channel::Fresh]
+        .into_iter()
+        .find_map(
+            |channel| match state.health(&Target::OwnDatabase(channel))?.last()? {
+                (_, Seen::Database(seen)) => Some(seen.clone()),
+                _ => None,
+            },
+        )
+}
+
+fn directory_words(state: &State) -> String {
+    let seen = state.health(&Target::OwnDirectory).and_then(Health::last);
+    let words = seen.map_or_else(String::new, |(_, seen)| status::seen_words(seen));
+    format!("{}: {words}", Target::OwnDirectory)
 }
 
 fn sightings(policy: &Policy, state: &State, now: Now) -> Vec<Sighting> {

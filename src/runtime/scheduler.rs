@@ -128,13 +128,15 @@ impl Scheduler {
             .into_iter()
             .filter_map(|channel| self.waker(&Target::OwnDatabase(channel)))
             .collect();
-        let (outlet, delivery) = outlet(events.clone());
-        let probe = ProcessProbe::new(instance, outlet, urgent);
+        let (process, delivery) = outlet(events.clone());
+        let (directory, directory_first) = outlet(events.clone());
+        let probe = ProcessProbe::new(instance, process, directory, urgent);
         let stop = stop.clone();
         spawn_named(format!("probe {}", Target::OwnProcess), async move {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
+                () = directory_first.run() => {}
                 () = delivery.run() => {}
                 () = probe.run() => {}
             }

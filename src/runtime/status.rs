@@ -12,7 +12,7 @@ use crate::decision::situate;
 use crate::decision::state::{Contact, Phase, State};
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::lease::{ClusterRecord, LeaseView};
-use crate::model::observation::{DatabaseSeen, EndpointResult, ProcessSeen, Seen};
+use crate::model::observation::{DatabaseSeen, DirectorySeen, EndpointResult, ProcessSeen, Seen};
 use crate::model::peer::{Progress, StepProgress, StepState};
 use crate::model::situation::{Facts, Reach, Standing};
 use crate::model::time::Now;
@@ -300,6 +300,13 @@ pub fn seen_words(seen: &Seen) -> String {
             ProcessSeen::Gone => "gone".to_owned(),
             ProcessSeen::Unknown { why } => format!("not known: {why}"),
         },
+        Seen::Directory(seen) => match seen {
+            DirectorySeen::Fine => "in its place, writable".to_owned(),
+            DirectorySeen::Full => "in its place, with less room than a WAL file needs".to_owned(),
+            DirectorySeen::ReadOnly => "on a read-only file system".to_owned(),
+            DirectorySeen::Gone { why } => format!("gone: {why}"),
+            DirectorySeen::Unknown { why } => format!("not known: {why}"),
+        },
     }
 }
 
@@ -325,6 +332,7 @@ pub fn database_words(seen: &DatabaseSeen) -> String {
             )
         }
         DatabaseSeen::TooManyClients => "too many clients".to_owned(),
+        DatabaseSeen::Locked { why } => format!("the canary is locked out: {why}"),
         DatabaseSeen::StartingUp => "starting up".to_owned(),
         DatabaseSeen::ShuttingDown => "shutting down".to_owned(),
         DatabaseSeen::CannotWrite { why, .. } => format!("cannot write: {why}"),

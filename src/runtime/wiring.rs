@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::config::settings::{Database, ProbeTiming, Site};
+use crate::config::settings::{ProbeTiming, Site};
 use crate::decision::policy::Policy;
 use crate::effects::error::EffectError;
 use crate::effects::lease::etcd::EtcdCell;
@@ -17,7 +17,7 @@ use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
 use crate::effects::postgres::control::NodeControl;
 use crate::effects::probes::neutral::NeutralProbe;
-use crate::effects::probes::postgres::{CanaryWriter, FreshProbe, PersistentProbe};
+use crate::effects::probes::postgres::CanaryWriter;
 use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
 use crate::effects::steps::{DnsRecordTool, Tools};
@@ -26,7 +26,7 @@ use crate::model::Epoch;
 use crate::model::brakes::Conduct;
 use crate::model::event::Event;
 use crate::model::lease::{LeaseCommand, LeaseStore};
-use crate::model::observation::{Channel, Target};
+use crate::model::observation::Target;
 use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
 use crate::runtime::cell_link::PeerAsks;
@@ -37,6 +37,7 @@ use crate::runtime::guard::start::{self as guard, Feed};
 use crate::runtime::handle::AgentHandle;
 use crate::runtime::lease_keeper::{Held, LeaseKeeper, Unleased};
 use crate::runtime::members::{Members, lease_rules};
+use crate::runtime::node_probes::{database_probes, own_probes};
 use crate::runtime::outbox::Outbox;
 use crate::runtime::peer_server::{Admission, AdmissionSettings, PeerService, router, serve};
 use crate::runtime::peer_service::AgentService;
@@ -125,7 +126,8 @@ pub async fn start(
     let lease = start_keeper(keeper, stop);
     start_reporter(&members, &reported, &events, policy, stop);
     let canary = canary(&table, own, epoch_seen);
-    let scheduler = start_probes(config, &login, canary, &resolver, &events, stop)?;
+    let probes = own_probes(&config.database, &login, canary, &node);
+    let scheduler = start_probes(config, probes, &resolver, &events, stop)?;
     watch_process(&scheduler, &node, &events, stop);
     let tools = tools(config, own, node, login, table, &resolver)?;
     let guarded = guard::start(config, own, outset.program, feed, stop).await;
@@ -312,14 +314,11 @@ pub async fn serve_members(
 
 fn start_probes(
     config: &Config,
-    login: &Login,
-    canary: CanaryWriter,
+    mut running: Vec<(Box<dyn Probe>, ProbeTiming)>,
     resolver: &Resolver,
     events: &mpsc::Sender<Event>,
     stop: &CancellationToken,
 ) -> Result<Scheduler, EffectError> {
-    let mut running: Vec<(Box<dyn Probe>, ProbeTiming)> =
-        database_probes(&config.database, login, Target::OwnDatabase, Some(canary));
     if let Some(peer) = config.peer_site() {
         let login = Login::new(&peer.node, &config.database, resolver)?;
         running.extend(database_probes(
@@ -348,34 +347,6 @@ fn start_probes(
         events,
         stop,
     ))
-}
-
-/// The two probes of one node: on a kept connection, and on a fresh one, less often.
-#[must_use]
-pub fn database_probes(
-    database: &Database,
-    login: &Login,
-    target: fn(Channel) -> Target,
-    canary: Option<CanaryWriter>,
-) -> Vec<(Box<dyn Probe>, ProbeTiming)> {
-    let slower = ProbeTiming {
-        interval: database.fresh_interval,
-        ..database.timing
-    };
-    vec![
-        (
-            Box::new(PersistentProbe::new(
-                target(Channel::Persistent),
-                login.clone(),
-                canary,
-            )),
-            database.timing,
-        ),
-        (
-            Box::new(FreshProbe::new(target(Channel::Fresh), login.clone())),
-            slower,
-        ),
-    ]
 }
 
 fn start_outbox(config: &Config, stop: &CancellationToken) -> Result<Outbox, EffectError> {

@@ -21,6 +21,7 @@ use crate::model::peer::{PeerReport, Sighting};
 use crate::model::{Epoch, Member, Moment, SiteName};
 use crate::runtime::agent::{EVENTS_MAX, StartError};
 use crate::runtime::members::{Members, lease_rules};
+use crate::runtime::node_probes;
 use crate::runtime::peer_server::PeerService;
 use crate::runtime::reports::in_doubt;
 use crate::runtime::scheduler::{Jitter, Scheduler};
@@ -86,7 +87,8 @@ fn watch_nodes(
     let resolver = Resolver::from_system();
     for site in &config.sites {
         let login = Login::new(&site.node, &config.database, &resolver)?;
-        let probes = wiring::database_probes(&config.database, &login, Target::PeerDatabase, None);
+        let probes =
+            node_probes::database_probes(&config.database, &login, Target::PeerDatabase, None);
         let (events, mut seen) = mpsc::channel(EVENTS_MAX);
         let scheduler = Scheduler::start(probes, Jitter::Seeded(rand::random()), &events, stop);
         let waker = scheduler.waker(&Target::PeerDatabase(Channel::Fresh));

@@ -130,6 +130,8 @@ impl Life {
         };
         if own {
             self.observe(Target::OwnProcess, Seen::Process(Node::new(how).process()));
+            let directory = Seen::Directory(Node::new(how).directory());
+            self.observe(Target::OwnDirectory, directory);
         }
         if let Some(seen) = Node::new(how).seen() {
             self.observe(target, Seen::Database(seen));

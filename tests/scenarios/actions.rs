@@ -165,9 +165,13 @@ fn node(stage: &mut Stage, own: bool, words: &[&str]) -> Done {
         }
         ["standby", "not", "streaming"] => How::Standby(false),
         ["busy"] => How::Busy,
+        ["canary", "locked", "out"] => How::LockedOut,
         ["starting"] => How::Starting,
         ["refuses", "us"] => How::RefusesUs,
         ["cannot", "write"] => How::CannotWrite,
+        ["disk", "full"] => How::DiskFull,
+        ["disk", "read", "only"] => How::DiskReadOnly,
+        ["directory", "gone"] => How::DirectoryGone,
         ["hung"] => How::Hung,
         ["mute"] => How::Mute,
         ["not", "listening"] => How::NotListening,

@@ -260,13 +260,19 @@ impl Stage {
     }
 
     fn probe(&mut self, target: Target, node: Node) {
-        // A local node's process is looked at again with every probe.
+        // A local node's process and directory are looked at again with every probe.
         if matches!(target, Target::OwnDatabase(_)) {
             self.watch_process();
+            self.observe(Target::OwnDirectory, Seen::Directory(self.own.directory()));
         }
         if self.commits_stall && target == Target::OwnDatabase(Channel::Persistent) {
             let phase = "write".to_owned();
             return self.observe(target, Seen::Database(DatabaseSeen::TimedOut { phase }));
+        }
+        // A new connection writes no canary.
+        if node.how == How::LockedOut && target != Target::OwnDatabase(Channel::Persistent) {
+            let seen = DatabaseSeen::Answered(node.report());
+            return self.observe(target, Seen::Database(seen));
         }
         if let Some(seen) = node.seen() {
             self.observe(target, Seen::Database(seen));

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use failover_agent::model::observation::{DatabaseSeen, NodeReport};
+use failover_agent::model::observation::{DatabaseSeen, DiskFault, NodeReport};
 use failover_agent::model::{Epoch, Lsn, Role, SystemId, Timeline};
 
 use crate::clock::{HostClock, Real, SEC};
@@ -216,7 +216,8 @@ impl Node {
         if canary && self.role == Role::Primary {
             if self.disk_full {
                 let why = "53100: no space left on device".to_owned();
-                return Look::Seen(DatabaseSeen::CannotWrite { report, why });
+                let fault = Some(DiskFault::Full);
+                return Look::Seen(DatabaseSeen::CannotWrite { report, fault, why });
             }
             report.canary = Some(std::time::Duration::from_millis(1));
         }

@@ -93,7 +93,7 @@ pub struct Canary {
 ///
 /// # Errors
 ///
-/// [`DatabaseError`]; [`DatabaseError::RefusesUs`] when a person's lock is in the way.
+/// [`DatabaseError`]; [`DatabaseError::Locked`] when a person's lock is in the way.
 pub async fn write_canary(
     connection: &mut Connection,
     table: &HeartbeatTable,
@@ -174,7 +174,7 @@ async fn blame_lock(
         .ok()
         .and_then(|rows| rows.first()?.try_get::<_, Option<String>>(0).ok()?);
     match holders {
-        Some(who) => DatabaseError::RefusesUs {
+        Some(who) => DatabaseError::Locked {
             why: format!("{quoted} is locked by {who}"),
         },
         None => error,

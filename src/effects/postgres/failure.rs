@@ -10,7 +10,7 @@ use std::io;
 use super::client::Phase;
 use crate::effects::error::EffectError;
 use crate::effects::probes::cut;
-use crate::model::observation::{DatabaseSeen, NodeReport};
+use crate::model::observation::{DatabaseSeen, DiskFault, NodeReport};
 
 /// What the operator can do when the node refuses the agent's role.
 pub const HINT_GRANTS: &str = "run `agent check --grants` for the SQL that the agent's role needs";
@@ -45,6 +45,12 @@ pub enum DatabaseError {
         /// The error.
         why: String,
     },
+    /// Somebody's lock is in the way.
+    #[error("{why}")]
+    Locked {
+        /// Who holds it.
+        why: String,
+    },
     /// The node said no, with a reason.
     #[error("{code}: {message}")]
     Server {
@@ -54,6 +60,8 @@ pub enum DatabaseError {
         message: String,
         /// What it was asked for.
         phase: Phase,
+        /// What the error says of the node's disk.
+        fault: Option<DiskFault>,
     },
 }
 
@@ -90,6 +98,7 @@ impl DatabaseError {
             code: server.code().code().to_owned(),
             message: cut(server.message()),
             phase,
+            fault: disk_fault(server.code().code(), server.message()),
         })
     }
 
@@ -99,6 +108,7 @@ impl DatabaseError {
         match self {
             // Class 57P is the server ending the session; class 08 is the session broken.
             Self::Server { code, .. } => !code.starts_with("57P") && !code.starts_with("08"),
+            Self::Locked { .. } => true,
             Self::NothingListens
             | Self::TimedOut { .. }
             | Self::LocalFault { .. }
@@ -117,7 +127,8 @@ impl DatabaseError {
             Self::NothingListens
             | Self::TimedOut { .. }
             | Self::LocalFault { .. }
-            | Self::RefusesUs { .. } => false,
+            | Self::RefusesUs { .. }
+            | Self::Locked { .. } => false,
         }
     }
 
@@ -130,11 +141,13 @@ impl DatabaseError {
             Self::LocalFault { why } => DatabaseSeen::LocalFault { why },
             Self::Unreachable { why } => DatabaseSeen::Unreachable { why },
             Self::RefusesUs { why } => refuses_us(&why),
+            Self::Locked { why } => DatabaseSeen::Locked { why },
             Self::Server {
                 code,
                 message,
                 phase,
-            } => read_refused(&code, &message, phase),
+                fault,
+            } => meaning(&code, &message, fault).into_seen(&code, &message, phase),
         }
     }
 
@@ -146,10 +159,12 @@ impl DatabaseError {
                 code,
                 message,
                 phase,
-            } => match meaning(&code, &message) {
+                fault,
+            } => match meaning(&code, &message, fault) {
                 // Not one of the cases with a name of their own: the write is what failed.
                 Meaning::Other => DatabaseSeen::CannotWrite {
                     report,
+                    fault,
                     why: format!("{code}: {message}"),
                 },
                 named @ (Meaning::TooManyClients
@@ -162,7 +177,8 @@ impl DatabaseError {
             | Self::TimedOut { .. }
             | Self::LocalFault { .. }
             | Self::Unreachable { .. }
-            | Self::RefusesUs { .. } => self.into_seen(),
+            | Self::RefusesUs { .. }
+            | Self::Locked { .. } => self.into_seen(),
         }
     }
 
@@ -171,11 +187,17 @@ impl DatabaseError {
     pub fn into_effect(self, attempted: &str) -> EffectError {
         let refuses = match &self {
             Self::RefusesUs { .. } => true,
-            Self::Server { code, message, .. } => meaning(code, message) == Meaning::RefusesUs,
+            Self::Server {
+                code,
+                message,
+                fault,
+                ..
+            } => meaning(code, message, *fault) == Meaning::RefusesUs,
             Self::NothingListens
             | Self::TimedOut { .. }
             | Self::LocalFault { .. }
-            | Self::Unreachable { .. } => false,
+            | Self::Unreachable { .. }
+            | Self::Locked { .. } => false,
         };
         if refuses {
             EffectError::permanent(format!("cannot {attempted}: {self}")).hint(HINT_GRANTS)
@@ -210,8 +232,10 @@ impl Meaning {
     }
 }
 
-fn meaning(code: &str, message: &str) -> Meaning {
+fn meaning(code: &str, message: &str, fault: Option<DiskFault>) -> Meaning {
     match code {
+        // Whatever class the node files it under.
+        _ if fault.is_some() => Meaning::Other,
         // The node has only this one code for both, so its English text must tell them apart. In
         // another language a shutdown is seen as a start, which also starts nothing by itself.
         // Source: PostgreSQL src/backend/tcop/backend_startup.c, CAC_SHUTDOWN.
@@ -233,8 +257,19 @@ fn meaning(code: &str, message: &str) -> Meaning {
     }
 }
 
-fn read_refused(code: &str, message: &str, phase: Phase) -> DatabaseSeen {
-    meaning(code, message).into_seen(code, message, phase)
+/// What an error says of the node's disk.
+///
+/// A read-only file system comes as 42501, like a missing grant: only the system's text tells them
+/// apart. Where it is in another language, what the probe of the data directory sees has to do.
+/// Source: PostgreSQL `src/backend/utils/error/elog.c`, `errcode_for_file_access`.
+fn disk_fault(code: &str, message: &str) -> Option<DiskFault> {
+    if code == "53100" || message.ends_with(": Disk quota exceeded") {
+        Some(DiskFault::Full)
+    } else if message.ends_with(": Read-only file system") {
+        Some(DiskFault::ReadOnly)
+    } else {
+        None
+    }
 }
 
 fn refuses_us(why: &str) -> DatabaseSeen {
@@ -297,6 +332,7 @@ mod tests {
             code: code.to_owned(),
             message: message.to_owned(),
             phase,
+            fault: disk_fault(code, message),
         }
     }
 
@@ -335,10 +371,29 @@ mod tests {
                 server(code, "why", Phase::Write).into_seen_of_write(report()),
                 DatabaseSeen::CannotWrite {
                     report: report(),
+                    fault: (code == "53100").then_some(DiskFault::Full),
                     why: format!("{code}: why"),
                 }
             );
         }
+    }
+
+    /// Told by a real server, see `tests/postgres_faults.rs`.
+    #[test]
+    fn read_only_file_system_is_no_missing_grant() {
+        let text = "could not write to log file 000000010000000000000001 at offset 5373952, \
+                    length 8192: Read-only file system";
+        let written = server("42501", text, Phase::Write).into_seen_of_write(report());
+        let DatabaseSeen::CannotWrite { fault, .. } = written else {
+            panic!("{written:?}");
+        };
+        assert_eq!(fault, Some(DiskFault::ReadOnly));
+        let text = "could not open file \"global/2676\": Read-only file system";
+        let refused = server("42501", text, Phase::Startup).into_seen();
+        assert!(
+            matches!(refused, DatabaseSeen::Unreachable { .. }),
+            "{refused:?}"
+        );
     }
 
     #[test]

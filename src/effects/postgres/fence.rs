@@ -11,13 +11,15 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use rustix::process::{Signal, geteuid};
 
+use super::directory::dir_id;
 use super::process::{DirId, Instance, PidFile, Process, attached, find_postmaster, scan};
 use super::watch::Handle;
 use crate::effects::clock::boottime;
@@ -411,18 +413,51 @@ impl Disk {
 }
 
 fn disk_work(data_dir: &Path, id: DirId, news: &SyncSender<DiskNews>) {
-    let path = data_dir.join("standby.signal");
-    let file = write_signal_file(&path, id);
+    let file = where_it_is(data_dir, id).and_then(|dir| {
+        Ok((
+            write_signal_file(&dir.path().join("standby.signal"), id)?,
+            dir,
+        ))
+    });
     let pid_file = PidFile::read(data_dir).ok().flatten();
     let written = file.as_ref().map(|_| ()).map_err(ToString::to_string);
     // Nobody listens any more once the fence is done; the file is written all the same.
     let _unheard = news.send(DiskNews::Written(written, pid_file));
-    if let Ok(file) = file {
-        let synced = file
-            .sync_all()
-            .and_then(|()| File::open(data_dir)?.sync_all());
+    if let Ok((file, dir)) = file {
+        let synced = file.sync_all().and_then(|()| dir.sync());
         let _unheard = news.send(DiskNews::Synced(synced.map_err(|error| error.to_string())));
     }
+}
+
+/// The instance's directory, whatever its path is by now.
+struct Place(File);
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+/// Opens the directory that the server works in: at its path, or, when it was renamed or unmounted
+/// below the server, through one of its processes. What has taken its place is left alone.
+fn where_it_is(data_dir: &Path, id: DirId) -> io::Result<Place> {
+    let there = |path: &Path| {
+        let found = dir_id(path).is_ok_and(|found| found.is_same(&id));
+        found.then(|| File::open(path).ok()).flatten().map(Place)
+    };
+    if let Some(place) = there(data_dir) {
+        return Ok(place);
+    }
+    let processes = scan(&id).unwrap_or_default();
+    let through = |process: &Process| there(Path::new(&format!("/proc/{}/cwd", process.pid)));
+    processes.iter().find_map(through).ok_or_else(|| {
+        let what = format!("the data directory is not at {}", data_dir.display());
+        io::Error::other(what)
+    })
 }
 
 /// Writes the file that makes the next start a standby; leaves one that is there alone. Never

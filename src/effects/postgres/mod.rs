@@ -8,6 +8,7 @@ pub mod canary;
 pub mod client;
 pub mod control;
 pub mod control_file;
+mod directory;
 pub mod failure;
 pub mod fence;
 pub mod gate;

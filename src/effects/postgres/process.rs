@@ -18,12 +18,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+pub use super::directory::DirId;
+use super::directory::{self, data_dir_id, dir_id};
 use crate::effects::error::EffectError;
-use crate::model::observation::ProcessSeen;
+use crate::model::observation::{DirectorySeen, ProcessSeen};
 
 /// Names that a PostgreSQL server program goes by: community, old link, EDB Advanced Server.
 const SERVER_PROGRAMS: [&str; 3] = ["postgres", "postmaster", "edb-postgres"];
@@ -38,24 +39,15 @@ pub struct Instance {
     data_dir: PathBuf,
     /// What the directory was when it could last be looked at: disks break exactly when a fence
     /// is needed.
-    known: Arc<Mutex<Option<DirId>>>,
+    known: Arc<Mutex<Option<Known>>>,
 }
 
-/// A directory, whatever its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DirId {
-    device: (u32, u32),
-    inode: u64,
-    /// The user that owns it, as which the server runs.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-}
-
-impl DirId {
-    fn is_same(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
-    }
+/// The directory of an instance.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    id: DirId,
+    /// A server was seen to work in it.
+    served: bool,
 }
 
 /// One living process of an instance. Pid and start time together are never used twice.
@@ -127,20 +119,22 @@ impl Instance {
 
     /// Finds out which directory this is, and remembers it for the time when the disk is gone.
     ///
+    /// Another one that has taken its place, maybe an old copy below a mount point, is not the
+    /// instance's while a server works in the former one, which can still commit; nor later, until
+    /// somebody has started a server in it.
+    ///
     /// # Errors
     ///
     /// Permanent if it is not, and never was, a data directory that this process may look after.
     pub fn identify(&self) -> Result<DirId, EffectError> {
-        let fresh = dir_id(&self.data_dir)
-            .and_then(|id| dir_id(&self.data_dir.join("PG_VERSION")).map(|_| id));
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match (fresh, *known) {
-            (Ok(id), _) => {
-                may_look(geteuid().as_raw(), &id)?;
-                *known = Some(id);
-                Ok(id)
+        let fresh = data_dir_id(&self.data_dir);
+        match (fresh, self.known()) {
+            (Ok(id), Some(known)) if !known.id.is_same(&id) && known.served => {
+                let moved = scan(&known.id)?.is_empty() && !scan(&id)?.is_empty();
+                Ok(if moved { self.adopt(id)? } else { known.id })
             }
-            (Err(_), Some(id)) => Ok(id),
+            (Ok(id), _) => self.adopt(id),
+            (Err(_), Some(known)) => Ok(known.id),
             (Err(error), None) => {
                 let what = format!(
                     "{} is not a PostgreSQL data directory",
@@ -153,6 +147,53 @@ impl Instance {
         }
     }
 
+    fn known(&self) -> Option<Known> {
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn adopt(&self, id: DirId) -> Result<DirId, EffectError> {
+        may_look(geteuid().as_raw(), &id)?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let served = known.is_some_and(|known| known.id.is_same(&id) && known.served);
+        *known = Some(Known { id, served });
+        Ok(id)
+    }
+
+    /// Notes that a server works in the directory.
+    fn serves(&self, id: &DirId) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_mut().filter(|known| known.id.is_same(id)) {
+            known.served = true;
+        }
+    }
+
+    /// How the data directory is. May hang with its disk.
+    #[must_use]
+    pub fn look_at_directory(&self) -> DirectorySeen {
+        match self.identify() {
+            Ok(id) => directory::look(&self.data_dir, &id),
+            Err(error) => DirectorySeen::Unknown { why: error.what },
+        }
+    }
+
+    /// Refuses what must not be done to a directory that has taken the place of the instance's.
+    ///
+    /// # Errors
+    ///
+    /// Permanent if the instance's directory is gone.
+    pub fn in_place(&self) -> Result<(), EffectError> {
+        match self.look_at_directory() {
+            DirectorySeen::Gone { why } => Err(EffectError::permanent(format!(
+                "the data directory is gone: {why}"
+            ))
+            .hint("mount or restore it, and start its server by hand")),
+            DirectorySeen::Fine
+            | DirectorySeen::Full
+            | DirectorySeen::ReadOnly
+            | DirectorySeen::Unknown { .. } => Ok(()),
+        }
+    }
+
     /// Every living process of the instance: the postmaster, its children, and orphans.
     ///
     /// # Errors
@@ -160,7 +201,12 @@ impl Instance {
     /// Permanent if the directory is unknown or processes cannot be told apart for lack of
     /// permission, Retryable if `/proc` cannot be read.
     pub fn processes(&self) -> Result<Vec<Process>, EffectError> {
-        scan(&self.identify()?)
+        let id = self.identify()?;
+        let found = scan(&id)?;
+        if !found.is_empty() {
+            self.serves(&id);
+        }
+        Ok(found)
     }
 
     /// What the postmaster looks like right now.
@@ -195,9 +241,10 @@ impl Instance {
         if let Some(file) = &pid_file
             && let Some(process) = member(file.pid, &id)?
         {
+            self.serves(&id);
             return Ok(Some(process));
         }
-        Ok(find_postmaster(&scan(&id)?, pid_file.as_ref()))
+        Ok(find_postmaster(&self.processes()?, pid_file.as_ref()))
     }
 }
 
@@ -424,18 +471,6 @@ fn children_of(pid: u32) -> Vec<u32> {
         .split_ascii_whitespace()
         .filter_map(|pid| pid.parse().ok())
         .collect()
-}
-
-/// Asks for what the kernel knows already: a dead file server must not hang a fence.
-fn dir_id(path: &Path) -> Result<DirId, Errno> {
-    let wanted = StatxFlags::INO | StatxFlags::UID | StatxFlags::GID;
-    let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, wanted)?;
-    Ok(DirId {
-        device: (found.stx_dev_major, found.stx_dev_minor),
-        inode: found.stx_ino,
-        uid: found.stx_uid,
-        gid: found.stx_gid,
-    })
 }
 
 #[cfg(test)]

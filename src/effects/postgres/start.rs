@@ -126,6 +126,7 @@ impl LocalServer<'_> {
                 let what = format!("processes of an earlier run still work in {shown}");
                 return Err(EffectError::retryable(what));
             }
+            instance.in_place()?;
             remove_dead_lock_files(instance.data_dir())?;
             let path = instance.data_dir().join("standby.signal");
             let written =
@@ -287,6 +288,7 @@ fn check_before(instance: &Instance, waiter: &Weak<()>) -> Result<Before, Effect
         let what = format!("processes of an earlier run still work in {shown}");
         return Err(EffectError::permanent(what).hint("fence the node first"));
     }
+    instance.in_place()?;
     let given_up = || EffectError::retryable(format!("the start of {shown} was given up"));
     if waiter.strong_count() == 0 {
         return Err(given_up());

@@ -5,6 +5,7 @@
 //! [`postgres`]; when to look is `runtime::scheduler`'s business.
 
 pub mod dial;
+pub mod directory;
 pub mod http;
 pub mod neutral;
 pub mod outlet;

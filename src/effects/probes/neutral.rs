@@ -71,7 +71,9 @@ mod tests {
         let phases = Phases::default();
         match reached(Seen::Endpoint(EndpointSeen { result, phases })) {
             Seen::Endpoint(seen) => seen.result,
-            other @ (Seen::Database(_) | Seen::Process(_)) => panic!("{other:?}"),
+            other @ (Seen::Database(_) | Seen::Process(_) | Seen::Directory(_)) => {
+                panic!("{other:?}")
+            }
         }
     }
 

@@ -29,11 +29,17 @@ const SEARCH_EVERY: Duration = Duration::from_secs(2);
 /// After this a read of the data directory counts as hanging.
 const DISK_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the news of a death waits for a look at the data directory, which may explain it. A
+/// disk that answers needs a few microseconds.
+const EXPLAIN_MAX: Duration = Duration::from_millis(20);
+
 /// Watches the own postmaster for ever and tells the decision loop about it.
 #[derive(Debug)]
 pub struct ProcessProbe {
     instance: Instance,
     outlet: Outlet,
+    /// For what its death makes worth a look at once, see [`ProcessProbe::explain`].
+    directory: Outlet,
     /// Looks at the own database that a death or a new postmaster makes urgent.
     urgent: Vec<Arc<Notify>>,
     told: Option<(ProcessSeen, Moment)>,
@@ -41,12 +47,18 @@ pub struct ProcessProbe {
 
 impl ProcessProbe {
     /// Prepares to watch `instance`; each of `urgent` is notified when its postmaster dies or
-    /// appears.
+    /// appears. How its directory was at a death goes to `directory`, before the death itself.
     #[must_use]
-    pub fn new(instance: Instance, outlet: Outlet, urgent: Vec<Arc<Notify>>) -> Self {
+    pub fn new(
+        instance: Instance,
+        outlet: Outlet,
+        directory: Outlet,
+        urgent: Vec<Arc<Notify>>,
+    ) -> Self {
         Self {
             instance,
             outlet,
+            directory,
             urgent,
             told: None,
         }
@@ -95,6 +107,7 @@ impl ProcessProbe {
                     self.tell(seen);
                 }
                 Some(Ok(())) => {
+                    self.explain().await;
                     self.tell(ProcessSeen::Gone);
                     self.hurry();
                     return;
@@ -105,6 +118,22 @@ impl ProcessProbe {
                     return;
                 }
             }
+        }
+    }
+
+    /// A server whose disk has failed says so and dies. Who acts on the death is to know why, and
+    /// does so at once: so this is looked at first.
+    async fn explain(&self) {
+        let (began, instance) = (boottime(), self.instance.clone());
+        let looking = spawn_blocking(move || instance.look_at_directory());
+        if let Some(Ok(seen)) = before(began + EXPLAIN_MAX, looking).await {
+            let at = boottime();
+            self.directory.put(Observation {
+                target: Target::OwnDirectory,
+                at,
+                took: at.since(began),
+                seen: Seen::Directory(seen),
+            });
         }
     }
 

@@ -60,6 +60,7 @@ async fn still_serves(other: Option<&Login>) -> Option<String> {
     };
     let alive = match seen {
         DatabaseSeen::TooManyClients => "all its connections are taken",
+        DatabaseSeen::Locked { .. } => "its heartbeat table is locked",
         DatabaseSeen::StartingUp => "it is starting up",
         DatabaseSeen::ShuttingDown => "it is shutting down",
         DatabaseSeen::RefusesUs { .. } => "it refuses this agent",

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use failover_agent::model::observation::{DatabaseSeen, NodeReport, ProcessSeen};
+use failover_agent::model::observation::{
+    DatabaseSeen, DirectorySeen, DiskFault, NodeReport, ProcessSeen,
+};
 use failover_agent::model::{Lsn, Role, SystemId, Timeline};
 
 /// The database cluster of every test.
@@ -17,9 +19,17 @@ pub(crate) enum How {
     /// `true`: its WAL receiver streams.
     Standby(bool),
     Busy,
+    /// A lock keeps the canary out; all else works.
+    LockedOut,
     Starting,
     RefusesUs,
     CannotWrite,
+    /// As [`How::CannotWrite`], and it says why.
+    DiskFull,
+    /// Its file system has become read-only; its next write ends it.
+    DiskReadOnly,
+    /// It serves, but its data directory was unmounted.
+    DirectoryGone,
     Hung,
     /// Nothing answers, though the process runs.
     Mute,
@@ -71,22 +81,64 @@ impl Node {
     /// What a database probe sees; nothing while no probe ends.
     pub(crate) fn seen(&self) -> Option<DatabaseSeen> {
         Some(match self.how {
-            How::Primary | How::Standby(_) => DatabaseSeen::Answered(self.report()),
+            How::Primary | How::Standby(_) | How::DirectoryGone => {
+                DatabaseSeen::Answered(self.report())
+            }
             How::Busy => DatabaseSeen::TooManyClients,
+            How::LockedOut => DatabaseSeen::Locked {
+                why: "agent.heartbeat is locked by psql".to_owned(),
+            },
             How::Starting => DatabaseSeen::StartingUp,
             How::RefusesUs => DatabaseSeen::RefusesUs {
                 why: "28P01: password authentication failed".to_owned(),
             },
-            How::CannotWrite => DatabaseSeen::CannotWrite {
-                report: self.report(),
-                why: "53100: could not extend file: No space left on device".to_owned(),
-            },
+            How::CannotWrite => self.cannot_write(None, "58030: could not fsync file: I/O error"),
+            How::DiskFull => {
+                let why = "53100: could not extend file: No space left on device";
+                self.cannot_write(Some(DiskFault::Full), why)
+            }
+            How::DiskReadOnly => {
+                let why = "42501: could not write to log file: Read-only file system";
+                self.cannot_write(Some(DiskFault::ReadOnly), why)
+            }
             How::Hung | How::Mute => DatabaseSeen::TimedOut {
                 phase: "query".to_owned(),
             },
             How::NotListening | How::Gone => DatabaseSeen::NothingListens,
             How::Unseen => return None,
         })
+    }
+
+    fn cannot_write(&self, fault: Option<DiskFault>, why: &str) -> DatabaseSeen {
+        DatabaseSeen::CannotWrite {
+            report: self.report(),
+            fault,
+            why: why.to_owned(),
+        }
+    }
+
+    /// What a look at its data directory sees.
+    pub(crate) fn directory(&self) -> DirectorySeen {
+        match self.how {
+            How::DirectoryGone => DirectorySeen::Gone {
+                why: "another directory is at /data".to_owned(),
+            },
+            How::DiskReadOnly => DirectorySeen::ReadOnly,
+            How::NotListening | How::Unseen => DirectorySeen::Unknown {
+                why: "behind commands".to_owned(),
+            },
+            How::Primary
+            | How::Standby(_)
+            | How::Busy
+            | How::LockedOut
+            | How::Starting
+            | How::RefusesUs
+            | How::CannotWrite
+            | How::DiskFull
+            | How::Hung
+            | How::Mute
+            | How::Gone => DirectorySeen::Fine,
+        }
     }
 
     /// What the process watch sees.
@@ -100,10 +152,14 @@ impl Node {
             How::Primary
             | How::Standby(_)
             | How::Busy
+            | How::LockedOut
             | How::Starting
             | How::RefusesUs
             | How::Mute
-            | How::CannotWrite => ProcessSeen::Running { pid: 100 },
+            | How::CannotWrite
+            | How::DiskFull
+            | How::DiskReadOnly
+            | How::DirectoryGone => ProcessSeen::Running { pid: 100 },
         }
     }
 
@@ -111,7 +167,16 @@ impl Node {
     pub(crate) fn may_write(&self) -> bool {
         matches!(
             self.how,
-            How::Primary | How::Busy | How::RefusesUs | How::CannotWrite | How::Mute | How::Hung
+            How::Primary
+                | How::Busy
+                | How::LockedOut
+                | How::RefusesUs
+                | How::CannotWrite
+                | How::DiskFull
+                | How::DiskReadOnly
+                | How::DirectoryGone
+                | How::Mute
+                | How::Hung
         )
     }
 }

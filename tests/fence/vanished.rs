@@ -1,0 +1,60 @@
+//! Data directories that are not at their path any more while their server runs.
+
+use std::fs;
+
+use failover_agent::effects::postgres::fence::{fence, is_fenced};
+use failover_agent::effects::postgres::process::Instance;
+use failover_agent::model::observation::ProcessSeen;
+
+use super::support::postgres::{NodeOptions, TestNode};
+use super::support::processes::processes_in;
+use super::{BUDGET, NO_GRACE};
+
+#[test]
+fn vanished_data_directory_is_still_fenced() {
+    let node = TestNode::primary(NodeOptions::default());
+    let instance = Instance::new(&node.data_dir);
+    instance.identify().unwrap();
+    let elsewhere = node.data_dir.with_extension("lost");
+    fs::rename(&node.data_dir, &elsewhere).unwrap();
+    assert!(!processes_in(&elsewhere).is_empty());
+
+    let report = fence(&instance, NO_GRACE, BUDGET).unwrap();
+    assert!(report.was_running);
+    assert_eq!(processes_in(&elsewhere), Vec::<u32>::new());
+    // Found through the server's own processes: wherever it is found again, it is a standby (S10).
+    assert_eq!(report.problem, None);
+    assert!(elsewhere.join("standby.signal").exists());
+    let again = fence(&instance, NO_GRACE, BUDGET).unwrap();
+    assert!(again.problem.is_some(), "{again:?}");
+}
+
+#[test]
+fn s1_copy_in_the_place_of_the_data_directory_does_not_save_the_running_server() {
+    let node = TestNode::primary(NodeOptions::default());
+    let instance = Instance::new(&node.data_dir);
+    let postmaster = node.postmaster_pid();
+    assert_eq!(instance.look(), ProcessSeen::Running { pid: postmaster });
+    // What an unmount uncovers: the directory as it was before a disk was mounted there.
+    let elsewhere = node.data_dir.with_extension("unmounted");
+    fs::rename(&node.data_dir, &elsewhere).unwrap();
+    fs::create_dir(&node.data_dir).unwrap();
+    fs::copy(
+        elsewhere.join("PG_VERSION"),
+        node.data_dir.join("PG_VERSION"),
+    )
+    .unwrap();
+
+    assert_eq!(instance.look(), ProcessSeen::Running { pid: postmaster });
+    assert!(!is_fenced(&instance).unwrap());
+    let refused = instance.in_place().unwrap_err();
+    assert!(refused.what.contains("another directory"), "{refused:?}");
+    let report = fence(&instance, NO_GRACE, BUDGET).unwrap();
+    assert!(report.was_running);
+    assert_eq!(processes_in(&elsewhere), Vec::<u32>::new());
+    assert!(elsewhere.join("standby.signal").exists());
+    // Nor is the copy taken for the instance once that is fenced: it is started by nobody.
+    assert_eq!(instance.look(), ProcessSeen::Gone);
+    instance.in_place().unwrap_err();
+    assert_eq!(fs::read_dir(&node.data_dir).unwrap().count(), 1);
+}
