@@ -8,12 +8,16 @@
     reason = "helpers of tests may fail loudly, and measured times are printed"
 )]
 
+#[path = "agent_faults/data_disk.rs"]
+mod data_disk;
 #[path = "agent_faults/disk.rs"]
 mod disk;
 #[path = "agent_faults/network.rs"]
 mod network;
 #[path = "agent_faults/outside.rs"]
 mod outside;
+#[path = "agent_faults/overload.rs"]
+mod overload;
 #[path = "agent_faults/standby.rs"]
 mod standby;
 mod support;

@@ -1,6 +1,7 @@
-//! The database probes against a full disk and against TLS that does not fit.
+//! The probes against disks that are full, read-only or gone, and against TLS that does not fit.
 
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -14,10 +15,15 @@ use std::path::Path;
 use std::process::Command;
 
 use failover_agent::config::settings::DatabaseTls;
-use failover_agent::model::observation::DatabaseSeen;
+use failover_agent::effects::clock::boottime;
+use failover_agent::effects::postgres::process::Instance;
+use failover_agent::effects::probes::Probe;
+use failover_agent::effects::probes::directory::DirectoryProbe;
+use failover_agent::model::observation::{DatabaseSeen, DirectorySeen, DiskFault, Seen};
 use support::agent_role::Access;
-use support::database::{answered, execute, fetch, fresh, look, own, primary, refusal};
+use support::database::{PATIENT, answered, execute, fetch, fresh, look, own, primary, refusal};
 use support::postgres::{NodeOptions, TestNode};
+use support::wait_until;
 
 /// A tmpfs that is unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
@@ -71,12 +77,55 @@ async fn full_disk_cannot_write_and_works_again_when_there_is_room() {
     // Ends with the error that is wanted: no space left.
     std::fs::write(&filler, vec![0_u8; 2 << 20]).unwrap_err();
     let seen = look(&mut probe).await;
-    let DatabaseSeen::CannotWrite { why, .. } = seen else {
+    let DatabaseSeen::CannotWrite { why, fault, .. } = seen else {
         panic!("{seen:?}");
     };
     assert!(why.starts_with("53100"), "{why}");
+    assert_eq!(fault, Some(DiskFault::Full));
     std::fs::remove_file(filler).unwrap();
     assert!(answered(look(&mut probe).await).canary.is_some());
+}
+
+async fn look_at(directory: &mut DirectoryProbe) -> DirectorySeen {
+    let Seen::Directory(seen) = directory.look(boottime() + PATIENT).await else {
+        panic!("a probe of directories sees directories");
+    };
+    seen
+}
+
+#[tokio::test]
+async fn read_only_file_system_is_told_by_the_server_and_by_its_directory() {
+    let node = primary(NodeOptions::default().own_disk()).await;
+    let Some(disk) = node.disk() else {
+        return;
+    };
+    let (mut kept, mut new) = (own(&Access::to(&node)), fresh(&Access::to(&node)));
+    let mut directory = DirectoryProbe::new(Instance::new(&node.data_dir));
+    answered(look(&mut kept).await);
+    assert_eq!(look_at(&mut directory).await, DirectorySeen::Fine);
+
+    disk.turn_read_only();
+    assert_eq!(look_at(&mut directory).await, DirectorySeen::ReadOnly);
+    // A new session opens files for writing: refused with the code of a missing grant.
+    let refused = look(&mut new).await;
+    println!("a new session: {refused:?}");
+    let DatabaseSeen::Unreachable { why } = refused else {
+        panic!("{refused:?}");
+    };
+    assert!(why.ends_with(": Read-only file system"), "{why}");
+    // The canary is the first to write WAL: the server tells it why, and is no more.
+    let written = look(&mut kept).await;
+    println!("a write: {written:?}");
+    let DatabaseSeen::CannotWrite { why, fault, .. } = written else {
+        panic!("{written:?}");
+    };
+    assert!(why.starts_with("42501"), "{why}");
+    assert_eq!(fault, Some(DiskFault::ReadOnly));
+    wait_until("nothing is left of the server", PATIENT, || async {
+        node.processes().is_empty()
+    })
+    .await;
+    assert_eq!(look_at(&mut directory).await, DirectorySeen::ReadOnly);
 }
 
 /// Gives the node a certificate for 127.0.0.1; returns the authority that signed it, as PEM.

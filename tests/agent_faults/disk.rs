@@ -79,7 +79,7 @@ async fn fill_last_block(cluster: &TestCluster) {
     panic!("a refused command does not get into the journal");
 }
 
-fn plans(cluster: &TestCluster, kind: PlanKind) -> usize {
+pub(super) fn plans(cluster: &TestCluster, kind: PlanKind) -> usize {
     let entries = cluster.journal(0).into_iter();
     let of_kind = |entry: &JournalEntry| match entry {
         JournalEntry::Planned { plan, .. } => plan.kind == kind,

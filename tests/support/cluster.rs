@@ -47,6 +47,8 @@ pub struct ClusterOptions {
     pub failover: String,
     /// Extra keys of `[lease]`, and what belongs below it.
     pub lease: String,
+    /// Settings of fra's node, the primary.
+    pub primary: NodeOptions,
     /// Settings of ams's node, the standby.
     pub standby: NodeOptions,
     /// Lays every path between the places through a relay, see [`TestCluster::network`].
@@ -63,6 +65,7 @@ impl Default for ClusterOptions {
             extra: String::new(),
             failover: String::new(),
             lease: String::new(),
+            primary: NodeOptions::default(),
             standby: NodeOptions::default(),
             relayed: false,
             odd_secret: None,
@@ -112,7 +115,7 @@ impl TestCluster {
     /// Prepares nodes and files, starts no member.
     pub async fn prepare(options: ClusterOptions) -> Self {
         install_tls_provider();
-        let pair = Pair::start_with(NodeOptions::default(), options.standby.clone());
+        let pair = Pair::start_with(options.primary.clone(), options.standby.clone());
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports = [free_port(), free_port(), free_port()];
         let mut cluster = Self {
@@ -153,7 +156,8 @@ impl TestCluster {
         let [fra, ams, witness] = self.ports;
         let (primary, standby) = (self.pair.primary.port, self.pair.standby.port);
         let (to_fra, to_ams) = ([fra, primary], [ams, standby]);
-        let paths: [(&str, &str, &[u16]); 6] = [
+        let paths: [(&str, &str, &[u16]); 7] = [
+            ("fra", "fra", &[primary]),
             ("fra", "ams", &to_ams),
             ("fra", "witness", &[witness]),
             ("ams", "fra", &to_fra),

@@ -23,6 +23,7 @@ pub mod agent_process;
 pub mod agent_role;
 pub mod cluster;
 pub mod database;
+pub mod disk;
 pub mod endpoint;
 pub mod etcd;
 pub mod guards;

@@ -15,6 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
+use super::disk::DataDisk;
 use super::ports::free_port;
 use super::processes::{is_zombie, kill_all, processes_in, watch};
 use super::programs::{bin_dir, give_to_server_user, run, server_command};
@@ -42,9 +43,16 @@ pub struct NodeOptions {
     hba: Vec<String>,
     scram_password: Option<String>,
     slot: Option<String>,
+    own_disk: bool,
 }
 
 impl NodeOptions {
+    /// Puts the data directory onto a disk of its own, see [`TestNode::disk`].
+    pub fn own_disk(mut self) -> Self {
+        self.own_disk = true;
+        self
+    }
+
     /// Sets a server setting, e.g. `("max_connections", "20")`.
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
@@ -80,6 +88,7 @@ pub struct TestNode {
     /// What `application_name` its WAL receiver shows, if it is a standby.
     pub name: String,
     options: NodeOptions,
+    disk: Option<DataDisk>,
     /// Declared before `root`: the watching shell must go before the files that it would remove.
     watcher: Child,
     root: TempDir,
@@ -219,6 +228,11 @@ impl TestNode {
         processes_in(&self.data_dir)
     }
 
+    /// Its disk; `None` where [`NodeOptions::own_disk`] was not asked for, or is not permitted.
+    pub fn disk(&self) -> Option<&DataDisk> {
+        self.disk.as_ref()
+    }
+
     /// Sends a signal by name (`KILL`, `STOP`, `CONT`) to these processes; one that is gone already
     /// is left out.
     pub fn signal(&self, signal: &str, pids: &[u32]) {
@@ -268,6 +282,10 @@ impl TestNode {
                 .expect("directory can be made private");
             give_to_server_user(dir);
         }
+        let disk = options
+            .own_disk
+            .then(|| DataDisk::mount(&base.join("disk.img"), &data_dir))
+            .flatten();
         let watcher = watch(&data_dir, &base);
         let unique = base
             .file_name()
@@ -278,6 +296,7 @@ impl TestNode {
             port: 0,
             name,
             options,
+            disk,
             watcher,
             root,
         }

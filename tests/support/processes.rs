@@ -58,6 +58,7 @@ pub fn watch(data_dir: &Path, root: &Path) -> Child {
         for p in /proc/[0-9]*; do
             [ "$(readlink "$p/cwd")" = "$1" ] && kill -9 "${p#/proc/}"
         done 2>/dev/null
+        umount -l "$1" 2>/dev/null
         rm -rf "$2""#;
     Command::new("/bin/sh")
         .args(["-c", script, "watch"])

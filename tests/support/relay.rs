@@ -154,17 +154,22 @@ impl Network {
 
     /// Cuts a place off from all others, both ways.
     pub fn cut_off(&self, place: &str) {
-        self.set(|from, to| from == place || to == place, false);
+        self.set(|from, to| (from == place) != (to == place), false);
     }
 
     /// Loses everything that a place sends; what is sent to it arrives.
     pub fn mute(&self, place: &str) {
-        self.set(|from, _| from == place, false);
+        self.set(|from, to| from == place && to != place, false);
     }
 
     /// Loses everything that is sent to a place; what it sends arrives.
     pub fn deafen(&self, place: &str) {
-        self.set(|_, to| to == place, false);
+        self.set(|from, to| to == place && from != place, false);
+    }
+
+    /// Loses what a place sends to itself: the path from an agent to its own node.
+    pub fn cut_within(&self, place: &str) {
+        self.set(|from, to| from == place && to == place, false);
     }
 
     /// As [`Self::deafen`], from the moment on at which the place sends this text: that arrives,
