@@ -279,12 +279,9 @@ fn view_changed(
     // Under a held lease only this agent makes records: one of an older term is a leftover that no
     // majority kept. Without one the voters know best: what this agent made and nobody has kept is
     // no record.
-    let still = state
-        .held_epoch()
-        .filter(|epoch| held_before == Some(*epoch));
     let taken = record.filter(|new| match (state.held_epoch(), &state.record) {
-        (Some(_), Some(known)) => {
-            let leftover = still.is_some_and(|epoch| new.epoch < epoch);
+        (Some(epoch), Some(known)) => {
+            let leftover = held_before == Some(epoch) && new.epoch < epoch;
             !leftover && known.version() < new.version()
         }
         (Some(_) | None, _) => true,

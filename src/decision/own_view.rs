@@ -27,7 +27,7 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
         return NodeState::Dead;
     }
     // Whatever it still answers, and even commits: nobody will find it there again.
-    if directory_fault(policy, state, now).is_some() {
+    if directory_gone(policy, state, now) {
         return NodeState::CannotWrite;
     }
     let targets = [Channel::Persistent, Channel::Fresh].map(Target::OwnDatabase);
@@ -83,12 +83,13 @@ pub fn own_disk(state: &State, own: NodeState) -> Disk {
     }
 }
 
-/// What looks at the data directory itself found, several in a row. A disk that hangs tells
-/// nothing (S13).
-fn directory_fault(policy: &Policy, state: &State, now: Moment) -> Option<DiskFault> {
+/// Several looks in a row did not find the data directory. A disk that hangs tells nothing (S13),
+/// and one that takes no writes from here may take the server's (a unit's `ProtectSystem=`): that
+/// explains a failure, and is none.
+fn directory_gone(policy: &Policy, state: &State, now: Moment) -> bool {
     let target = Target::OwnDirectory;
-    let down = condition(policy, state, &target, now) == Condition::Down;
-    state.health(&target).filter(|_| down)?.fault()
+    let fault = state.health(&target).and_then(Health::fault);
+    fault == Some(DiskFault::Gone) && condition(policy, state, &target, now) == Condition::Down
 }
 
 /// It is down, and its last look was no better. On the way up again nothing speaks for a failover,

@@ -171,6 +171,7 @@ fn node(stage: &mut Stage, own: bool, words: &[&str]) -> Done {
         ["cannot", "write"] => How::CannotWrite,
         ["disk", "full"] => How::DiskFull,
         ["disk", "read", "only"] => How::DiskReadOnly,
+        ["disk", "read", "only", "for", "the", "agent"] => How::ReadOnlyFromHere,
         ["directory", "gone"] => How::DirectoryGone,
         ["hung"] => How::Hung,
         ["mute"] => How::Mute,

@@ -30,6 +30,8 @@ pub(crate) enum How {
     DiskReadOnly,
     /// It serves, but its data directory was unmounted.
     DirectoryGone,
+    /// It serves, but from where its agent looks the file system is read-only.
+    ReadOnlyFromHere,
     Hung,
     /// Nothing answers, though the process runs.
     Mute,
@@ -81,7 +83,7 @@ impl Node {
     /// What a database probe sees; nothing while no probe ends.
     pub(crate) fn seen(&self) -> Option<DatabaseSeen> {
         Some(match self.how {
-            How::Primary | How::Standby(_) | How::DirectoryGone => {
+            How::Primary | How::Standby(_) | How::DirectoryGone | How::ReadOnlyFromHere => {
                 DatabaseSeen::Answered(self.report())
             }
             How::Busy => DatabaseSeen::TooManyClients,
@@ -123,7 +125,7 @@ impl Node {
             How::DirectoryGone => DirectorySeen::Gone {
                 why: "another directory is at /data".to_owned(),
             },
-            How::DiskReadOnly => DirectorySeen::ReadOnly,
+            How::DiskReadOnly | How::ReadOnlyFromHere => DirectorySeen::ReadOnly,
             How::NotListening | How::Unseen => DirectorySeen::Unknown {
                 why: "behind commands".to_owned(),
             },
@@ -159,7 +161,8 @@ impl Node {
             | How::CannotWrite
             | How::DiskFull
             | How::DiskReadOnly
-            | How::DirectoryGone => ProcessSeen::Running { pid: 100 },
+            | How::DirectoryGone
+            | How::ReadOnlyFromHere => ProcessSeen::Running { pid: 100 },
         }
     }
 
@@ -175,6 +178,7 @@ impl Node {
                 | How::DiskFull
                 | How::DiskReadOnly
                 | How::DirectoryGone
+                | How::ReadOnlyFromHere
                 | How::Mute
                 | How::Hung
         )
