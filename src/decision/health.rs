@@ -227,8 +227,9 @@ pub fn sign(seen: &Seen) -> Sign {
             ProcessSeen::Unknown { .. } => Sign::Nothing,
         },
         Seen::Directory(directory) => match directory {
-            DirectorySeen::Fine | DirectorySeen::Full => Sign::Good,
-            DirectorySeen::ReadOnly | DirectorySeen::Gone { .. } => Sign::Bad,
+            // What may only be so from here explains a failure, and is none.
+            DirectorySeen::Fine | DirectorySeen::Full | DirectorySeen::ReadOnly => Sign::Good,
+            DirectorySeen::Gone { .. } => Sign::Bad,
             DirectorySeen::Unknown { .. } => Sign::Nothing,
         },
     }

@@ -133,11 +133,20 @@ impl Members {
             identity: self.rules.identity.clone(),
             request,
         };
-        // A voter takes the same request twice as once.
         let client = self.client(to)?;
-        client
-            .call_repeatable(PATH_LEASE, &call, self.timeout)
-            .await
+        match call.request {
+            // The same again would find the epoch promised, and be refused.
+            LeaseRequest::Acquire { .. } => client.call(PATH_LEASE, &call, self.timeout).await,
+            // A voter takes these twice as once.
+            LeaseRequest::Read
+            | LeaseRequest::PreVote { .. }
+            | LeaseRequest::Renew { .. }
+            | LeaseRequest::Release { .. } => {
+                client
+                    .call_repeatable(PATH_LEASE, &call, self.timeout)
+                    .await
+            }
+        }
     }
 
     /// Asks the other agent about a lease that is kept in a store.

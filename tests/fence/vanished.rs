@@ -8,7 +8,7 @@ use failover_agent::model::observation::ProcessSeen;
 
 use super::support::postgres::{NodeOptions, TestNode};
 use super::support::processes::processes_in;
-use super::{BUDGET, NO_GRACE};
+use super::{BUDGET, NO_GRACE, assert_signal_written};
 
 #[test]
 fn vanished_data_directory_is_still_fenced() {
@@ -23,7 +23,7 @@ fn vanished_data_directory_is_still_fenced() {
     assert!(report.was_running);
     assert_eq!(processes_in(&elsewhere), Vec::<u32>::new());
     // Found through the server's own processes: wherever it is found again, it is a standby (S10).
-    assert_eq!(report.problem, None);
+    assert_signal_written(&report);
     assert!(elsewhere.join("standby.signal").exists());
     let again = fence(&instance, NO_GRACE, BUDGET).unwrap();
     assert!(again.problem.is_some(), "{again:?}");
@@ -57,4 +57,25 @@ fn s1_copy_in_the_place_of_the_data_directory_does_not_save_the_running_server()
     assert_eq!(instance.look(), ProcessSeen::Gone);
     instance.in_place().unwrap_err();
     assert_eq!(fs::read_dir(&node.data_dir).unwrap().count(), 1);
+}
+
+#[test]
+fn s1_server_that_was_started_after_the_first_look_is_found_behind_a_copy() {
+    let node = TestNode::primary(NodeOptions::default());
+    node.stop("fast");
+    // As a guard knows it that begins before its server, and never looks at it meanwhile.
+    let instance = Instance::new(&node.data_dir);
+    instance.identify().unwrap();
+    node.start();
+    let elsewhere = node.data_dir.with_extension("unmounted");
+    fs::rename(&node.data_dir, &elsewhere).unwrap();
+    fs::create_dir(&node.data_dir).unwrap();
+    let version = "PG_VERSION";
+    fs::copy(elsewhere.join(version), node.data_dir.join(version)).unwrap();
+
+    assert!(!is_fenced(&instance).unwrap());
+    let report = fence(&instance, NO_GRACE, BUDGET).unwrap();
+    assert!(report.was_running);
+    assert_eq!(processes_in(&elsewhere), Vec::<u32>::new());
+    assert!(elsewhere.join("standby.signal").exists());
 }

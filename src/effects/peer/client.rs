@@ -118,6 +118,11 @@ impl PeerClient {
         &self.peer
     }
 
+    /// Fewer than half of the requests that may be under way are.
+    pub(super) fn has_room(&self) -> bool {
+        self.slots.available_permits() > IN_FLIGHT_MAX / 2
+    }
+
     /// Posts `request` to `path` and reads the answer, all within `deadline`. Cancel-safe: dropped
     /// half-way it leaves no connection behind, though the peer may have done what was asked.
     ///

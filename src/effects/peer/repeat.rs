@@ -52,7 +52,10 @@ impl PeerClient {
                 },
                 () = sleep(deadline / COPIES_MAX), if sent < COPIES_MAX => {
                     sent += 1;
-                    copies.push(copy(boottime().until(until)));
+                    // Others want to ask, too.
+                    if self.has_room() {
+                        copies.push(copy(boottime().until(until)));
+                    }
                 }
             }
         }

@@ -413,13 +413,13 @@ impl Disk {
 }
 
 fn disk_work(data_dir: &Path, id: DirId, news: &SyncSender<DiskNews>) {
-    let file = where_it_is(data_dir, id).and_then(|dir| {
-        Ok((
-            write_signal_file(&dir.path().join("standby.signal"), id)?,
-            dir,
-        ))
+    let place = where_it_is(data_dir, id);
+    let real = place.as_ref().map_or(data_dir.to_path_buf(), Place::path);
+    let pid_file = PidFile::read(&real).ok().flatten();
+    let file = place.and_then(|dir| {
+        let signal = dir.path().join("standby.signal");
+        Ok((write_signal_file(&signal, id)?, dir))
     });
-    let pid_file = PidFile::read(data_dir).ok().flatten();
     let written = file.as_ref().map(|_| ()).map_err(ToString::to_string);
     // Nobody listens any more once the fence is done; the file is written all the same.
     let _unheard = news.send(DiskNews::Written(written, pid_file));

@@ -129,8 +129,10 @@ impl Instance {
     pub fn identify(&self) -> Result<DirId, EffectError> {
         let fresh = data_dir_id(&self.data_dir);
         match (fresh, self.known()) {
-            (Ok(id), Some(known)) if !known.id.is_same(&id) && known.served => {
-                let moved = scan(&known.id)?.is_empty() && !scan(&id)?.is_empty();
+            (Ok(id), Some(known)) if !known.id.is_same(&id) => {
+                // Looked for anew: a guard that started before its server never saw it serve.
+                let deserted = scan(&known.id)?.is_empty();
+                let moved = deserted && (!known.served || !scan(&id)?.is_empty());
                 Ok(if moved { self.adopt(id)? } else { known.id })
             }
             (Ok(id), _) => self.adopt(id),

@@ -18,6 +18,9 @@ pub(super) struct Hold {
     renewing: Option<(u64, Moment)>,
     /// The store did not answer to the newest renewal that is over.
     store_silent: bool,
+    /// The newest record that the store is known to have taken. One that was handed in and never
+    /// reached it is forgotten with the lease: nobody else would ever hear of it.
+    shown: Option<ClusterRecord>,
     /// The record whose keeping is still to be told.
     to_tell: Option<(Epoch, u64)>,
     next_renewal_at: Moment,
@@ -32,6 +35,7 @@ impl Hold {
             fence_at: rules.fence_at(sent),
             renewing: None,
             store_silent: false,
+            shown: cell.record.clone(),
             to_tell: None,
             next_renewal_at: sent + rules.renew_every,
         }
@@ -104,14 +108,11 @@ impl CellContender {
     }
 
     fn lose_hold(&mut self, epoch: Epoch, now: Moment, out: &mut Output) {
-        self.phase = Phase::Looking;
-        self.next_look_at = now;
-        // One that was handed in and never reached the store is forgotten with the lease: nobody
-        // else would ever hear of it.
-        let observed = self.observed.as_ref();
-        if let Some(cell) = observed.and_then(|observed| observed.seen.cell.as_ref()) {
-            self.record.clone_from(&cell.record);
+        let phase = std::mem::replace(&mut self.phase, Phase::Looking);
+        if let Phase::Holding(hold) = phase {
+            self.record = hold.shown;
         }
+        self.next_look_at = now;
         out.fence = Some(epoch);
         out.changes.push(LeaseChange::Lost { epoch });
     }
@@ -187,6 +188,9 @@ impl CellContender {
             hold.revision = hold.revision.max(reply.seen.revision);
             hold.extend(&self.rules, round.sent, now);
             let kept = cell.record.as_ref().map(ClusterRecord::version);
+            if kept > hold.shown.as_ref().map(ClusterRecord::version) {
+                hold.shown.clone_from(&cell.record);
+            }
             if let Some(version) = hold.to_tell.filter(|version| kept >= Some(*version)) {
                 hold.to_tell = None;
                 out.changes.push(LeaseChange::RecordKept { version });

@@ -306,7 +306,8 @@ impl Contender {
     /// nobody else since; and it was asked only after the other voter had granted to this site, so
     /// neither has that one to the other site. (After a loss of its memory a voter takes the
     /// running grant over from the other one.) Never one that this process is giving back: what it
-    /// has said may still be on its way.
+    /// has said may still be on its way. Nor one that a former life gave back, of which only the
+    /// other voter has heard.
     fn grant_to_resume(&self, ballot: &Ballot) -> Option<Epoch> {
         let own = self
             .seen
@@ -322,7 +323,8 @@ impl Contender {
             .give_back
             .as_ref()
             .is_some_and(|giving| giving.is_of(grant.epoch));
-        (pair && !given_back && grant.epoch >= self.epoch_seen).then_some(grant.epoch)
+        let released = self.is_shown_released(grant.epoch);
+        (pair && !given_back && !released && grant.epoch >= self.epoch_seen).then_some(grant.epoch)
     }
 
     /// Who is asked for its vote before the others are: see the head of this file.

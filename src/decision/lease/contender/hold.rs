@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::give_back::GiveBack;
-use super::{Contender, Output, Phase, Purpose, Round};
-use crate::decision::lease::rules::{BrokenRule, LeaseRules};
+use super::{Contender, Output, Phase, Purpose, Round, Seen};
+use crate::decision::lease::rules::{BrokenRule, LeaseRules, Mode};
 use crate::model::lease::{ClusterRecord, LeaseChange, LeaseReply, LeaseRequest};
 use crate::model::{Epoch, Member, Moment, SiteName};
 
@@ -75,10 +75,18 @@ impl Contender {
         }
     }
 
-    /// Loses the lease if a voter has shown a higher epoch (S8).
+    /// A voter says that this epoch was given back.
+    pub(super) fn is_shown_released(&self, epoch: Epoch) -> bool {
+        let shown = |seen: &Seen| seen.view.released && seen.view.promised == epoch;
+        self.seen.values().any(shown)
+    }
+
+    /// Loses the lease if a voter has shown a higher epoch (S8), or that a former life of a pair's
+    /// agent gave this one back: that voter renews it no more, and nothing would ever run out.
     pub(super) fn yield_to_higher_epoch(&mut self, now: Moment, out: &mut Output) {
+        let pair = self.rules.mode == Mode::Pair;
         if let Phase::Holding(hold) = &self.phase
-            && self.epoch_seen > hold.epoch
+            && (self.epoch_seen > hold.epoch || (pair && self.is_shown_released(hold.epoch)))
         {
             let fenced_at = now + self.rules.fence_budget;
             self.lose_hold(hold.epoch, fenced_at, now, out);

@@ -614,6 +614,43 @@ fn pair_holder_that_released_does_not_go_on_after_a_restart() {
 }
 
 #[test]
+fn pair_epoch_that_only_the_other_voter_knows_to_be_given_back_is_not_gone_on_with() {
+    let mut net = held_by_a(Mode::Pair);
+    let epoch = net.holds("a");
+    // The own voter's disk takes no release, the other one's does; then the agent dies.
+    let before = net.disk("a").clone();
+    net.release("a", "b");
+    net.pass(1000);
+    *net.disk("a") = before;
+    net.restart("a");
+    net.acquire("a");
+    assert_eq!(net.holds("a"), None);
+    // Once the successor has let its time pass, it gets a new one.
+    net.pass(5000);
+    net.acquire("a");
+    assert!(net.holds("a") > epoch, "{:?}", net.view("a"));
+}
+
+#[test]
+fn pair_lease_that_the_other_voter_knows_to_be_given_back_is_lost() {
+    let mut net = held_by_a(Mode::Pair);
+    let epoch = net.holds("a").unwrap();
+    let before = net.disk("a").clone();
+    net.release("a", "b");
+    net.pass(1000);
+    *net.disk("a") = before;
+    // The other voter cannot be asked when it goes on.
+    net.cut.push("b");
+    net.restart("a");
+    net.acquire("a");
+    assert_eq!(net.holds("a"), Some(epoch));
+    net.cut.clear();
+    net.pass(2000);
+    assert_ne!(net.holds("a"), Some(epoch));
+    assert!(net.fences.contains(&(site("a"), epoch)));
+}
+
+#[test]
 fn machine_always_says_when_to_wake_it() {
     let mut net = Net::new(Mode::Quorum);
     for _ in 0..50 {

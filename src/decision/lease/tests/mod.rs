@@ -118,6 +118,12 @@ impl Net {
         &mut self.voters[index]
     }
 
+    /// What is on the disk of a voter, to be put back: as if it had refused every write since.
+    pub(super) fn disk(&mut self, name: &str) -> &mut Option<StoredVote> {
+        let index = self.index(name);
+        &mut self.disks[index]
+    }
+
     pub(super) fn view(&self, name: &str) -> LeaseView {
         self.contenders[self.index(name)].current_view()
     }
