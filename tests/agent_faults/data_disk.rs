@@ -48,8 +48,13 @@ async fn is_handed_over(cluster: &TestCluster, name: Diagnosis, breaks: impl Asy
     wait_moved(cluster).await;
     println!("timing {name}: ams active +{:?}", began.elapsed());
     assert_eq!(disk.processes(), [0_u32; 0], "fra is fenced");
-    let cause = Cause::Diagnosed { diagnosis: name };
-    assert_eq!(given_up_for(cluster), [cause]);
+    // On a busy host the server's silence may be seen before the directory's looks are complete.
+    let named = [name, Diagnosis::DatabaseHung].map(|diagnosis| Cause::Diagnosed { diagnosis });
+    let causes = given_up_for(cluster);
+    assert!(
+        causes.len() == 1 && named.contains(&causes[0]),
+        "{causes:?}"
+    );
     wait_until("the session of before commits at ams", SOON, || async {
         new.commits().len() > 20
     })
@@ -106,7 +111,11 @@ async fn s1_s3_unmounted_data_directory_is_named_and_its_server_fenced() {
                 let found = status.targets.iter().find(|shown| shown.target == target);
                 found.map(|shown| shown.seen.clone())
             };
-            seen("own data directory").is_some_and(|seen| seen.contains("in its place"))
+            // Mounted again from another loop device it is another directory, until a server has
+            // been started there by hand.
+            let shown = ["in its place", "another directory"];
+            seen("own data directory")
+                .is_some_and(|seen| shown.iter().any(|words| seen.contains(words)))
         })
         .await;
     assert!(cluster.status(1).active);
