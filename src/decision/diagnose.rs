@@ -115,7 +115,10 @@ pub const DIAGNOSES: &[Row] = &[
     Row {
         diagnosis: Diagnosis::DataDirectoryGone,
         severity: Severity::Outage,
-        holds: |f| active(f) && fails_for(f, Disk::Gone),
+        holds: |f| {
+            let hangs = f.own == NodeState::Hung && !f.unfit && f.disk == Disk::Gone;
+            active(f) && (fails_for(f, Disk::Gone) || hangs)
+        },
         remedy: Remedy::GiveUp,
         sentence: "the active site's data directory is gone: removed, renamed or unmounted; what the node still commits may be lost with it, and nothing is started in its place: mount or restore it",
     },

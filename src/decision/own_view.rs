@@ -67,15 +67,24 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
 }
 
 /// What is wrong with the disk of a node that cannot write or is dead: what its directory showed
-/// last, be it once, else the server's own last words. Says nothing of any other node.
+/// last, be it once, else the server's own last words. A node that hangs is explained only by a
+/// directory that is gone. Says nothing of any other node.
 #[must_use]
 pub fn own_disk(state: &State, own: NodeState) -> Disk {
-    if !matches!(own, NodeState::CannotWrite | NodeState::Dead) {
-        return Disk::Fine;
-    }
     let told = |target| state.health(&target).and_then(Health::fault);
     let last_words = || told(Target::OwnDatabase(Channel::Persistent));
-    match told(Target::OwnDirectory).or_else(last_words) {
+    let fault = match own {
+        NodeState::CannotWrite | NodeState::Dead => told(Target::OwnDirectory).or_else(last_words),
+        NodeState::Hung => told(Target::OwnDirectory).filter(|fault| *fault == DiskFault::Gone),
+        NodeState::Unknown
+        | NodeState::Primary
+        | NodeState::Standby
+        | NodeState::Starting
+        | NodeState::Busy
+        | NodeState::RefusesUs
+        | NodeState::Disputed => None,
+    };
+    match fault {
         None => Disk::Fine,
         Some(DiskFault::Full) => Disk::Full,
         Some(DiskFault::ReadOnly) => Disk::ReadOnly,

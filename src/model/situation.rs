@@ -18,8 +18,8 @@ pub struct Facts {
     pub record: RecordSays,
     /// The own node.
     pub own: NodeState,
-    /// What is wrong with its disk. It explains a node that cannot write or is dead, and is looked
-    /// at for no other.
+    /// What is wrong with its disk. It explains a node that cannot write, is dead or hangs, and is
+    /// looked at for no other.
     #[serde(default)]
     pub disk: Disk,
     /// The other site's node, as seen from here, from the witness and by its own report.

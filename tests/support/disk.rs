@@ -4,8 +4,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::processes::is_zombie;
@@ -21,12 +19,11 @@ const DEATH_MAX: Duration = Duration::from_secs(10);
 /// A mounted file system, unmounted when dropped.
 #[derive(Debug)]
 pub struct DataDisk {
-    image: PathBuf,
+    /// `/dev/loop…`, which stays its own: mounted again, it is the same disk.
+    loop_device: PathBuf,
     at: PathBuf,
     /// As `st_dev` of everything on it.
-    device: AtomicU64,
-    /// As long as it is open, no other disk gets the number of this device.
-    hold: Mutex<Option<fs::File>>,
+    device: u64,
 }
 
 impl DataDisk {
@@ -36,29 +33,24 @@ impl DataDisk {
         let file = fs::File::create(image).expect("a file for the disk");
         file.set_len(SIZE).expect("a file for the disk");
         let made = succeeds(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(image));
-        if !made || !mount(image, at) {
+        let Some(loop_device) = attach(image).filter(|device| made && mount(device, at)) else {
             println!("SKIPPED: only root with loop devices and mkfs.ext4 can mount {at:?}");
             return None;
-        }
+        };
         // `initdb` wants nothing there.
         fs::remove_dir(at.join("lost+found")).expect("an empty file system");
         fs::set_permissions(at, fs::Permissions::from_mode(0o700)).expect("private");
         give_to_server_user(at);
         Some(Self {
-            image: image.to_path_buf(),
+            loop_device,
             at: at.to_path_buf(),
-            device: AtomicU64::new(fs::metadata(at).expect("it is mounted").dev()),
-            hold: Mutex::new(fs::File::open(at).ok()),
+            device: fs::metadata(at).expect("it is mounted").dev(),
         })
     }
 
     /// An error of the disk, upon which ext4 lets nobody write any more.
     pub fn turn_read_only(&self) {
-        let device = self.device.load(Ordering::Relaxed);
-        let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-        let device = fs::read_link(format!("/sys/dev/block/{major}:{minor}"));
-        let device = device.expect("a block device");
-        let name = device.file_name().expect("a name");
+        let name = self.loop_device.file_name().expect("a name");
         let trigger = Path::new("/sys/fs/ext4")
             .join(name)
             .join("trigger_fs_error");
@@ -80,13 +72,12 @@ impl DataDisk {
         assert!(done, "{:?} cannot be unmounted", self.at);
     }
 
-    /// Mounts it again where it was. Nobody may work on it.
+    /// Mounts it again where it was.
     pub fn mount_again(&self) {
-        *self.hold.lock().expect("no panic") = None;
-        assert!(mount(&self.image, &self.at), "it cannot be mounted again");
-        let device = fs::metadata(&self.at).expect("it is mounted").dev();
-        self.device.store(device, Ordering::Relaxed);
-        *self.hold.lock().expect("no panic") = fs::File::open(&self.at).ok();
+        assert!(
+            mount(&self.loop_device, &self.at),
+            "it cannot be mounted again"
+        );
     }
 
     /// Every living process that works on it, wherever it is mounted, if anywhere.
@@ -95,10 +86,9 @@ impl DataDisk {
         let pids = entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let device = self.device.load(Ordering::Relaxed);
         let works_here = |pid: &u32| {
             let cwd = fs::metadata(format!("/proc/{pid}/cwd"));
-            cwd.is_ok_and(|cwd| cwd.dev() == device) && is_zombie(*pid) == Some(false)
+            cwd.is_ok_and(|cwd| cwd.dev() == self.device) && is_zombie(*pid) == Some(false)
         };
         pids.filter(works_here).collect()
     }
@@ -115,12 +105,22 @@ impl Drop for DataDisk {
             });
         }
         succeeds(Command::new("umount").arg("-l").arg(&self.at));
+        // It goes with its last user.
+        succeeds(Command::new("losetup").arg("-d").arg(&self.loop_device));
     }
 }
 
-fn mount(image: &Path, at: &Path) -> bool {
-    let options = ["-t", "ext4", "-o", "loop,errors=remount-ro"];
-    succeeds(Command::new("mount").args(options).arg(image).arg(at))
+/// Makes a block device of a file.
+fn attach(image: &Path) -> Option<PathBuf> {
+    let mut attach = Command::new("losetup");
+    let shown = attach.args(["--find", "--show"]).arg(image).output().ok()?;
+    let device = String::from_utf8(shown.stdout).ok()?;
+    shown.status.success().then(|| PathBuf::from(device.trim()))
+}
+
+fn mount(device: &Path, at: &Path) -> bool {
+    let options = ["-t", "ext4", "-o", "errors=remount-ro"];
+    succeeds(Command::new("mount").args(options).arg(device).arg(at))
 }
 
 fn succeeds(command: &mut Command) -> bool {

@@ -17,7 +17,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::disk::DataDisk;
 use super::ports::free_port;
-use super::processes::{is_zombie, kill_all, processes_in, watch};
+use super::processes::{kill_all, processes_in, watch};
 use super::programs::{bin_dir, give_to_server_user, run, server_command};
 use super::{wait_until, wait_until_blocking};
 
@@ -32,9 +32,6 @@ const SERVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A port can be taken between choosing it and listening on it.
 const START_ATTEMPTS: u32 = 5;
-
-/// A killed process may take so long to be gone on a busy host.
-const DYING: Duration = Duration::from_millis(300);
 
 /// So much of its log is shown when a server does not start.
 const LOG_LINES: usize = 40;
@@ -131,7 +128,7 @@ impl TestNode {
     pub fn follow(&self, source: &Self) {
         let left = self.processes();
         assert!(left.is_empty(), "still running: {left:?}");
-        self.wait_until_reaped();
+        self.wait_until_ended();
         for entry in fs::read_dir(&self.data_dir).expect("the data directory can be read") {
             let path = entry.expect("the data directory can be read").path();
             let removed = if path.is_dir() {
@@ -363,22 +360,7 @@ impl TestNode {
 
     /// As [`TestNode::start`]; the server's log when it did not come up.
     pub fn try_start(&self) -> Result<(), String> {
-        for _ in 1..START_ATTEMPTS {
-            match self.try_start_once() {
-                // Killed a moment ago: neither alive nor reaped, it still counts as another server.
-                Err(log) if log.contains("lock file \"postmaster.pid\" already exists") => {
-                    // bounded: by the attempts
-                    std::thread::sleep(DYING);
-                }
-                started => return started,
-            }
-        }
-        self.try_start_once()
-    }
-
-    fn try_start_once(&self) -> Result<(), String> {
-        // PostgreSQL takes a dead postmaster that init has not reaped yet for a living one.
-        self.wait_until_reaped();
+        self.wait_until_ended();
         let log = self.root.path().join("socket/server.log");
         let mut start = server_command(&self.tool("pg_ctl"), &self.data_dir);
         start.args(["start", "-w", "-t", "60", "-l"]).arg(&log);
@@ -388,7 +370,9 @@ impl TestNode {
         Err(last_lines(&fs::read_to_string(&log).unwrap_or_default()))
     }
 
-    fn wait_until_reaped(&self) {
+    /// Nothing is to run here when a server is started. PostgreSQL takes a dead postmaster that is
+    /// still on its way out, or that nobody has reaped, for a living one.
+    fn wait_until_ended(&self) {
         let pid_file = self.data_dir.join("postmaster.pid");
         let Ok(text) = fs::read_to_string(pid_file) else {
             return;
@@ -400,9 +384,10 @@ impl TestNode {
         else {
             return;
         };
-        let process = PathBuf::from(format!("/proc/{pid}"));
-        wait_until_blocking("the dead postmaster is reaped", SERVER_TIMEOUT, || {
-            is_zombie(pid).is_none_or(|zombie| !zombie) || !process.exists()
+        // A number is used again: then it is some other program's.
+        let name = PathBuf::from(format!("/proc/{pid}/comm"));
+        wait_until_blocking("the dead postmaster is gone", SERVER_TIMEOUT, || {
+            fs::read_to_string(&name).map_or(true, |name| name.trim() != "postgres")
         });
     }
 

@@ -41,10 +41,20 @@ fn every(mut look: impl FnMut(&Facts)) {
     }
 }
 
-/// The disk is looked at for these two only.
+/// The disk is looked at for these only, and for the last one only whether it is gone.
 fn every_disk(facts: &mut Facts, look: &mut impl FnMut(&Facts)) {
-    let explains = matches!(facts.own, NodeState::CannotWrite | NodeState::Dead);
-    for &disk in if explains { Disk::ALL } else { &[Disk::Fine] } {
+    let disks = match facts.own {
+        NodeState::CannotWrite | NodeState::Dead => Disk::ALL,
+        NodeState::Hung => &[Disk::Fine, Disk::Gone],
+        NodeState::Unknown
+        | NodeState::Primary
+        | NodeState::Standby
+        | NodeState::Busy
+        | NodeState::Starting
+        | NodeState::RefusesUs
+        | NodeState::Disputed => &[Disk::Fine],
+    };
+    for &disk in disks {
         facts.disk = disk;
         every_peer(facts, look);
     }
@@ -193,6 +203,23 @@ fn s13_an_unfit_agent_accuses_nobody() {
         assert!(row.remedy != Remedy::GiveUp || proved, "{facts:?}");
         let unfit = |row: &Row| row.diagnosis == Diagnosis::Unfit;
         assert!(unfit(row) || rows.any(unfit), "{facts:?}");
+    });
+}
+
+#[test]
+fn a_hang_has_the_name_of_a_directory_that_is_gone() {
+    every(|facts| {
+        if facts.own == NodeState::Hung && facts.disk == Disk::Gone {
+            let of_node = [Diagnosis::DataDirectoryGone, Diagnosis::DatabaseHung];
+            let named = diagnose(facts).find(|row| of_node.contains(&row.diagnosis));
+            let expected = (facts.standing == Standing::Active && !facts.unfit)
+                .then_some(Diagnosis::DataDirectoryGone);
+            let cut_off = facts.standing == Standing::ActiveCutOff;
+            assert!(
+                cut_off || named.map(|row| row.diagnosis) == expected,
+                "{facts:?}"
+            );
+        }
     });
 }
 
