@@ -60,7 +60,18 @@ fn theirs(f: &Facts) -> bool {
 
 /// The disk is why the own node does not, or soon will not, commit.
 fn fails_for(f: &Facts, disk: Disk) -> bool {
-    matches!(f.own, NodeState::CannotWrite | NodeState::Dead) && f.disk == disk
+    let fails = match f.own {
+        NodeState::CannotWrite | NodeState::Dead => true,
+        NodeState::Hung => !f.unfit,
+        NodeState::Unknown
+        | NodeState::Primary
+        | NodeState::Standby
+        | NodeState::Starting
+        | NodeState::Busy
+        | NodeState::RefusesUs
+        | NodeState::Disputed => false,
+    };
+    fails && f.disk == disk
 }
 
 /// Every named situation. The first row that holds is *the* diagnosis; all that hold are shown.
@@ -115,10 +126,7 @@ pub const DIAGNOSES: &[Row] = &[
     Row {
         diagnosis: Diagnosis::DataDirectoryGone,
         severity: Severity::Outage,
-        holds: |f| {
-            let hangs = f.own == NodeState::Hung && !f.unfit && f.disk == Disk::Gone;
-            active(f) && (fails_for(f, Disk::Gone) || hangs)
-        },
+        holds: |f| active(f) && fails_for(f, Disk::Gone),
         remedy: Remedy::GiveUp,
         sentence: "the active site's data directory is gone: removed, renamed or unmounted; what the node still commits may be lost with it, and nothing is started in its place: mount or restore it",
     },

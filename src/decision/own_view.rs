@@ -67,15 +67,15 @@ pub fn own_node(policy: &Policy, state: &State, now: Moment) -> NodeState {
 }
 
 /// What is wrong with the disk of a node that cannot write or is dead: what its directory showed
-/// last, be it once, else the server's own last words. A node that hangs is explained only by a
-/// directory that is gone. Says nothing of any other node.
+/// last, be it once, else the server's own last words. That it takes no writes from here is no
+/// reason to hang. Says nothing of any other node.
 #[must_use]
 pub fn own_disk(state: &State, own: NodeState) -> Disk {
     let told = |target| state.health(&target).and_then(Health::fault);
     let last_words = || told(Target::OwnDatabase(Channel::Persistent));
     let fault = match own {
         NodeState::CannotWrite | NodeState::Dead => told(Target::OwnDirectory).or_else(last_words),
-        NodeState::Hung => told(Target::OwnDirectory).filter(|fault| *fault == DiskFault::Gone),
+        NodeState::Hung => told(Target::OwnDirectory).filter(|fault| *fault != DiskFault::ReadOnly),
         NodeState::Unknown
         | NodeState::Primary
         | NodeState::Standby

@@ -8,7 +8,7 @@ use failover_agent::model::observation::ProcessSeen;
 
 use super::support::postgres::{NodeOptions, TestNode};
 use super::support::processes::processes_in;
-use super::{BUDGET, NO_GRACE};
+use super::{BUDGET, NO_GRACE, assert_signal_written};
 
 #[test]
 fn vanished_data_directory_is_still_fenced() {
@@ -23,7 +23,7 @@ fn vanished_data_directory_is_still_fenced() {
     assert!(report.was_running);
     assert_eq!(processes_in(&elsewhere), Vec::<u32>::new());
     // Found through the server's own processes: wherever it is found again, it is a standby (S10).
-    assert_eq!(report.problem, None);
+    assert_signal_written(&report);
     assert!(elsewhere.join("standby.signal").exists());
     let again = fence(&instance, NO_GRACE, BUDGET).unwrap();
     assert!(again.problem.is_some(), "{again:?}");

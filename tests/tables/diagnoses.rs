@@ -41,11 +41,10 @@ fn every(mut look: impl FnMut(&Facts)) {
     }
 }
 
-/// The disk is looked at for these only, and for the last one only whether it is gone.
+/// The disk is looked at for these only.
 fn every_disk(facts: &mut Facts, look: &mut impl FnMut(&Facts)) {
     let disks = match facts.own {
-        NodeState::CannotWrite | NodeState::Dead => Disk::ALL,
-        NodeState::Hung => &[Disk::Fine, Disk::Gone],
+        NodeState::CannotWrite | NodeState::Dead | NodeState::Hung => Disk::ALL,
         NodeState::Unknown
         | NodeState::Primary
         | NodeState::Standby
@@ -207,18 +206,20 @@ fn s13_an_unfit_agent_accuses_nobody() {
 }
 
 #[test]
-fn a_hang_has_the_name_of_a_directory_that_is_gone() {
+fn a_hang_has_the_name_of_its_disk() {
     every(|facts| {
-        if facts.own == NodeState::Hung && facts.disk == Disk::Gone {
-            let of_node = [Diagnosis::DataDirectoryGone, Diagnosis::DatabaseHung];
-            let named = diagnose(facts).find(|row| of_node.contains(&row.diagnosis));
-            let expected = (facts.standing == Standing::Active && !facts.unfit)
-                .then_some(Diagnosis::DataDirectoryGone);
-            let cut_off = facts.standing == Standing::ActiveCutOff;
-            assert!(
-                cut_off || named.map(|row| row.diagnosis) == expected,
-                "{facts:?}"
-            );
+        let named = match facts.disk {
+            Disk::Fine => Diagnosis::DatabaseHung,
+            Disk::Full => Diagnosis::DiskFull,
+            Disk::ReadOnly => Diagnosis::DiskReadOnly,
+            Disk::Gone => Diagnosis::DataDirectoryGone,
+        };
+        let of_node = [named, Diagnosis::DatabaseHung];
+        let judged = matches!(facts.standing, Standing::Active | Standing::ActiveCutOff);
+        if facts.own == NodeState::Hung {
+            let found = diagnose(facts).find(|row| of_node.contains(&row.diagnosis));
+            let expected = (judged && !facts.unfit).then_some(named);
+            assert_eq!(found.map(|row| row.diagnosis), expected, "{facts:?}");
         }
     });
 }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Signal, geteuid};
 
 use super::directory::dir_id;
@@ -46,7 +47,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// How often a waiting fence looks whether the postmaster was stopped by a signal meanwhile.
 const STOPPED_CHECK_EVERY: Duration = Duration::from_millis(20);
 
-const NOFOLLOW: u32 = rustix::fs::OFlags::NOFOLLOW.bits();
+const NOFOLLOW: u32 = OFlags::NOFOLLOW.bits();
 
 /// So many pids at most go into an error text.
 const LISTED_MAX: usize = 10;
@@ -82,7 +83,8 @@ pub fn fence(
 ) -> Result<FenceReport, EffectError> {
     let began = boottime();
     let id = instance.identify()?;
-    let mut disk = Disk::begin(instance.data_dir(), id);
+    let inside = through_its_server(instance.data_dir(), id);
+    let mut disk = Disk::begin(instance.data_dir(), id, inside);
     let pid_file = disk.wait_written(DISK_WAIT.min(budget / 10));
 
     let mut stop = Stop {
@@ -359,11 +361,11 @@ enum DiskNews {
 }
 
 impl Disk {
-    fn begin(data_dir: &Path, id: DirId) -> Self {
+    fn begin(data_dir: &Path, id: DirId, inside: Option<Place>) -> Self {
         // Room for all news: the thread must never wait for a fence that has gone on.
         let (sender, news) = sync_channel(2);
         let data_dir = data_dir.to_path_buf();
-        let work = move || disk_work(&data_dir, id, &sender);
+        let work = move || disk_work(&data_dir, id, inside, &sender);
         let thread = std::thread::Builder::new()
             .name("fence-disk".to_owned())
             .spawn(work);
@@ -412,8 +414,8 @@ impl Disk {
     }
 }
 
-fn disk_work(data_dir: &Path, id: DirId, news: &SyncSender<DiskNews>) {
-    let place = where_it_is(data_dir, id);
+fn disk_work(data_dir: &Path, id: DirId, inside: Option<Place>, news: &SyncSender<DiskNews>) {
+    let place = inside.map_or_else(|| at_its_path(data_dir, id), Ok);
     let real = place.as_ref().map_or(data_dir.to_path_buf(), Place::path);
     let pid_file = PidFile::read(&real).ok().flatten();
     let file = place.and_then(|dir| {
@@ -438,26 +440,35 @@ impl Place {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.0.sync_all()
+        File::open(self.path())?.sync_all()
     }
 }
 
-/// Opens the directory that the server works in: at its path, or, when it was renamed or unmounted
-/// below the server, through one of its processes. What has taken its place is left alone.
-fn where_it_is(data_dir: &Path, id: DirId) -> io::Result<Place> {
-    let there = |path: &Path| {
-        let found = dir_id(path).is_ok_and(|found| found.is_same(&id));
-        found.then(|| File::open(path).ok()).flatten().map(Place)
-    };
-    if let Some(place) = there(data_dir) {
-        return Ok(place);
+/// The directory that the server works in, when it was renamed or unmounted below it: through one
+/// of its processes, so before any of them is killed. Reads nothing from the disk.
+fn through_its_server(data_dir: &Path, id: DirId) -> Option<Place> {
+    if dir_id(data_dir).is_ok_and(|found| found.is_same(&id)) {
+        return None;
     }
-    let processes = scan(&id).unwrap_or_default();
-    let through = |process: &Process| there(Path::new(&format!("/proc/{}/cwd", process.pid)));
-    processes.iter().find_map(through).ok_or_else(|| {
+    let open = |process: &Process| {
+        let path = format!("/proc/{}/cwd", process.pid);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+        let place = Place(opened.into());
+        dir_id(&place.path())
+            .is_ok_and(|found| found.is_same(&id))
+            .then_some(place)
+    };
+    scan(&id).ok()?.iter().find_map(open)
+}
+
+/// The directory at its path. What has taken its place is left alone.
+fn at_its_path(data_dir: &Path, id: DirId) -> io::Result<Place> {
+    if !dir_id(data_dir).is_ok_and(|found| found.is_same(&id)) {
         let what = format!("the data directory is not at {}", data_dir.display());
-        io::Error::other(what)
-    })
+        return Err(io::Error::other(what));
+    }
+    File::open(data_dir).map(Place)
 }
 
 /// Writes the file that makes the next start a standby; leaves one that is there alone. Never
