@@ -2,6 +2,8 @@
 //!
 //! Effects measure; they do not decide by time. Deadlines that decide come in as parameters.
 
+use std::fs;
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -16,6 +18,16 @@ pub fn boottime() -> Moment {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
     Moment::from_boot(Duration::new(seconds, nanos))
+}
+
+/// The name of this boot: [`boottime`]'s moments compare within one only.
+/// Source: proc_sys_kernel(5), `random/boot_id`.
+///
+/// # Errors
+/// When `/proc` cannot be read.
+pub fn boot_id() -> io::Result<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(text.trim().to_owned())
 }
 
 /// Now, on the wall clock: for people and for the journal, never for a decision (S2).

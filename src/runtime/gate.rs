@@ -57,7 +57,7 @@ pub async fn open(config: &Config, site: &Site, dry_run: bool) -> Verdict {
             "a gate is for nodes on the agent's own host: take it out of that node's start",
         );
     }
-    let instance = Instance::new(site.node.data_dir.clone());
+    let instance = Instance::remembered(site.node.data_dir.clone(), config.state_dir.clone());
     let directory = match gate::look(&instance) {
         Ok(directory) => directory,
         Err(error) => return refused_by(&error),

@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::state::Inherited;
+use crate::effects::clock::boot_id;
 use crate::model::{Epoch, Moment};
 use crate::runtime::lease_keeper::Held;
 
@@ -92,13 +93,6 @@ pub fn epoch(state_dir: &Path) -> Option<Epoch> {
 
 fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("fence-deadline.json")
-}
-
-/// Source: proc_sys_kernel(5), `random/boot_id`.
-fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim()
-        .to_owned())
 }
 
 /// Leaves the deadline for the next life. Called at each renewal.

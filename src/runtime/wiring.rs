@@ -82,7 +82,7 @@ pub async fn start(
     let resolver = Resolver::from_system();
     let login = Login::new(&own.node, &config.database, &resolver)?;
     let table = HeartbeatTable::new(&config.database.heartbeat_table)?;
-    let node = NodeControl::new(own.name.clone(), own.node.clone());
+    let node = NodeControl::new(own.name.clone(), own.node.clone()).remembering(&config.state_dir);
     let rules = lease_rules(config);
     let voter = VoterHost::open(rules.clone(), &config.state_dir).map_err(StartError::Vote)?;
     let members = Members::new(config)?;

@@ -79,3 +79,35 @@ fn s1_server_that_was_started_after_the_first_look_is_found_behind_a_copy() {
     assert_eq!(processes_in(&elsewhere), Vec::<u32>::new());
     assert!(elsewhere.join("standby.signal").exists());
 }
+
+#[test]
+fn s1_restarted_agent_finds_the_server_behind_a_copy() {
+    let node = TestNode::primary(NodeOptions::default());
+    let state_dir = tempfile::tempdir().unwrap();
+    let instance = || Instance::remembered(&node.data_dir, state_dir.path());
+    let former = instance();
+    let postmaster = node.postmaster_pid();
+    assert_eq!(former.look(), ProcessSeen::Running { pid: postmaster });
+    former.keep_in_mind();
+    let elsewhere = node.data_dir.with_extension("unmounted");
+    fs::rename(&node.data_dir, &elsewhere).unwrap();
+    fs::create_dir(&node.data_dir).unwrap();
+    let version = "PG_VERSION";
+    fs::copy(elsewhere.join(version), node.data_dir.join(version)).unwrap();
+    drop(former);
+
+    // The next life, which has never seen the directory at its path.
+    let next = instance();
+    assert_eq!(next.look(), ProcessSeen::Running { pid: postmaster });
+    let refused = next.in_place().unwrap_err();
+    assert!(refused.what.contains("another directory"), "{refused:?}");
+    let report = fence(&next, NO_GRACE, BUDGET).unwrap();
+    assert!(report.was_running);
+    assert_eq!(processes_in(&elsewhere), Vec::<u32>::new());
+    assert!(elsewhere.join("standby.signal").exists());
+
+    // Nothing works there any more: whoever comes then takes the path's word.
+    let later = instance();
+    assert_eq!(later.look(), ProcessSeen::Gone);
+    later.in_place().unwrap();
+}

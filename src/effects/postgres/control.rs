@@ -4,6 +4,7 @@
 //! caller holds the lease and has journalled the step (S8, S11).
 //! Start reading at [`NodeControl`].
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio_postgres::NoTls;
@@ -73,6 +74,16 @@ impl NodeControl {
             node,
             instance,
         }
+    }
+
+    /// The same, with what a former life kept of the node's directory.
+    #[must_use]
+    pub fn remembering(mut self, state_dir: &Path) -> Self {
+        if !matches!(self.node.control, Control::Commands(_)) {
+            self.instance = Instance::remembered(self.node.data_dir.clone(), state_dir);
+            drop(self.instance.identify());
+        }
+        self
     }
 
     /// The processes of the node, where they are on this host; `None` for one behind commands.

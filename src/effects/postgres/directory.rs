@@ -14,6 +14,7 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, OFlags, StatxFlags, statvfs, statx};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::model::observation::DirectorySeen;
 
@@ -24,7 +25,7 @@ const WAL_FILE: u64 = 16 << 20;
 const VERSION_FILE: &str = "PG_VERSION";
 
 /// A directory, whatever its path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DirId {
     pub(super) device: (u32, u32),
     pub(super) inode: u64,

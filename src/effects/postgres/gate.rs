@@ -34,6 +34,8 @@ pub struct Directory {
 /// file cannot be read.
 pub fn look(instance: &Instance) -> Result<Directory, EffectError> {
     instance.identify()?;
+    // A server that still works in the directory that was here is not to get company.
+    instance.in_place()?;
     let signal = instance.data_dir().join("standby.signal");
     let is_standby = signal.try_exists().map_err(|error| {
         EffectError::unknown(format!("cannot look for {}", signal.display())).caused_by(error)

@@ -19,3 +19,4 @@ pub mod report;
 pub mod start;
 pub mod verify;
 pub mod watch;
+mod whereabouts;

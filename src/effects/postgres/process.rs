@@ -23,6 +23,7 @@ use rustix::process::geteuid;
 
 pub use super::directory::DirId;
 use super::directory::{self, data_dir_id, dir_id};
+use super::whereabouts;
 use crate::effects::error::EffectError;
 use crate::model::observation::{DirectorySeen, ProcessSeen};
 
@@ -40,6 +41,8 @@ pub struct Instance {
     /// What the directory was when it could last be looked at: disks break exactly when a fence
     /// is needed.
     known: Arc<Mutex<Option<Known>>>,
+    /// Where it is kept for the next life of this process.
+    state_dir: Option<PathBuf>,
 }
 
 /// The directory of an instance.
@@ -48,6 +51,8 @@ struct Known {
     id: DirId,
     /// A server was seen to work in it.
     served: bool,
+    /// The next life of this process will know.
+    kept: bool,
 }
 
 /// One living process of an instance. Pid and start time together are never used twice.
@@ -108,6 +113,48 @@ impl Instance {
         Self {
             data_dir: data_dir.into(),
             known: Arc::default(),
+            state_dir: None,
+        }
+    }
+
+    /// As [`Instance::new`], with what a former life kept in `state_dir`: a server that it knew and
+    /// that still works is this instance's, whatever lies at the path by now.
+    #[must_use]
+    pub fn remembered(data_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
+        let state_dir = state_dir.into();
+        let works = |id: &DirId| scan(id).is_ok_and(|found| !found.is_empty());
+        let known = whereabouts::recall(&state_dir)
+            .filter(|id| may_look(geteuid().as_raw(), id).is_ok() && works(id))
+            .map(|id| Known {
+                id,
+                served: true,
+                kept: true,
+            });
+        Self {
+            data_dir: data_dir.into(),
+            known: Arc::new(Mutex::new(known)),
+            state_dir: Some(state_dir),
+        }
+    }
+
+    /// Keeps the directory for the next life, once a server was seen in it. Writes to the disk, so
+    /// never on the way of a fence.
+    pub fn keep_in_mind(&self) {
+        let (Some(state_dir), Some(known)) = (&self.state_dir, self.known()) else {
+            return;
+        };
+        if !known.served || known.kept {
+            return;
+        }
+        match whereabouts::keep(state_dir, known.id) {
+            Ok(()) => {
+                let mut now = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(now) = now.as_mut().filter(|now| now.id.is_same(&known.id)) {
+                    now.kept = true;
+                }
+            }
+            // Tried again at the next look; until then a restarted agent knows the path only.
+            Err(error) => tracing::debug!(%error, "cannot keep where the node's server works"),
         }
     }
 
@@ -156,8 +203,12 @@ impl Instance {
     fn adopt(&self, id: DirId) -> Result<DirId, EffectError> {
         may_look(geteuid().as_raw(), &id)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let served = known.is_some_and(|known| known.id.is_same(&id) && known.served);
-        *known = Some(Known { id, served });
+        let same = known.filter(|known| known.id.is_same(&id));
+        *known = Some(Known {
+            id,
+            served: same.is_some_and(|known| known.served),
+            kept: same.is_some_and(|known| known.kept),
+        });
         Ok(id)
     }
 

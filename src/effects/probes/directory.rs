@@ -42,7 +42,7 @@ impl Probe for DirectoryProbe {
         let instance = self.instance.clone();
         let looking = self
             .looking
-            .get_or_insert_with(|| spawn_blocking(move || instance.look_at_directory()));
+            .get_or_insert_with(|| spawn_blocking(move || look(&instance)));
         let Some(ended) = before(deadline, looking).await else {
             return self.overdue();
         };
@@ -57,4 +57,10 @@ impl Probe for DirectoryProbe {
             why: format!("looking at {} hangs", self.instance.data_dir().display()),
         })
     }
+}
+
+fn look(instance: &Instance) -> DirectorySeen {
+    let seen = instance.look_at_directory();
+    instance.keep_in_mind();
+    seen
 }

@@ -51,7 +51,7 @@ pub fn run(options: &GuardOptions) -> io::Result<()> {
             log.say(problem.clone());
         }
     }
-    let instance = Instance::new(&options.data_dir);
+    let instance = Instance::remembered(&options.data_dir, &options.state_dir);
     // Remembers the directory, and has every page that a look at `/proc` needs in memory.
     if let Err(error) = is_fenced(&instance) {
         log.say(format!("cannot look at the node yet: {error}"));
