@@ -189,9 +189,7 @@ async fn clock_is_an_hour_off(odd: &'static str, ahead: bool) {
     let moved = fail_over(&members, 0).await;
     deadline_is_near(&members, SITES[1]);
 
-    members.stop(SITES[0]);
-    members.cluster.node(0).follow(members.cluster.node(1));
-    members.start(SITES[0]);
+    members.rebuild(0);
     members.wait_settled(1, SOON).await;
     assert!(
         clock::boottime().since(moved) < BLOCK,

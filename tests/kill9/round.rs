@@ -403,9 +403,7 @@ impl Pair {
     async fn make_whole(&mut self) {
         let standby = 1 - self.primary;
         if !is_streaming(self.node(1 - standby)).await {
-            self.members.stop(SITES[standby]);
-            self.node(standby).follow(self.node(1 - standby));
-            self.members.start(SITES[standby]);
+            self.members.rebuild(standby);
         }
         self.members.wait_settled(1 - standby, SOON).await;
         self.acknowledge(1 - standby);

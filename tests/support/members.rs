@@ -15,7 +15,7 @@ use failover_agent::surfaces::cli::socket::OperatorSocket;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::cluster::{SITES, TestCluster};
-use super::wait_until;
+use super::{guards, wait_until, wait_until_blocking};
 
 /// The third member's name.
 pub const WITNESS: &str = "witness";
@@ -97,6 +97,22 @@ impl Members {
         kill_process(pid.expect("a process id"), Signal::TERM).expect("it can be stopped");
         let ended = child.wait().expect("a child can be waited for");
         assert!(ended.success(), "{member} did not end in order, {ended}");
+    }
+
+    /// Makes a site's node a standby of the other one, as an operator does with an old primary. Its
+    /// guard may have a fence before it, which writes `standby.signal` into the directory that is
+    /// being filled; so it is ended, too: no server runs that it could be needed for.
+    pub fn rebuild(&mut self, index: usize) {
+        self.stop(SITES[index]);
+        let state_dir = self.cluster.state_dir(SITES[index]);
+        guards::kill(&state_dir);
+        wait_until_blocking("the guard is gone", ANSWER_MAX, || {
+            guards::of(&state_dir).is_empty()
+        });
+        self.cluster
+            .node(index)
+            .follow(self.cluster.node(1 - index));
+        self.start(SITES[index]);
     }
 
     /// What the agent of a site shows; nothing while it does not answer.
