@@ -1,37 +1,13 @@
-//! How an agent looks, asks, renews, loses and gives up.
+//! How an agent looks, asks, renews and loses.
 
 use std::time::Duration;
 
-use super::{Net, at, member, record, rules, site};
+use super::{Net, at, free, held_by_a, member, other, rules, site};
 use crate::decision::lease::{Contender, Input, Mode};
 use crate::model::lease::{
     LeaseChange, LeaseCommand, LeaseReply, LeaseRequest, LeaseView, Verdict, VoterView,
 };
 use crate::model::{Epoch, Moment};
-
-/// Both agents up, and site a holding epoch 1 for a while.
-fn held_by_a(mode: Mode) -> Net {
-    let mut net = Net::new(mode);
-    net.pass(100);
-    net.acquire("a");
-    assert_eq!(net.holds("a"), Some(Epoch(1)));
-    net.pass(2000);
-    net
-}
-
-fn other(holder: &str, epoch: u64) -> LeaseView {
-    LeaseView::Other {
-        holder: site(holder),
-        epoch: Epoch(epoch),
-    }
-}
-
-fn free(epoch: u64, released_to: Option<&str>) -> LeaseView {
-    LeaseView::Free {
-        epoch: Epoch(epoch),
-        released_to: released_to.map(site),
-    }
-}
 
 #[test]
 fn nobody_acquires_without_being_told_to() {
@@ -290,123 +266,6 @@ fn refused_attempt_says_why() {
 }
 
 #[test]
-fn released_lease_goes_to_the_successor_without_waiting() {
-    let mut net = held_by_a(Mode::Quorum);
-    net.release("a", "b");
-    let released = LeaseChange::Released {
-        epoch: Epoch(1),
-        to: Some(site("b")),
-    };
-    assert!(net.told("a", &released));
-    net.feed("b", Input::Poke);
-    assert_eq!(net.view("b"), free(1, Some("b")));
-    net.requests.clear();
-    net.acquire("b");
-    assert_eq!(net.holds("b"), Some(Epoch(2)));
-    let asked_again = net
-        .requests
-        .iter()
-        .any(|(.., it)| matches!(it, LeaseRequest::PreVote { .. }));
-    assert!(!asked_again, "the look of the successor was its pre-vote");
-}
-
-#[test]
-fn holder_that_released_does_not_renew_and_waits_for_the_successor() {
-    let mut net = held_by_a(Mode::Quorum);
-    net.release("a", "b");
-    net.requests.clear();
-    net.pass(3000);
-    let renewed = net
-        .requests
-        .iter()
-        .any(|(.., it)| matches!(it, LeaseRequest::Renew { .. }));
-    assert!(!renewed);
-    net.acquire("a");
-    let reserved = LeaseChange::NotAcquired {
-        verdict: Verdict::ReservedForSuccessor,
-    };
-    assert!(net.told("a", &reserved));
-    net.pass(3000);
-    net.acquire("a");
-    assert_eq!(net.holds("a"), Some(Epoch(2)), "the successor did not come");
-}
-
-#[test]
-fn release_is_sent_again_until_it_arrives_or_would_have_run_out() {
-    let mut net = held_by_a(Mode::Quorum);
-    net.cut.push("a");
-    net.release("a", "b");
-    let released = LeaseChange::Released {
-        epoch: Epoch(1),
-        to: Some(site("b")),
-    };
-    net.pass(1000);
-    assert!(!net.told("a", &released));
-    net.cut.clear();
-    net.pass(300);
-    assert!(net.told("a", &released));
-
-    let mut net = held_by_a(Mode::Quorum);
-    net.cut.push("a");
-    net.release("a", "b");
-    net.pass(5000);
-    net.requests.clear();
-    net.pass(2000);
-    let sent = net
-        .requests
-        .iter()
-        .any(|(.., it)| matches!(it, LeaseRequest::Release { .. }));
-    assert!(!sent && !net.told("a", &released));
-}
-
-#[test]
-fn record_is_told_as_kept_once_a_majority_has_it() {
-    let mut net = held_by_a(Mode::Quorum);
-    let kept = |revision| LeaseChange::RecordKept {
-        version: (Epoch(1), revision),
-    };
-    net.keep("a", record(1, 1));
-    assert!(
-        net.told("a", &kept(1)),
-        "a record is carried by a renewal at once"
-    );
-    net.cut.push("a");
-    net.keep("a", record(1, 2));
-    assert!(!net.told("a", &kept(2)));
-    net.cut.clear();
-    net.pass(1000);
-    assert!(net.told("a", &kept(2)));
-    net.pass(1000);
-    let told = net
-        .changes
-        .iter()
-        .filter(|(_, change)| *change == kept(2))
-        .count();
-    assert_eq!(told, 1);
-    let mut seen = None;
-    for (who, change) in &net.changes {
-        if let LeaseChange::View { record, .. } = change
-            && *who == site("b")
-        {
-            seen.clone_from(record);
-        }
-    }
-    assert_eq!(seen, Some(record(1, 2)));
-}
-
-#[test]
-fn older_records_and_records_of_others_are_not_carried() {
-    let mut net = held_by_a(Mode::Quorum);
-    net.keep("a", record(1, 5));
-    net.keep("a", record(1, 4));
-    net.keep("a", record(2, 1));
-    net.keep("b", record(1, 9));
-    net.pass(2000);
-    let now = at(net.now);
-    assert_eq!(net.voter("witness").view(now).record, Some(record(1, 5)));
-}
-
-#[test]
 fn restarted_agent_gets_a_new_epoch_at_once() {
     let mut net = held_by_a(Mode::Quorum);
     net.restart("a");
@@ -540,114 +399,6 @@ fn two_sites_back_off_differently() {
     };
     assert_ne!(pause(0), pause(1));
     assert!(pause(3).iter().all(|pause| *pause < Duration::from_secs(1)));
-}
-
-#[test]
-fn pair_holder_keeps_the_lease_without_the_other() {
-    let mut net = held_by_a(Mode::Pair);
-    net.cut.push("b");
-    net.pass(600_000);
-    assert_eq!(net.holds("a"), Some(Epoch(1)));
-    assert_eq!(net.view("b"), other("a", 1));
-    net.acquire("b");
-    assert_eq!(net.holds("b"), None);
-}
-
-#[test]
-fn pair_needs_both_to_acquire() {
-    let mut net = Net::new(Mode::Pair);
-    net.cut.push("b");
-    net.pass(100);
-    net.acquire("a");
-    assert_eq!(net.holds("a"), None);
-    net.cut.clear();
-    net.pass(100);
-    net.acquire("a");
-    net.pass(100);
-    assert_eq!(net.holds("a"), Some(Epoch(1)));
-}
-
-#[test]
-fn pair_moves_by_handover() {
-    let mut net = held_by_a(Mode::Pair);
-    net.release("a", "b");
-    let released = LeaseChange::Released {
-        epoch: Epoch(1),
-        to: Some(site("b")),
-    };
-    assert!(net.told("a", &released));
-    net.feed("b", Input::Poke);
-    net.acquire("b");
-    assert_eq!(net.holds("b"), Some(Epoch(2)));
-}
-
-#[test]
-fn pair_release_reaches_the_own_voter_first() {
-    let mut net = held_by_a(Mode::Pair);
-    net.requests.clear();
-    net.release("a", "b");
-    let to: Vec<_> = net.requests.iter().map(|(_, to, _)| to.clone()).collect();
-    assert_eq!(to, [member("a"), member("b")]);
-}
-
-#[test]
-fn pair_holder_goes_on_after_a_restart_with_and_without_the_other() {
-    for alone in [false, true] {
-        let mut net = held_by_a(Mode::Pair);
-        net.cut.extend(alone.then_some("b"));
-        net.restart("a");
-        net.feed("a", Input::Tick);
-        assert_eq!(net.view("a"), other("a", 1));
-        net.acquire("a");
-        assert_eq!(net.holds("a"), Some(Epoch(1)));
-    }
-}
-
-#[test]
-fn pair_holder_that_released_does_not_go_on_after_a_restart() {
-    let mut net = held_by_a(Mode::Pair);
-    net.cut.push("b");
-    net.release("a", "b");
-    net.restart("a");
-    net.acquire("a");
-    assert_eq!(net.holds("a"), None);
-}
-
-#[test]
-fn pair_epoch_that_only_the_other_voter_knows_to_be_given_back_is_not_gone_on_with() {
-    let mut net = held_by_a(Mode::Pair);
-    let epoch = net.holds("a");
-    // The own voter's disk takes no release, the other one's does; then the agent dies.
-    let before = net.disk("a").clone();
-    net.release("a", "b");
-    net.pass(1000);
-    *net.disk("a") = before;
-    net.restart("a");
-    net.acquire("a");
-    assert_eq!(net.holds("a"), None);
-    // Once the successor has let its time pass, it gets a new one.
-    net.pass(5000);
-    net.acquire("a");
-    assert!(net.holds("a") > epoch, "{:?}", net.view("a"));
-}
-
-#[test]
-fn pair_lease_that_the_other_voter_knows_to_be_given_back_is_lost() {
-    let mut net = held_by_a(Mode::Pair);
-    let epoch = net.holds("a").unwrap();
-    let before = net.disk("a").clone();
-    net.release("a", "b");
-    net.pass(1000);
-    *net.disk("a") = before;
-    // The other voter cannot be asked when it goes on.
-    net.cut.push("b");
-    net.restart("a");
-    net.acquire("a");
-    assert_eq!(net.holds("a"), Some(epoch));
-    net.cut.clear();
-    net.pass(2000);
-    assert_ne!(net.holds("a"), Some(epoch));
-    assert!(net.fences.contains(&(site("a"), epoch)));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The rules of the lease one by one, by name. `tests/lease_search.rs` searches their interplay.
 
 mod contending;
+mod pair;
+mod releasing;
 mod voting;
 
 use std::collections::VecDeque;
@@ -213,5 +215,29 @@ impl Net {
 
     pub(super) fn told(&self, name: &str, wanted: &LeaseChange) -> bool {
         self.changes.contains(&(site(name), wanted.clone()))
+    }
+}
+
+/// Both agents up, and site a holding epoch 1 for a while.
+pub(super) fn held_by_a(mode: Mode) -> Net {
+    let mut net = Net::new(mode);
+    net.pass(100);
+    net.acquire("a");
+    assert_eq!(net.holds("a"), Some(Epoch(1)));
+    net.pass(2000);
+    net
+}
+
+pub(super) fn other(holder: &str, epoch: u64) -> LeaseView {
+    LeaseView::Other {
+        holder: site(holder),
+        epoch: Epoch(epoch),
+    }
+}
+
+pub(super) fn free(epoch: u64, released_to: Option<&str>) -> LeaseView {
+    LeaseView::Free {
+        epoch: Epoch(epoch),
+        released_to: released_to.map(site),
     }
 }
