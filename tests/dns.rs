@@ -2,6 +2,8 @@
 //! S8: a record remembers the epoch that moved it.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
 
+#[path = "dns/connection.rs"]
+mod connection;
 mod support;
 
 use std::time::Duration;

@@ -20,6 +20,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Connections that a kept client leaves open: one request at a time, and one beside it.
 const KEPT_PER_HOST: usize = 2;
 
+/// How long a connection waits for the next request of the same step. Longer, and it may have died
+/// with the network that just failed.
+const STEP_PAUSE_MAX: Duration = Duration::from_secs(2);
+
 /// An answer, read whole.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -42,7 +46,9 @@ pub(super) enum NoAnswer {
     TooLong,
 }
 
-/// A client for `url`, whose every request ends within `timeout`.
+/// A client for `url`, whose every request ends within `timeout`. A change goes out on the
+/// connection of the look before it: no time for connecting passes between the question whether
+/// it may be made and its bytes.
 pub(super) fn client(url: &Url, timeout: Duration) -> Result<Client, EffectError> {
     // Plain HTTP must work on a host without certificate authorities.
     let tls = if url.scheme() == "https" {
@@ -56,8 +62,10 @@ pub(super) fn client(url: &Url, timeout: Duration) -> Result<Client, EffectError
         .redirect(Policy::none())
         .timeout(timeout)
         .connect_timeout(timeout)
-        // A kept connection may have died with the network that just failed.
-        .pool_max_idle_per_host(0)
+        // Without it the kernel delivers a change long after it was given up.
+        .tcp_user_timeout(timeout)
+        .pool_max_idle_per_host(1)
+        .pool_idle_timeout(STEP_PAUSE_MAX)
         .build()
         .map_err(|error| cannot_set_up().caused_by(error.without_url()))
 }

@@ -133,7 +133,10 @@ impl Permit for OrderPermit<'_> {
             self.order.what.kind(),
             self.order.epoch
         ))
-        .hint("a step that a disk, the network or a frozen process held up is not begun late"))
+        .hint(
+            "nothing was done, and nothing need be: a disk, the network or a frozen process held \
+             the step up; it is begun anew while the lease is held, else by the site that holds it",
+        ))
     }
 }
 
