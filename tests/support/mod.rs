@@ -1,7 +1,7 @@
 //! What integration tests share: real servers, and waiting for a condition with a deadline.
 //!
 //! Every test file takes what it needs, so each of them leaves some of this unused.
-#![allow(
+#![expect(
     dead_code,
     unreachable_pub,
     reason = "each test file uses another part of the support code"

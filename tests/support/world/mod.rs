@@ -1,6 +1,6 @@
 //! What tests of the decision core share: a policy, nodes that say what they are, and an agent
 //! whose every verdict is checked against the rules that hold always.
-#![allow(
+#![expect(
     dead_code,
     reason = "each test file uses another part of the support code"
 )]
