@@ -14,11 +14,12 @@ use std::process::{Command, Output};
 mod golden;
 
 /// Every command.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "witness",
     "check",
     "status",
+    "metrics",
     "failover",
     "gate",
     "pause",
@@ -159,6 +160,7 @@ fn json_failures_are_one_object() {
         (&["--json", "witness", "--config", bad.path()], 2),
         (&["check", "--json", "--grants", "--config", bad.path()], 2),
         (&["status", "--json", "--socket", nowhere], 4),
+        (&["metrics", "--json", "--socket", nowhere], 4),
         (&["status", "--json", "--config", good.path()], 4),
         (&["failover", "--json", "--config", good.path()], 4),
         (&["journal", "--json", "--config", good.path()], 1),
@@ -208,7 +210,7 @@ fn looking_needs_no_secrets_and_no_perfect_settings() {
     let secret = Path::new(settings.path()).with_file_name("peer.secret");
     std::fs::remove_file(secret).unwrap();
     std::fs::write(settings.path(), format!("{text}\n[no_such_section]\n")).unwrap();
-    for command in ["status", "failover"] {
+    for command in ["status", "metrics", "failover"] {
         let (code, complaint) = refused(&[command, "--config", settings.path()]);
         assert_eq!(code, Some(4), "{complaint}");
         assert!(complaint.contains("agent.sock"), "{complaint}");
@@ -224,7 +226,9 @@ fn looking_needs_no_secrets_and_no_perfect_settings() {
 
 #[test]
 fn missing_settings_end_with_2_and_are_named() {
-    for command in ["run", "witness", "check", "status", "failover", "journal"] {
+    for command in [
+        "run", "witness", "check", "status", "metrics", "failover", "journal",
+    ] {
         let (code, complaint) = refused(&[command, "--config", "/does/not/exist.toml"]);
         assert_eq!(code, Some(2), "{command}");
         assert!(complaint.contains("/does/not/exist.toml"), "{complaint}");
@@ -264,7 +268,7 @@ fn right_settings_are_described_and_their_grants_printed() {
 #[test]
 fn agent_that_does_not_run_ends_with_4() {
     let settings = Settings::good();
-    for command in ["status", "failover"] {
+    for command in ["status", "metrics", "failover"] {
         let (code, complaint) = refused(&[command, "--config", settings.path()]);
         assert_eq!(code, Some(4), "{complaint}");
         assert!(complaint.contains("agent.sock"), "{complaint}");

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use failover_agent::model::diagnosis::Diagnosis;
 use failover_agent::runtime::guard::protocol::word_path;
 use failover_agent::runtime::status::Snapshot;
+use failover_agent::surfaces::metrics;
 use support::agent_process::AgentProcess;
 use support::cluster::{ClusterOptions, TestCluster};
 use support::writer::{App, Session, overlap};
@@ -259,6 +260,32 @@ async fn s4_site_without_its_required_watchdog_does_not_become_active_and_says_w
         assert!(!status.active && status.lease.view != "held", "{status:#?}");
         // bounded: by the condition of the loop
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s4_site_without_its_automatic_watchdog_is_active_and_says_so_loudly() {
+    let mut cluster = TestCluster::prepare(ClusterOptions {
+        extra: "[guard]\nwatchdog = \"automatic\"\nwatchdog_device = \"/dev/no-such-watchdog\"\n"
+            .to_owned(),
+        ..ClusterOptions::default()
+    })
+    .await;
+    cluster.start_witness().await;
+    cluster.start_agent(0).await;
+    cluster.start_agent(1).await;
+    let loud = |status: &Snapshot| {
+        let guard = status.guard.as_ref();
+        guard.is_some_and(|words| words.contains("NO WATCHDOG: /dev/no-such-watchdog"))
+    };
+    cluster
+        .wait_status(0, "active, and loud", SOON, |status| {
+            status.active && loud(status)
+        })
+        .await;
+    let metrics = metrics::exposition(&cluster.status(0));
+    for line in ["agent_watchdog_wanted 1", "agent_watchdog_usable 0"] {
+        assert!(metrics.lines().any(|found| found == line), "{metrics}");
     }
 }
 

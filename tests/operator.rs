@@ -11,6 +11,8 @@
 
 #[path = "operator/brakes.rs"]
 mod brakes;
+#[path = "operator/metrics.rs"]
+mod metrics;
 mod support;
 
 use std::path::{Path, PathBuf};

@@ -326,7 +326,8 @@ impl Agent {
         let counters = self.counters();
         let mut picture = status::snapshot(&self.cluster, &self.policy, &state, counters, now);
         let guard = self.parts.guard.as_ref();
-        picture.guard = guard.map(|seen| seen.borrow().words());
+        picture.guard_seen = guard.map(|seen| seen.borrow().clone());
+        picture.guard = picture.guard_seen.as_ref().map(GuardSeen::words);
         picture.fence = self.parts.fence_time.words();
         self.snapshot.send_replace(Arc::new(picture));
         let report = reports::own_report(&self.policy, &state, now);

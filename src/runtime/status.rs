@@ -19,6 +19,7 @@ use crate::model::time::Now;
 use crate::model::{ClusterName, Epoch, Member, Moment, SiteName, Timestamp};
 use crate::runtime::brake_status::{BrakeStatus, brake_status};
 use crate::runtime::evidence::Evidence;
+use crate::runtime::guard::link::GuardSeen;
 
 /// Everything a surface may show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +43,9 @@ pub struct Snapshot {
     /// The guard in words; `None` for a node that is controlled by commands.
     #[serde(default)]
     pub guard: Option<String>,
+    /// The same for programs.
+    #[serde(default)]
+    pub guard_seen: Option<GuardSeen>,
     /// How long fences took here, and what is reserved for one, in words; `None`: none yet.
     #[serde(default)]
     pub fence: Option<String>,
@@ -165,6 +169,7 @@ pub fn snapshot(
         stopped: state.stopped.clone(),
         lease: lease(policy, state, now.moment),
         guard: None,
+        guard_seen: None,
         fence: None,
         record: state.record.clone(),
         facts: state.facts,

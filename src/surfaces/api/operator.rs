@@ -22,14 +22,20 @@ use crate::runtime::handle::{AgentHandle, Stopping};
 use crate::runtime::http_server::Visitor;
 use crate::runtime::recovery::Recovery;
 use crate::runtime::status::Snapshot;
+use crate::surfaces::metrics;
 
 /// Where the newest picture is.
 pub const STATUS: &str = "/v1/status";
+/// Where the newest picture is, as metrics.
+pub const METRICS: &str = "/metrics";
 /// Where a failover is asked for.
 pub const FAILOVER: &str = "/v1/failover";
 
 /// How long `newer_than` waits for a newer picture before it answers with the old one.
 pub const NEWER_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// The format's name and version. Source: Prometheus, "Exposition formats".
+const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Longest question, in bytes.
 const QUESTION_BYTES_MAX: usize = 16 * 1024;
@@ -139,6 +145,7 @@ struct Desk {
 pub fn router(agent: AgentHandle, recovered: watch::Receiver<Option<Recovery>>) -> Router {
     Router::new()
         .route(STATUS, get(status))
+        .route(METRICS, get(exposition))
         .route(FAILOVER, post(failover))
         .route(brakes::PATH, post(brake))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
@@ -157,6 +164,11 @@ async fn status(State(desk): State<Desk>, Query(question): Query<StatusQuestion>
         last_recovery: desk.recovered.borrow().clone(),
     };
     Json(answer).into_response()
+}
+
+async fn exposition(State(desk): State<Desk>) -> Response {
+    let picture = desk.agent.status.borrow().clone();
+    ([(CONTENT_TYPE, TEXT_FORMAT)], metrics::exposition(&picture)).into_response()
 }
 
 async fn failover(State(desk): State<Desk>, Json(question): Json<FailoverQuestion>) -> Response {

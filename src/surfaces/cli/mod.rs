@@ -17,6 +17,7 @@ mod gate;
 mod guard;
 mod journal;
 mod man;
+mod metrics;
 mod output;
 mod run;
 mod service;
@@ -70,6 +71,7 @@ enum Command {
     Witness(witness::Arguments),
     Check(check::Arguments),
     Status(status::Arguments),
+    Metrics(metrics::Arguments),
     Failover(failover::Arguments),
     Gate(gate::Arguments),
     Pause(brakes::PauseArguments),
@@ -161,6 +163,7 @@ impl Cli {
             Command::Witness(arguments) => witness::run(&context, arguments).await,
             Command::Check(arguments) => check::run(&context, arguments),
             Command::Status(arguments) => status::run(&context, arguments).await,
+            Command::Metrics(arguments) => metrics::run(&context, arguments).await,
             Command::Failover(arguments) => failover::run(&context, arguments).await,
             Command::Gate(arguments) => gate::run(&context, arguments).await,
             Command::Pause(arguments) => brakes::pause(&context, arguments).await,
