@@ -18,8 +18,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use failover_agent::effects::clock::boottime;
 use failover_agent::model::diagnosis::Diagnosis;
 use failover_agent::runtime::guard::protocol::word_path;
+use failover_agent::runtime::inherited::{self, LeaseWord};
 use failover_agent::runtime::status::Snapshot;
 use failover_agent::surfaces::metrics;
 use support::agent_process::AgentProcess;
@@ -195,19 +197,34 @@ async fn s4_killed_guard_is_replaced_and_nobody_notices() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn s4_frozen_guard_is_replaced_and_never_thaws() {
-    let place = Place::start(ClusterOptions::default()).await;
+async fn s4_frozen_guard_is_replaced_before_it_could_thaw_late_and_fence() {
+    let place = Place::start(ClusterOptions {
+        ttl: "4s",
+        ..ClusterOptions::default()
+    })
+    .await;
+    let state_dir = place.cluster.state_dir("fra");
     let postmaster = place.cluster.node(0).postmaster_pid();
     let [old] = place.guards()[..] else {
         panic!("one guard: {:?}", place.guards());
     };
     let began = Instant::now();
-    guards::signal(&place.cluster.state_dir("fra"), "STOP");
+    guards::signal(&state_dir, "STOP");
+    // What it was told last is no earlier.
+    let LeaseWord::Until { fence_at, .. } = inherited::word(&state_dir).unwrap() else {
+        panic!("no deadline of the active site");
+    };
     wait_until("another guard", SOON, || async {
         matches!(place.guards()[..], [new] if new != old)
     })
     .await;
     println!("timing guard frozen: replaced +{:?}", began.elapsed());
+    let gone = boottime();
+    assert!(
+        gone < fence_at,
+        "gone {:?} after its deadline",
+        gone.since(fence_at)
+    );
     assert_eq!(place.cluster.node(0).postmaster_pid(), postmaster);
 }
 

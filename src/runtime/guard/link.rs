@@ -96,6 +96,9 @@ impl GuardSeen {
 enum Over {
     Stopped,
     Lost(String),
+    /// It may be frozen, with a deadline that is about to pass: should it thaw then, it would fence
+    /// a healthy node. So it is not asked once more.
+    Silent(Connection),
 }
 
 impl GuardLink {
@@ -104,17 +107,24 @@ impl GuardLink {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut told = Told::default();
         let mut lost_since: Option<Moment> = None;
+        let mut frozen = None;
         loop {
             let connected = tokio::select! {
                 () = stop.cancelled() => return,
-                connected = self.connect() => connected,
+                connected = self.connect(&mut frozen) => connected,
             };
+            let mut pause = RETRY_EVERY;
             let why = match connected {
                 Ok(connection) => {
                     lost_since = None;
                     match self.serve(connection, &mut told, &stop).await {
                         Over::Stopped => return,
                         Over::Lost(why) => why,
+                        Over::Silent(connection) => {
+                            frozen = Some(connection);
+                            pause = Duration::ZERO;
+                            silent().to_string()
+                        }
                     }
                 }
                 Err(error) => {
@@ -133,21 +143,26 @@ impl GuardLink {
             tracing::warn!(reason = %why, "no guard; starting one");
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(RETRY_EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
     /// Finds the guard that is at work, or starts one. One that does not answer, or speaks or means
-    /// something else, is stopped once the new one has its deadline.
-    async fn connect(&self) -> Result<Connection, EffectError> {
+    /// something else, is stopped once the new one has its deadline; so is one that is known to be
+    /// `frozen`, without being asked again.
+    async fn connect(&self, frozen: &mut Option<Connection>) -> Result<Connection, EffectError> {
         let ours = start::settings(&self.args);
-        let found = match find(&self.state_dir).await {
-            Some(connection) if connection.fits(&ours) => return Ok(connection),
-            other => other,
+        let found = match frozen {
+            Some(_) => None,
+            None => match find(&self.state_dir).await {
+                Some(connection) if connection.fits(&ours) => return Ok(connection),
+                other => other,
+            },
         };
         let mut new = connection::start(&self.program, &self.args).await?;
-        if let Some(old) = found {
+        let old = frozen.take().or(found);
+        if let Some(old) = old {
             // No gap: until the old one is gone both know a deadline that holds. A new life does
             // not hold the lease yet: the deadline that the last one left counts.
             if let Some(wanted) = self.wanted().or_else(|| self.left_behind()) {
@@ -208,9 +223,10 @@ impl GuardLink {
                     () = stop.cancelled() => return Over::Stopped,
                     answer = tokio::time::timeout(SILENCE_MAX, asked) => answer,
                 };
-                let answer = match answer.unwrap_or_else(|_| Err(silent())) {
-                    Ok(answer) => answer,
-                    Err(error) => return Over::Lost(error.to_string()),
+                let answer = match answer {
+                    Ok(Ok(answer)) => answer,
+                    Ok(Err(error)) => return Over::Lost(error.to_string()),
+                    Err(_) => return Over::Silent(connection),
                 };
                 look_at = boottime() + LOOK_EVERY;
                 match (wanted, answer.verdict) {
