@@ -12,6 +12,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::keeper::Keeper;
 use super::settings::{self, Settings};
+use super::support::processes::remove_memory;
 use super::support::programs::{bin_dir, give_to_server_user, run, server_user};
 use super::wires::{HOSTS, Host, SITES, Wires};
 
@@ -156,7 +157,8 @@ impl Lab {
         for _ in 0..500 {
             let pids = self.wires.processes(host);
             if pids.is_empty() {
-                // As in a host that boots: sockets live in memory.
+                // As in a host that boots: shared memory and sockets live in memory.
+                remove_memory(&self.data_dir(host));
                 let sockets = fs::read_dir(self.run_dir(host)).into_iter().flatten();
                 for entry in sockets.flatten() {
                     drop(fs::remove_file(entry.path()));

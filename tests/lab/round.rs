@@ -89,7 +89,13 @@ pub async fn run(lab: &Lab, round: u64, drawn: Vec<Drawn>) -> Outcome {
     let commits = oracle.commits();
     drop(oracle);
     let lost = match primary {
-        Some(primary) => judge::lost(&commits, &rows(lab, primary).await),
+        Some(primary) => match rows(lab, primary).await {
+            Ok(rows) => judge::lost(&commits, &rows),
+            Err(why) => {
+                record.violated(format!("{} took writes, and then: {why}", primary.name()));
+                Vec::new()
+            }
+        },
         None => Vec::new(),
     };
     judge_all(&commits, &lost, &drawn, primary, &mut record);
@@ -238,11 +244,10 @@ fn end_state(place: &Place<'_>, oracle: &Oracle) -> Result<Host, String> {
 }
 
 /// Every row that a node has.
-pub async fn rows(lab: &Lab, node: Host) -> BTreeSet<i64> {
-    let client = lab.connect(node).await.expect("the final primary answers");
-    let rows = client.query("SELECT n FROM kept", &[]).await;
-    let rows = rows.expect("the final primary can be read");
-    rows.iter().map(|row| row.get(0)).collect()
+pub async fn rows(lab: &Lab, node: Host) -> Result<BTreeSet<i64>, tokio_postgres::Error> {
+    let client = lab.connect(node).await?;
+    let rows = client.query("SELECT n FROM kept", &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 fn judge_all(

@@ -17,7 +17,7 @@ use tokio_postgres::{Client, NoTls};
 
 use super::disk::DataDisk;
 use super::ports::free_port;
-use super::processes::{kill_all, processes_in, watch};
+use super::processes::{kill_all, processes_in, remove_memory, watch};
 use super::programs::{bin_dir, give_to_server_user, run, server_command};
 use super::{wait_until, wait_until_blocking};
 
@@ -423,6 +423,7 @@ impl TestNode {
 impl Drop for TestNode {
     fn drop(&mut self) {
         kill_all(&self.data_dir);
+        remove_memory(&self.data_dir);
         // Closing its pipe lets the watcher end; it finds nothing left to do.
         drop(self.watcher.stdin.take());
         drop(self.watcher.wait());

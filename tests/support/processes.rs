@@ -51,6 +51,24 @@ pub fn kill_all(data_dir: &Path) {
     eprintln!("processes of {} are still there", data_dir.display());
 }
 
+/// Removes the shared memory that a killed server of `data_dir` has left: the kernel has room for
+/// a few thousand, and keeps them until somebody starts a server there again.
+/// Source: `src/include/utils/pidfile.h` (line 7 of `postmaster.pid`: key and id).
+pub fn remove_memory(data_dir: &Path) {
+    let text = fs::read_to_string(data_dir.join("postmaster.pid")).unwrap_or_default();
+    let id = text
+        .lines()
+        .nth(6)
+        .and_then(|line| line.split_whitespace().nth(1));
+    if let Some(id) = id {
+        let removed = Command::new("ipcrm")
+            .args(["-m", id])
+            .stderr(Stdio::null())
+            .status();
+        drop(removed);
+    }
+}
+
 /// A shell that cleans up once its standard input ends, which is at the latest when the test
 /// process is gone, however it went.
 pub fn watch(data_dir: &Path, root: &Path) -> Child {
