@@ -20,6 +20,9 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Connections that a kept client leaves open: one request at a time, and one beside it.
 const KEPT_PER_HOST: usize = 2;
 
+/// How long the kernel tries to deliver what the other end does not acknowledge.
+const UNTAKEN_MAX: Duration = Duration::from_secs(3);
+
 /// How long a connection waits for the next request of the same step. Longer, and it may have died
 /// with the network that just failed.
 const STEP_PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -46,9 +49,9 @@ pub(super) enum NoAnswer {
     TooLong,
 }
 
-/// A client for `url`, whose every request ends within `timeout`. A change goes out on the
-/// connection of the look before it: no time for connecting passes between the question whether
-/// it may be made and its bytes.
+/// A client for `url`, whose every request ends within `timeout`. As a rule a change goes out on
+/// the connection of the look before it, so that no time for connecting passes between the question
+/// whether it may be made and its bytes.
 pub(super) fn client(url: &Url, timeout: Duration) -> Result<Client, EffectError> {
     // Plain HTTP must work on a host without certificate authorities.
     let tls = if url.scheme() == "https" {
@@ -63,7 +66,7 @@ pub(super) fn client(url: &Url, timeout: Duration) -> Result<Client, EffectError
         .timeout(timeout)
         .connect_timeout(timeout)
         // Without it the kernel delivers a change long after it was given up.
-        .tcp_user_timeout(timeout)
+        .tcp_user_timeout(timeout.min(UNTAKEN_MAX))
         .pool_max_idle_per_host(1)
         .pool_idle_timeout(STEP_PAUSE_MAX)
         .build()

@@ -111,12 +111,13 @@ struct OrderPermit<'a> {
 }
 
 impl Permit for OrderPermit<'_> {
-    fn still_held(&self) -> Result<(), EffectError> {
+    fn still_held(&self) -> Result<Duration, EffectError> {
         let held = *self.gate.held.borrow();
-        let enough = held.is_some_and(|(epoch, fence_at)| {
-            epoch == self.order.epoch && boottime() + self.gate.reserve < fence_at
-        });
-        if enough && may_start_writes(self.order) && !self.gate.guard_knows(self.order) {
+        let left = held
+            .filter(|(epoch, _)| *epoch == self.order.epoch)
+            .map(|(_, fence_at)| boottime().until(fence_at))
+            .filter(|left| *left > self.gate.reserve);
+        if left.is_some() && may_start_writes(self.order) && !self.gate.guard_knows(self.order) {
             let what = format!(
                 "did not {}: the guard has not confirmed the lease of epoch {}",
                 self.order.what.kind(),
@@ -125,8 +126,8 @@ impl Permit for OrderPermit<'_> {
             let hint = "`agent status` shows the guard, the agent's log why there is none";
             return Err(EffectError::retryable(what).hint(hint));
         }
-        if enough {
-            return Ok(());
+        if let Some(left) = left {
+            return Ok(left);
         }
         Err(EffectError::retryable(format!(
             "did not {}: the lease of epoch {} is over, or nearly so",

@@ -111,3 +111,45 @@ fn s1_restarted_agent_finds_the_server_behind_a_copy() {
     assert_eq!(later.look(), ProcessSeen::Gone);
     later.in_place().unwrap();
 }
+
+#[test]
+fn s1_settings_that_name_another_directory_mean_the_server_there() {
+    let (former, node) = (
+        TestNode::primary(NodeOptions::default()),
+        TestNode::primary(NodeOptions::default()),
+    );
+    let state_dir = tempfile::tempdir().unwrap();
+    let before = Instance::remembered(&former.data_dir, state_dir.path());
+    let pid = former.postmaster_pid();
+    assert_eq!(before.look(), ProcessSeen::Running { pid });
+    before.keep_in_mind();
+
+    let instance = Instance::remembered(&node.data_dir, state_dir.path());
+    let pid = node.postmaster_pid();
+    assert_eq!(instance.look(), ProcessSeen::Running { pid });
+    instance.in_place().unwrap();
+    fence(&instance, NO_GRACE, BUDGET).unwrap();
+    assert_eq!(processes_in(&node.data_dir), Vec::<u32>::new());
+    assert_ne!(processes_in(&former.data_dir), Vec::<u32>::new());
+}
+
+#[test]
+fn s1_server_that_was_started_at_the_path_is_fenced_with_the_one_elsewhere() {
+    let (former, node) = (
+        TestNode::primary(NodeOptions::default()),
+        TestNode::primary(NodeOptions::default()),
+    );
+    let instance = Instance::new(&former.data_dir);
+    let pid = former.postmaster_pid();
+    assert_eq!(instance.look(), ProcessSeen::Running { pid });
+    let elsewhere = former.data_dir.with_extension("unmounted");
+    fs::rename(&former.data_dir, &elsewhere).unwrap();
+    // What somebody restored, and started by hand.
+    fs::rename(&node.data_dir, &former.data_dir).unwrap();
+    let report = fence(&instance, NO_GRACE, BUDGET).unwrap();
+    assert!(report.was_running);
+    for place in [&elsewhere, &former.data_dir] {
+        assert_eq!(processes_in(place), Vec::<u32>::new());
+        assert!(place.join("standby.signal").exists(), "{}", place.display());
+    }
+}

@@ -1,6 +1,7 @@
 //! A permit that is over after so many questions.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use failover_agent::effects::error::EffectError;
 use failover_agent::effects::permit::Permit;
@@ -16,13 +17,13 @@ impl Expiring {
 }
 
 impl Permit for Expiring {
-    fn still_held(&self) -> Result<(), EffectError> {
+    fn still_held(&self) -> Result<Duration, EffectError> {
         let less = |left: usize| left.checked_sub(1);
         match self
             .0
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
         {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(Duration::from_secs(60)),
             Err(_) => Err(EffectError::retryable("the lease is over")),
         }
     }

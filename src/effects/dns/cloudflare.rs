@@ -4,6 +4,7 @@
 //! Source: Cloudflare API v4 reference, "DNS Records for a Zone".
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -74,6 +75,7 @@ fn build(settings: &DnsRecord) -> Result<Box<dyn DnsProvider>, EffectError> {
         url,
         bearer,
         token: settings.token.clone(),
+        timeout: settings.timeout,
     }))
 }
 
@@ -87,6 +89,7 @@ struct Cloudflare {
     bearer: HeaderValue,
     /// To take out of whatever the API says.
     token: Secret,
+    timeout: Duration,
 }
 
 #[async_trait]
@@ -124,10 +127,17 @@ impl DnsProvider for Cloudflare {
             .ok_or_else(|| self.unreadable(what))
     }
 
-    async fn patch(&self, id: &str, content: &str, comment: &str) -> Result<(), EffectError> {
+    async fn patch(
+        &self,
+        id: &str,
+        content: &str,
+        comment: &str,
+        within: Duration,
+    ) -> Result<(), EffectError> {
         let what = format!("change the record to {content}");
         let request = self
             .request(Method::PATCH, Some(id))
+            .timeout(within.min(self.timeout))
             .json(&json!({ "content": content, "comment": comment }));
         let answer = http_client::send(request)
             .await

@@ -12,6 +12,7 @@ pub mod cloudflare;
 pub mod diff;
 
 use std::fmt;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -40,7 +41,13 @@ pub trait DnsProvider: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `OutcomeUnknown` when the change was sent and no answer came.
-    async fn patch(&self, id: &str, content: &str, comment: &str) -> Result<(), EffectError>;
+    async fn patch(
+        &self,
+        id: &str,
+        content: &str,
+        comment: &str,
+        within: Duration,
+    ) -> Result<(), EffectError>;
 }
 
 /// A kind of provider.
@@ -159,9 +166,9 @@ pub async fn apply(
             note: format!("{} was {} already", describe(wanted), wanted.content),
         });
     };
-    permit.still_held()?;
+    let held = permit.still_held()?;
     provider
-        .patch(&patch.id, &wanted.content, &patch.comment)
+        .patch(&patch.id, &wanted.content, &patch.comment, held)
         .await?;
     let now = provider.record(&patch.id).await?;
     compare(&now, wanted)?;

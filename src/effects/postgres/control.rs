@@ -136,6 +136,8 @@ impl NodeControl {
             if is_fenced(&instance)? {
                 return Ok(false);
             }
+            // The control file of a copy at the path says nothing of a server that works elsewhere.
+            instance.in_place()?;
             let found = system_id(instance.data_dir())?;
             if let Some(expected) = expected.filter(|expected| *expected != found) {
                 tracing::error!(%found, %expected, "the own node is of another cluster");

@@ -29,6 +29,9 @@ const VERSION_FILE: &str = "PG_VERSION";
 pub struct DirId {
     pub(super) device: (u32, u32),
     pub(super) inode: u64,
+    /// When it was made, where the file system tells: numbers of what was removed are used again.
+    #[serde(default)]
+    pub(super) born: Option<(i64, u32)>,
     /// The user that owns it, as which the server runs.
     pub uid: u32,
     /// Its group.
@@ -37,17 +40,21 @@ pub struct DirId {
 
 impl DirId {
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
+        let another_life = matches!((self.born, other.born), (Some(a), Some(b)) if a != b);
+        (self.device, self.inode) == (other.device, other.inode) && !another_life
     }
 }
 
 /// The directory at a path.
 pub(super) fn dir_id(path: &Path) -> Result<DirId, Errno> {
-    let wanted = StatxFlags::INO | StatxFlags::UID | StatxFlags::GID;
+    let wanted = StatxFlags::INO | StatxFlags::UID | StatxFlags::GID | StatxFlags::BTIME;
     let found = statx(CWD, path, AtFlags::STATX_DONT_SYNC, wanted)?;
     Ok(DirId {
         device: (found.stx_dev_major, found.stx_dev_minor),
         inode: found.stx_ino,
+        born: StatxFlags::from_bits_retain(found.stx_mask)
+            .contains(StatxFlags::BTIME)
+            .then_some((found.stx_btime.tv_sec, found.stx_btime.tv_nsec)),
         uid: found.stx_uid,
         gid: found.stx_gid,
     })

@@ -106,12 +106,40 @@ pub fn fence(
     // Also when nothing ran: only a second look proves that nothing was just being started.
     stop.kill_until_none_left(deadline)?;
 
-    Ok(FenceReport {
+    let report = FenceReport {
         was_running,
         forced: forced || !stop.killed.is_empty(),
         killed: stop.killed.len(),
         problem: disk.problem(),
         took: boottime().since(began),
+    };
+    if instance.identify()?.is_same(&id) {
+        return Ok(report);
+    }
+    and_where_it_went(instance, report, deadline)
+}
+
+/// Fences the server that was started meanwhile in the directory that is now at the path.
+fn and_where_it_went(
+    instance: &Instance,
+    first: FenceReport,
+    deadline: Moment,
+) -> Result<FenceReport, EffectError> {
+    let left = boottime().until(deadline);
+    if left.is_zero() {
+        let what = format!(
+            "fenced one server, and another one was started in {} meanwhile",
+            instance.data_dir().display()
+        );
+        return Err(EffectError::unknown(what));
+    }
+    let second = fence(instance, Duration::ZERO, left)?;
+    Ok(FenceReport {
+        was_running: first.was_running || second.was_running,
+        forced: first.forced || second.forced,
+        killed: first.killed + second.killed,
+        problem: second.problem.or(first.problem),
+        took: first.took + second.took,
     })
 }
 

@@ -16,6 +16,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -43,6 +44,8 @@ pub struct Instance {
     known: Arc<Mutex<Option<Known>>>,
     /// Where it is kept for the next life of this process.
     state_dir: Option<PathBuf>,
+    /// That it cannot be kept was said.
+    complained: Arc<AtomicBool>,
 }
 
 /// The directory of an instance.
@@ -114,6 +117,7 @@ impl Instance {
             data_dir: data_dir.into(),
             known: Arc::default(),
             state_dir: None,
+            complained: Arc::default(),
         }
     }
 
@@ -122,8 +126,10 @@ impl Instance {
     #[must_use]
     pub fn remembered(data_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
         let state_dir = state_dir.into();
-        let works = |id: &DirId| scan(id).is_ok_and(|found| !found.is_empty());
-        let known = whereabouts::recall(&state_dir)
+        let data_dir = data_dir.into();
+        // A look that fails proves nothing; the next one may.
+        let works = |id: &DirId| scan(id).map_or(true, |found| !found.is_empty());
+        let known = whereabouts::recall(&state_dir, &data_dir)
             .filter(|id| may_look(geteuid().as_raw(), id).is_ok() && works(id))
             .map(|id| Known {
                 id,
@@ -131,9 +137,10 @@ impl Instance {
                 kept: true,
             });
         Self {
-            data_dir: data_dir.into(),
+            data_dir,
             known: Arc::new(Mutex::new(known)),
             state_dir: Some(state_dir),
+            complained: Arc::default(),
         }
     }
 
@@ -146,7 +153,7 @@ impl Instance {
         if !known.served || known.kept {
             return;
         }
-        match whereabouts::keep(state_dir, known.id) {
+        match whereabouts::keep(state_dir, &self.data_dir, known.id) {
             Ok(()) => {
                 let mut now = self.known.lock().unwrap_or_else(PoisonError::into_inner);
                 if let Some(now) = now.as_mut().filter(|now| now.id.is_same(&known.id)) {
@@ -154,7 +161,10 @@ impl Instance {
                 }
             }
             // Tried again at the next look; until then a restarted agent knows the path only.
-            Err(error) => tracing::debug!(%error, "cannot keep where the node's server works"),
+            Err(error) if !self.complained.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, "cannot keep where the node's server works; trying again");
+            }
+            Err(_) => {}
         }
     }
 

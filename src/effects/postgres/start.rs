@@ -88,7 +88,7 @@ impl LocalServer<'_> {
         };
         let mut given_up = removed.then(|| GivenUp(Some(self.instance.clone())));
         let spec = self.starting(starter, deadline).await;
-        let started = match spec.and_then(|spec| permit.still_held().map(|()| spec)) {
+        let started = match spec.and_then(|spec| permit.still_held().map(|_| spec)) {
             Ok(spec) => self.run_and_wait(&spec, starter, deadline).await,
             Err(error) => Err(error),
         };

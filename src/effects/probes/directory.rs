@@ -19,6 +19,8 @@ pub struct DirectoryProbe {
     instance: Instance,
     /// A look that hangs is waited for, so that they do not pile up.
     looking: Option<JoinHandle<DirectorySeen>>,
+    /// Beside it: the state directory's disk is another one.
+    keeping: Option<JoinHandle<()>>,
 }
 
 impl DirectoryProbe {
@@ -28,6 +30,16 @@ impl DirectoryProbe {
         Self {
             instance,
             looking: None,
+            keeping: None,
+        }
+    }
+}
+
+impl DirectoryProbe {
+    fn keep_in_mind(&mut self) {
+        if self.keeping.as_ref().is_none_or(JoinHandle::is_finished) {
+            let instance = self.instance.clone();
+            self.keeping = Some(spawn_blocking(move || instance.keep_in_mind()));
         }
     }
 }
@@ -42,11 +54,12 @@ impl Probe for DirectoryProbe {
         let instance = self.instance.clone();
         let looking = self
             .looking
-            .get_or_insert_with(|| spawn_blocking(move || look(&instance)));
+            .get_or_insert_with(|| spawn_blocking(move || instance.look_at_directory()));
         let Some(ended) = before(deadline, looking).await else {
             return self.overdue();
         };
         self.looking = None;
+        self.keep_in_mind();
         Seen::Directory(ended.unwrap_or_else(|error| DirectorySeen::Unknown {
             why: format!("the look was cut short: {error}"),
         }))
@@ -57,10 +70,4 @@ impl Probe for DirectoryProbe {
             why: format!("looking at {} hangs", self.instance.data_dir().display()),
         })
     }
-}
-
-fn look(instance: &Instance) -> DirectorySeen {
-    let seen = instance.look_at_directory();
-    instance.keep_in_mind();
-    seen
 }

@@ -65,8 +65,9 @@ pub(super) async fn undo(
     tools.node.fence(epoch, Duration::ZERO, budget).await?;
     // After the fence: from here on it cannot change any more.
     let state = match tools.node.instance() {
-        Some(instance) => last_state(instance.data_dir())?,
-        None => {
+        // Only the control file that the fenced server wrote says what it was.
+        Some(instance) if instance.in_place().is_ok() => last_state(instance.data_dir())?,
+        Some(_) | None => {
             let what = "cannot tell whether the fenced node was promoted before";
             return Err(EffectError::permanent(what).hint(HINT));
         }

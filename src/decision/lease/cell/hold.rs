@@ -109,7 +109,14 @@ impl CellContender {
 
     fn lose_hold(&mut self, epoch: Epoch, now: Moment, out: &mut Output) {
         let phase = std::mem::replace(&mut self.phase, Phase::Looking);
-        if let Phase::Holding(hold) = phase {
+        // Forgets the own changes that reached nobody; what a successor wrote stays.
+        let successors = self
+            .record
+            .as_ref()
+            .is_some_and(|record| record.epoch > epoch);
+        if let Phase::Holding(hold) = phase
+            && !successors
+        {
             self.record = hold.shown;
         }
         self.next_look_at = now;

@@ -92,6 +92,7 @@ fn only_root_and_the_owner_may_look() {
     let id = DirId {
         device: (1, 2),
         inode: 3,
+        born: None,
         uid: 101,
         gid: 104,
     };
