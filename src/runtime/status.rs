@@ -2,6 +2,8 @@
 //!
 //! It always shows what the agent sees, what it would do, and why it does not.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::decision::diagnose::{self, Remedy};
@@ -10,6 +12,7 @@ use crate::decision::policy::Policy;
 use crate::decision::progress::{Course, PlanRun};
 use crate::decision::situate;
 use crate::decision::state::{Contact, Phase, State};
+use crate::effects::clock::boottime;
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::lease::{ClusterRecord, LeaseView};
 use crate::model::observation::{DatabaseSeen, DirectorySeen, EndpointResult, ProcessSeen, Seen};
@@ -77,6 +80,14 @@ pub struct Snapshot {
     pub evidence: Evidence,
 }
 
+impl Snapshot {
+    /// How long ago the picture was taken, in the process that took it.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        boottime().since(self.evidence.now)
+    }
+}
+
 /// The lease as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseStatus {
@@ -140,13 +151,29 @@ pub struct TargetStatus {
 /// A count of something worth knowing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counter {
+    /// What its name is.
+    #[serde(default)]
+    pub kind: CounterKind,
     /// What is counted.
     pub name: String,
     /// How often.
     pub count: u64,
 }
 
-fn millis(span: std::time::Duration) -> u64 {
+/// What the name of a counter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CounterKind {
+    /// One word of a fixed set.
+    #[default]
+    Event,
+    /// What was looked at late.
+    LateLook,
+    /// A sentence about a member that does not answer; gone once it does.
+    Silence,
+}
+
+fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -195,7 +222,9 @@ fn lease(policy: &Policy, state: &State, now: Moment) -> LeaseStatus {
         LeaseView::Unknown => ("unknown", None, None),
         LeaseView::Held { fence_at, .. } => {
             // A pair's lease has no deadline.
-            let left = policy.has_witness().then(|| millis(now.until(*fence_at)));
+            let left = policy
+                .lease_runs_out()
+                .then(|| millis(now.until(*fence_at)));
             ("held", Some(policy.me.clone()), left)
         }
         LeaseView::Other { holder, .. } => ("other", Some(holder.clone()), None),

@@ -44,7 +44,7 @@ use crate::runtime::peer_service::AgentService;
 use crate::runtime::recovery::{self, Audience};
 use crate::runtime::reports::Reporter;
 use crate::runtime::scheduler::{Jitter, Scheduler};
-use crate::runtime::status::Counter;
+use crate::runtime::status::{Counter, CounterKind};
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::voter_host::VoterHost;
 
@@ -380,7 +380,7 @@ fn dns_tools(config: &Config) -> Result<Vec<DnsRecordTool>, EffectError> {
 pub fn counters(parts: &Parts) -> Vec<Counter> {
     let refusals = parts.admission.refusals();
     let alerts = parts.outbox.counts();
-    let mut counters: Vec<(String, u64)> = [
+    let mut counters: Vec<(CounterKind, String, u64)> = [
         ("refused_requests_unsealed", refusals.unsealed),
         ("refused_requests_wrong_secret", refusals.wrong_secret),
         ("refused_requests_tampered", refusals.tampered),
@@ -393,22 +393,18 @@ pub fn counters(parts: &Parts) -> Vec<Counter> {
         ("alerts_refused", alerts.refused),
     ]
     .into_iter()
-    .map(|(name, count)| (name.to_owned(), count))
+    .map(|(name, count)| (CounterKind::Event, name.to_owned(), count))
     .collect();
-    counters.extend(
-        parts
-            .scheduler
-            .missed()
-            .map(|(target, missed)| (format!("late looks at {target}"), missed)),
-    );
+    let late = |(target, missed)| (CounterKind::LateLook, format!("{target}"), missed);
+    counters.extend(parts.scheduler.missed().map(late));
     let silences = parts.members.silences().into_iter();
     counters.extend(silences.map(|(member, silence)| {
         let name = format!("reports unanswered by {member}: {}", silence.why);
-        (name, silence.missed)
+        (CounterKind::Silence, name, silence.missed)
     }));
     counters
         .into_iter()
-        .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| Counter { name, count })
+        .filter(|(_, _, count)| *count > 0)
+        .map(|(kind, name, count)| Counter { kind, name, count })
         .collect()
 }

@@ -16,7 +16,7 @@ use crate::model::diagnosis::Severity;
 use crate::model::situation::Reach;
 use crate::runtime::guard::link::GuardSeen;
 use crate::runtime::guard::protocol::{GuardState, WatchdogSeen};
-use crate::runtime::status::Snapshot;
+use crate::runtime::status::{Counter, CounterKind, Snapshot};
 
 /// One sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,6 +53,11 @@ const GAUGES: &[Gauge] = &[
         "agent_active",
         "1 if this site holds the lease and its node serves",
         |it| yes(it.active),
+    ),
+    (
+        "agent_picture_timestamp_seconds",
+        "when the agent's loop last went round: an old picture says nothing of now",
+        |it| Some(Value::Level(it.at.0 as f64 / 1000.0)),
     ),
     (
         "agent_stopped",
@@ -171,12 +176,28 @@ pub fn samples(picture: &Snapshot) -> Vec<Sample> {
         let help = "1 if the target is up, 0 if down; nothing while that is not known";
         Some(sample("agent_target_up", help, labels, up))
     }));
-    samples.extend(picture.counters.iter().map(|it| {
-        let labels = [("event", it.name.clone())];
-        let help = "things that happened to the agent itself since it started";
-        sample("agent_events_total", help, labels, Value::Count(it.count))
-    }));
+    samples.extend(picture.counters.iter().filter_map(counted));
     samples
+}
+
+/// Names of a fixed set, and targets of the settings: no sentence becomes a label.
+fn counted(it: &Counter) -> Option<Sample> {
+    let (name, help, label) = match it.kind {
+        CounterKind::Event => (
+            "agent_events_total",
+            "things that happened to the agent itself since it started",
+            "event",
+        ),
+        CounterKind::LateLook => (
+            "agent_late_looks_total",
+            "looks that were left out because the last one still ran",
+            "target",
+        ),
+        // Told by `agent_member_answers`.
+        CounterKind::Silence => return None,
+    };
+    let labels = [(label, it.name.clone())];
+    Some(sample(name, help, labels, Value::Count(it.count)))
 }
 
 /// The picture in the text format.

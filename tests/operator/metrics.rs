@@ -1,6 +1,10 @@
 //! `agent metrics`, as a monitoring system reads it.
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 use super::{Desk, agent};
 use crate::support::cluster::ClusterOptions;
@@ -38,6 +42,23 @@ async fn metrics_say_who_is_active_and_what_is_wrong() {
     assert_eq!(ams["agent_active"], "0");
     assert_eq!(ams["agent_lease_epoch"], fra["agent_lease_epoch"]);
     assert!(!ams.contains_key("agent_lease_fence_in_seconds"), "{ams:?}");
+
+    // As a monitoring system on this host would ask.
+    let mut socket = UnixStream::connect(desk.socket(0)).await.unwrap();
+    let request = b"GET /metrics HTTP/1.0\r\n\r\n";
+    socket.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.starts_with("HTTP/1.0 200") && head.contains("version=0.0.4"),
+        "{head}"
+    );
+    let names = |samples: &BTreeMap<String, String>| samples.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&read(body)), names(&fra));
+    let at: f64 = fra["agent_picture_timestamp_seconds"].parse().unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    assert!((now.as_secs_f64() - at).abs() < 60.0, "{at}");
 
     desk.cluster.stop_witness().await;
     desk.cluster

@@ -168,7 +168,12 @@ async fn status(State(desk): State<Desk>, Query(question): Query<StatusQuestion>
 
 async fn exposition(State(desk): State<Desk>) -> Response {
     let picture = desk.agent.status.borrow().clone();
-    ([(CONTENT_TYPE, TEXT_FORMAT)], metrics::exposition(&picture)).into_response()
+    // Off the threads that renew the lease: at its first use the library measures its clock.
+    let made = tokio::task::spawn_blocking(move || metrics::exposition(&picture)).await;
+    match made {
+        Ok(text) => ([(CONTENT_TYPE, TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 async fn failover(State(desk): State<Desk>, Json(question): Json<FailoverQuestion>) -> Response {

@@ -11,6 +11,8 @@ use crate::surfaces::metrics;
 ///
 /// For node_exporter's textfile collector:
 ///   agent metrics > agent.prom.new && mv agent.prom.new agent.prom
+/// Let somebody be called when agent_guard_at_work or agent_watchdog_usable is 0, and when
+/// agent_picture_timestamp_seconds is old: of a dead agent the last file stays.
 /// The same is answered to GET /metrics on the agent's socket.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]

@@ -16,7 +16,7 @@ use crate::model::diagnosis::Severity;
 use crate::model::peer::{Progress, StepState};
 use crate::model::situation::Reach;
 use crate::runtime::recovery::Recovery;
-use crate::runtime::status::{self, MemberStatus, Snapshot};
+use crate::runtime::status::{self, CounterKind, MemberStatus, Snapshot};
 use crate::surfaces::api::operator::StatusAnswer;
 
 /// Show what the agent sees, what it would do, and why it does not.
@@ -75,7 +75,11 @@ fn render(answer: &StatusAnswer) -> String {
     }
     for counter in &picture.counters {
         let (count, name) = (counter.count, &counter.name);
-        push(&mut text, format_args!("  {count:>6} {name}\n"));
+        let what = match counter.kind {
+            CounterKind::Event | CounterKind::Silence => "",
+            CounterKind::LateLook => "late looks at ",
+        };
+        push(&mut text, format_args!("  {count:>6} {what}{name}\n"));
     }
     text
 }
