@@ -10,11 +10,13 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+#[path = "cli/dsn.rs"]
+mod dsn;
 #[path = "support/golden.rs"]
 mod golden;
 
 /// Every command.
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "witness",
     "check",
@@ -26,6 +28,7 @@ const COMMANDS: [&str; 15] = [
     "resume",
     "ack",
     "journal",
+    "dsn",
     "explain",
     "demo",
     "completions",
@@ -193,6 +196,7 @@ fn json_results_are_json_for_every_command() {
         &["explain", "--json"],
         &["completions", "bash", "--json"],
         &["man", "--json"],
+        &["dsn", "--json", "--config", good.path()],
     ] {
         let output = agent(arguments);
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");

@@ -22,6 +22,7 @@ pub fn describe(config: &Config) -> String {
     lines.extend(fails_over(config));
     lines.extend(config.app_configs.iter().map(rewrites));
     lines.extend(config.dns.iter().map(|record| moves(record, config)));
+    lines.extend(config.sites.iter().filter_map(routes));
     lines.extend(tells(config));
     let mut text = String::new();
     for line in lines {
@@ -95,6 +96,14 @@ fn watches(config: &Config) -> Vec<String> {
     )];
     lines.extend(config.probes.iter().map(probe));
     lines
+}
+
+fn routes(site: &Site) -> Option<String> {
+    let address = site.routing?;
+    let name = &site.name;
+    Some(format!(
+        "Answers load balancers at {name} on {address}: whether {name} is primary or a standby."
+    ))
 }
 
 fn node(site: &Site) -> String {

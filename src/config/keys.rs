@@ -74,7 +74,7 @@ pub(super) const ETCD: Section = Section {
 
 pub(super) const SITE: Section = Section {
     path: "sites.<site>",
-    keys: &["address", "listen", "database"],
+    keys: &["address", "listen", "routing", "database"],
 };
 
 pub(super) const NODE: Section = Section {

@@ -94,18 +94,47 @@ pub struct Places {
 ///
 /// What is wrong with the file as a whole, or with these keys.
 pub fn load_places(path: &Path) -> Result<Places, Problems> {
+    let (state_dir, socket) = load_part(path, &["state_dir", "socket"], file::places)?;
+    Ok(Places { state_dir, socket })
+}
+
+/// Where the nodes are, as `(host, port)`. Reads no more than that, as [`load_places`].
+///
+/// # Errors
+/// What is wrong with these keys, or that the file cannot be read at all.
+pub fn load_nodes(path: &Path) -> Result<[(String, u16); 2], Problems> {
+    let nodes = load_part(path, &["sites"], |root| {
+        let nodes = sites::read(root)
+            .read
+            .into_iter()
+            .map(|read| read.site.node);
+        let nodes: Vec<_> = nodes.map(|node| (node.host, node.port)).collect();
+        nodes.try_into().ok()
+    })?;
+    // Two sites that are understood, or a problem that says why not.
+    nodes.ok_or_else(|| Problems(Vec::new()))
+}
+
+/// Reads a part of the file; what is wrong outside of `keys` and below is left to others.
+fn load_part<T>(
+    path: &Path,
+    keys: &[&str],
+    read: impl FnOnce(&Table<'_>) -> T,
+) -> Result<T, Problems> {
     let text = read_text(path).map_err(|why| unreadable(path, &why))?;
     let reader = Reader::new(&text, path, &|_| None);
-    let places = open(&reader, &text).map(|table| {
+    let part = open(&reader, &text).map(|table| {
         let root = Table::open(&reader, table.get_ref(), &keys::ROOT, Spot::of_the_file());
-        file::places(&root)
+        read(&root)
     });
     let mut problems = reader.into_problems();
-    let ours =
-        |problem: &Problem| places.is_none() || ["state_dir", "socket"].contains(&&*problem.key);
+    let ours = |problem: &Problem| {
+        let first = problem.key.split(['.', '[']).next().unwrap_or_default();
+        part.is_none() || keys.contains(&first)
+    };
     problems.retain(|problem| problem.severity == Severity::Error && ours(problem));
-    match places {
-        Some((state_dir, socket)) if problems.is_empty() => Ok(Places { state_dir, socket }),
+    match part {
+        Some(part) if problems.is_empty() => Ok(part),
         _ => Err(Problems(problems)),
     }
 }

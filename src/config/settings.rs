@@ -68,6 +68,8 @@ pub struct Site {
     pub address: String,
     /// Where the agent binds, when that differs from `address`.
     pub listen: Option<SocketAddr>,
+    /// Where load balancers may ask which node is primary; `None`: nowhere.
+    pub routing: Option<SocketAddr>,
     /// Its node.
     pub node: Node,
 }

@@ -7,7 +7,7 @@ use super::problem::{Refusal, quoted};
 use super::reader::{Spot, Table};
 use super::settings::{Control, ControlCommands, Node, Site};
 use super::syntax::HostPort;
-use super::{defaults, keys, suggest, syntax};
+use super::{defaults, keys, suggest, syntax, validate};
 use crate::model::SiteName;
 
 /// What control commands may name.
@@ -103,6 +103,8 @@ fn site(name: &str, table: &Table<'_>) -> Option<ReadSite> {
     table.need("address", "where the others reach the agent, as host:port");
     let address = table.parsed("address", syntax::host_port);
     let listen = table.parsed("listen", syntax::listen);
+    let routing = table.parsed("routing", syntax::listen);
+    validate::routing(table, address.as_ref(), listen, routing);
     let node_table = table.table_or_empty("database", &keys::NODE)?;
     let node = node(&node_table, address.as_ref());
     let address = address?;
@@ -111,6 +113,7 @@ fn site(name: &str, table: &Table<'_>) -> Option<ReadSite> {
             name: SiteName::new(name),
             address: address.to_string(),
             listen,
+            routing,
             node: node?,
         },
         address,

@@ -1,6 +1,7 @@
 //! What is checked across keys and sections: rules that no single value can break.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::problem::{Refusal, quoted};
@@ -31,6 +32,25 @@ pub(super) fn lease(lease: &Lease) -> Result<(), Refusal> {
         show(needed),
     );
     Err(Refusal::new(what).hint("make ttl longer, or the others shorter or leave them out"))
+}
+
+/// What load balancers ask is another thing than what members say to each other.
+pub(super) fn routing(
+    table: &Table<'_>,
+    address: Option<&HostPort>,
+    listen: Option<SocketAddr>,
+    routing: Option<SocketAddr>,
+) {
+    let members = listen
+        .map(|listen| listen.port())
+        .or(address.map(|address| address.port));
+    if routing.is_some_and(|routing| Some(routing.port()) == members) {
+        let refusal = Refusal::new("this port is the one where members talk to each other");
+        table.error(
+            "routing",
+            refusal.hint("another one, e.g. \"0.0.0.0:8008\""),
+        );
+    }
 }
 
 /// Members must be told apart by their addresses, nodes by theirs, and talk in private.

@@ -294,10 +294,11 @@ impl Agent {
         if before != verdict.state.phase.to_string() {
             tracing::info!(from = %before, phase = %verdict.state.phase, %epoch, "phase changed");
         }
+        // Before anything is done: load balancers must not be sent to a node that is being fenced.
+        self.publish(verdict.state);
         for action in verdict.actions {
             self.perform(action, epoch).await;
         }
-        self.publish(verdict.state);
     }
 
     async fn perform(&mut self, action: Action, epoch: Epoch) {

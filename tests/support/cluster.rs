@@ -53,6 +53,8 @@ pub struct ClusterOptions {
     pub standby: NodeOptions,
     /// Lays every path between the places through a relay, see [`TestCluster::network`].
     pub relayed: bool,
+    /// Where the agents of fra and ams answer load balancers.
+    pub routing: Option<[u16; 2]>,
     /// The member whose peer secret is another one from its next start on.
     pub odd_secret: Option<&'static str>,
 }
@@ -68,6 +70,7 @@ impl Default for ClusterOptions {
             primary: NodeOptions::default(),
             standby: NodeOptions::default(),
             relayed: false,
+            routing: None,
             odd_secret: None,
         }
     }
@@ -211,8 +214,11 @@ impl TestCluster {
     pub fn toml(&self, member: &str) -> String {
         let site = |index: usize| {
             let node = self.node(index);
+            let routing = self.options.routing.map_or_else(String::new, |ports| {
+                format!("routing = \"127.0.0.1:{}\"\n", ports[index])
+            });
             format!(
-                "[sites.{name}]\naddress = \"127.0.0.1:{agent}\"\n\
+                "[sites.{name}]\naddress = \"127.0.0.1:{agent}\"\n{routing}\
                  [sites.{name}.database]\nhost = \"127.0.0.1\"\nport = {port}\n\
                  data_dir = \"{data}\"\nbin_dir = \"{bin}\"\n",
                 name = SITES[index],

@@ -7,3 +7,5 @@ pub mod brakes;
 pub mod json_lines;
 pub mod local;
 pub mod operator;
+pub mod routing;
+pub mod tcp;

@@ -9,6 +9,7 @@ mod brakes;
 mod check;
 mod completions;
 mod demo;
+mod dsn;
 mod exit;
 mod explain;
 mod failover;
@@ -78,6 +79,7 @@ enum Command {
     Resume(brakes::ResumeArguments),
     Ack(brakes::AckArguments),
     Journal(journal::Arguments),
+    Dsn(dsn::Arguments),
     Explain(explain::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
@@ -170,6 +172,7 @@ impl Cli {
             Command::Resume(arguments) => brakes::resume(&context, arguments).await,
             Command::Ack(arguments) => brakes::ack(&context, arguments).await,
             Command::Journal(arguments) => journal::run(&context, arguments).await,
+            Command::Dsn(arguments) => dsn::run(&context, arguments),
             Command::Explain(arguments) => explain::run(&context, arguments),
             Command::Demo(arguments) => demo::run(&context, arguments).await,
             Command::Completions(arguments) => completions::run(&context, arguments),

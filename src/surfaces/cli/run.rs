@@ -11,7 +11,7 @@ use crate::config::MemberRole;
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::{agent, recovery, service as service_link};
 use crate::surfaces::api::local::LocalSocket;
-use crate::surfaces::api::operator;
+use crate::surfaces::api::{operator, routing, tcp};
 
 /// Run the agent of one site until it is told to stop. The database goes on without it.
 #[derive(Debug, Args)]
@@ -22,6 +22,10 @@ pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Fa
     let socket = config.socket.clone();
     let rhythm = config.lease.renew_every;
     let (objectives, last) = (config.objectives, recovery::kept(&config.state_dir));
+    let (routing, ttl) = (
+        config.own_site().and_then(|own| own.routing),
+        config.lease.ttl,
+    );
     let stop = CancellationToken::new();
     service::stop_at_signal(&stop)?;
     // As it is now: an upgrade replaces the file under a running agent.
@@ -38,6 +42,10 @@ pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Fa
             spawn_named("operator socket", serving);
         }
         Err(error) => tracing::error!(%error, "no operator socket: going on without"),
+    }
+    if let Some(address) = routing {
+        let router = routing::router(status.clone(), ttl);
+        spawn_named("routing", tcp::serve(address, router, stop.clone()));
     }
     service_link::accompany_agent(status, rhythm, stop.clone());
     service::wait("agent", running, &stop).await

@@ -21,3 +21,9 @@ pub(super) fn places(context: &Context<'_>) -> Result<Places, Failure> {
     config::load_places(&context.global.config)
         .map_err(|problems| Failure::new(Exit::Usage, problems))
 }
+
+/// Host and port of both nodes, for commands that only tell where they are.
+pub(super) fn nodes(context: &Context<'_>) -> Result<[(String, u16); 2], Failure> {
+    config::load_nodes(&context.global.config)
+        .map_err(|problems| Failure::new(Exit::Usage, problems))
+}
