@@ -167,7 +167,8 @@ impl Connection {
         }
     }
 
-    fn kill(&self) {
+    /// Ends it by force.
+    pub(super) fn kill(&self) {
         let Some(pid) = self.pid else {
             return;
         };

@@ -161,15 +161,18 @@ impl GuardLink {
             },
         };
         let mut new = connection::start(&self.program, &self.args).await?;
-        let old = frozen.take().or(found);
-        if let Some(old) = old {
+        let hangs = frozen.is_some();
+        if let Some(old) = frozen.take().or(found) {
             // No gap: until the old one is gone both know a deadline that holds. A new life does
             // not hold the lease yet: the deadline that the last one left counts.
             if let Some(wanted) = self.wanted().or_else(|| self.left_behind()) {
                 let answer = tokio::time::timeout(SILENCE_MAX, new.ask(0, wanted)).await;
                 answer.unwrap_or_else(|_| Err(silent()))?;
             }
-            old.stop().await;
+            match hangs {
+                true => old.kill(),
+                false => old.stop().await,
+            }
         }
         Ok(new)
     }
