@@ -1,6 +1,6 @@
 //! The newest picture as metrics, in the text format that Prometheus reads.
 //!
-//! One table of names ([`GAUGES`]), and samples with labels below it. Each is taken from the
+//! One table of names (`GAUGES`), and samples with labels below it. Each is taken from the
 //! picture when somebody asks, so nothing is counted here and nothing grows (S16).
 //! Source: Prometheus, "Exposition formats"; "Metric and label naming" (units in the name, base
 //! units, `_total` for what only grows).
