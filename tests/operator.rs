@@ -316,7 +316,15 @@ fn agent_without_an_answer(socket: &Path, stop: &CancellationToken) {
         }
     });
     let (_, recovered) = watch::channel(None);
-    let router = operator::router(AgentHandle { status, requests }, recovered);
+    let (_, held) = watch::channel(None);
+    let router = operator::router(
+        AgentHandle {
+            status,
+            held,
+            requests,
+        },
+        recovered,
+    );
     let socket = LocalSocket::bind(socket).unwrap();
     tokio::spawn(socket.serve(router, stop.clone()));
 }

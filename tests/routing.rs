@@ -82,6 +82,11 @@ async fn paths_say_who_is_primary_and_who_may_be_read() {
         assert_eq!(pair.code(0, path).await, 200, "{path}");
         assert_eq!(pair.code(1, path).await, 503, "{path}");
     }
+    let replica = "/replica?lag=1MB&replication_state=streaming";
+    wait_until("the standby is known", SOON, async || {
+        pair.code(1, replica).await == 200
+    })
+    .await;
     for path in ["/read-only", "/health", "/liveness", "/readiness"] {
         assert_eq!(
             [pair.code(0, path).await, pair.code(1, path).await],
@@ -89,7 +94,6 @@ async fn paths_say_who_is_primary_and_who_may_be_read() {
             "{path}"
         );
     }
-    let replica = "/replica?lag=1MB&replication_state=streaming";
     assert_eq!(
         [pair.code(0, replica).await, pair.code(1, replica).await],
         [503, 200]
@@ -142,6 +146,30 @@ async fn standby_that_lags_is_left_out_by_those_who_ask_for_it() {
     .await;
 }
 
+/// S13: what was seen of the primary an hour ago says nothing about lag now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s13_standby_whose_primary_is_gone_neither_streams_nor_has_a_lag() {
+    let pair = Pair::start().await;
+    let socket = pair.members.cluster.dir().join(SITES[0]).join("agent.sock");
+    let paused = Command::new(env!("CARGO_BIN_EXE_agent"))
+        .args(["pause", "--socket"])
+        .arg(socket)
+        .output()
+        .unwrap();
+    assert!(paused.status.success(), "{paused:?}");
+    let postmaster = pair.members.cluster.node(0).postmaster_pid();
+    let postmaster = Pid::from_raw(postmaster.cast_signed()).unwrap();
+    kill_process(postmaster, Signal::KILL).unwrap();
+    for path in ["/replica?replication_state=streaming", "/replica?lag=1TB"] {
+        wait_until(path, SOON, async || pair.code(1, path).await == 503).await;
+    }
+    assert_eq!(pair.code(1, "/replica").await, 200);
+    assert_eq!(
+        [pair.code(0, "/").await, pair.code(1, "/").await],
+        [503, 503]
+    );
+}
+
 /// S2: an agent that is frozen says nothing, and once thawed after its deadline never "primary".
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s2_primary_is_no_answer_of_a_site_that_is_fenced() {
@@ -152,12 +180,20 @@ async fn s2_primary_is_no_answer_of_a_site_that_is_fenced() {
         pair.code(1, "/primary").await == 200
     })
     .await;
+    // It lies in the socket when the agent thaws: the first thing that it is asked.
+    let port = pair.ports[0];
+    let waiting = tokio::spawn(async move { ask(port, "OPTIONS", "/").await });
+    // bounded: the request is on its way then, or is asked a moment later
+    tokio::time::sleep(Duration::from_millis(200)).await;
     kill_process(agent, Signal::CONT).unwrap();
+    let (code, body) = waiting.await.unwrap().expect("an answer once it thaws");
+    assert_eq!(code, 503, "{body}");
     let thawed = Instant::now();
     while thawed.elapsed() < Duration::from_secs(2) {
-        if let Some((code, body)) = ask(pair.ports[0], "OPTIONS", "/").await {
-            assert_eq!(code, 503, "{body}");
-        }
+        let (code, body) = ask(port, "OPTIONS", "/").await.expect("it lives");
+        assert_eq!(code, 503, "{body}");
+        // bounded: by the condition of the loop
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

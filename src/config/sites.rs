@@ -104,9 +104,10 @@ fn site(name: &str, table: &Table<'_>) -> Option<ReadSite> {
     let address = table.parsed("address", syntax::host_port);
     let listen = table.parsed("listen", syntax::listen);
     let routing = table.parsed("routing", syntax::listen);
-    validate::routing(table, address.as_ref(), listen, routing);
     let node_table = table.table_or_empty("database", &keys::NODE)?;
     let node = node(&node_table, address.as_ref());
+    let node_port = node.as_ref().map(|node| node.port);
+    validate::routing(table, address.as_ref(), listen, routing, node_port);
     let address = address?;
     Some(ReadSite {
         site: Site {

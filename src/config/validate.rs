@@ -40,6 +40,7 @@ pub(super) fn routing(
     address: Option<&HostPort>,
     listen: Option<SocketAddr>,
     routing: Option<SocketAddr>,
+    node_port: Option<u16>,
 ) {
     let members = listen
         .map(|listen| listen.port())
@@ -50,6 +51,12 @@ pub(super) fn routing(
             "routing",
             refusal.hint("another one, e.g. \"0.0.0.0:8008\""),
         );
+    }
+    // While its server is down the port is free, and then taken when it is started again.
+    if routing.is_some_and(|routing| Some(routing.port()) == node_port) {
+        let refusal = Refusal::new("this port is PostgreSQL's");
+        let hint = "another one, e.g. \"0.0.0.0:8008\"";
+        table.error("routing", refusal.hint(hint));
     }
 }
 

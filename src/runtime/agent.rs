@@ -118,7 +118,12 @@ pub async fn start(
     };
     let first = status::snapshot(&config.cluster, &policy, &state, Vec::new(), now);
     let (snapshot, status) = watch::channel(Arc::new(first));
-    let handle = AgentHandle { status, requests };
+    let (held, held_seen) = watch::channel(None);
+    let handle = AgentHandle {
+        status,
+        held: held_seen,
+        requests,
+    };
     let report = reports::own_report(&policy, &state, now);
     let acts = policy.conduct == Conduct::Act;
     let unleased = state.fence_by.filter(|_| acts).map(|fence_at| Unleased {
@@ -131,6 +136,7 @@ pub async fn start(
         events.clone(),
         handle.clone(),
         Outset {
+            held,
             report,
             epoch_before,
             unleased,

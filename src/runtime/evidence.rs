@@ -4,6 +4,8 @@
 //! `CLOCK_BOOTTIME`: a wall clock may be set back between two pictures, and would then measure
 //! nothing. Must not judge. Start reading at [`Evidence::of`].
 
+use std::time::Duration;
+
 use crate::decision::progress::PlanRun;
 use crate::decision::state::State;
 use crate::model::observation::{Channel, DatabaseSeen, NodeReport, Seen, Target};
@@ -37,6 +39,8 @@ pub struct Look {
     pub timeline: Timeline,
     /// What was on its disk, as read before the canary.
     pub lsn: Lsn,
+    /// A standby: it received WAL then, and for how long nothing has come.
+    pub heard: Option<Duration>,
     /// A canary was committed by this look.
     pub committed: bool,
 }
@@ -95,6 +99,7 @@ impl Look {
             role: node.role,
             timeline: node.timeline,
             lsn: node.lsn,
+            heard: node.heard.filter(|_| node.streaming),
             committed: node.role == Role::Primary && node.canary.is_some(),
         }
     }

@@ -1,10 +1,14 @@
 //! What surfaces hold of a running agent: its picture, and a way to ask.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::effects::clock::boottime;
+use crate::model::Epoch;
 use crate::model::event::{Answer, Wish};
+use crate::runtime::lease_keeper::Held;
 use crate::runtime::status::Snapshot;
 
 /// A wish and where its answer goes.
@@ -21,6 +25,8 @@ pub struct Request {
 pub struct AgentHandle {
     /// The newest picture.
     pub status: watch::Receiver<Arc<Snapshot>>,
+    /// The lease that the keeper holds, whatever the decision loop does meanwhile.
+    pub held: watch::Receiver<Held>,
     /// Wishes go here; bounded.
     pub requests: mpsc::Sender<Request>,
 }
@@ -31,6 +37,13 @@ pub struct AgentHandle {
 pub struct Stopping;
 
 impl AgentHandle {
+    /// For how long the lease of this epoch is held at least; `None` if it is not.
+    #[must_use]
+    pub fn lease_left(&self, epoch: Epoch) -> Option<Duration> {
+        let (held, fence_at) = (*self.held.borrow())?;
+        (held == epoch).then(|| boottime().until(fence_at))
+    }
+
     /// Asks for something and waits for the answer (not for its fulfilment).
     ///
     /// # Errors

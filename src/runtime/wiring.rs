@@ -54,6 +54,8 @@ const COMMANDS_MAX: usize = 64;
 /// With what an agent begins.
 #[derive(Debug)]
 pub struct Outset<'a> {
+    /// Where the keeper tells what it holds.
+    pub held: watch::Sender<Held>,
     /// Its first report.
     pub report: PeerReport,
     /// The highest epoch that its former life knew.
@@ -89,7 +91,7 @@ pub async fn start(
     let (report, reported) = watch::channel(outset.report);
     // An agent that only observes fences nothing.
     let (armed, armed_seen) = watch::channel(policy.conduct == Conduct::Act);
-    let (held, held_seen) = watch::channel(None);
+    let (held, held_seen) = (outset.held, agent.held.clone());
     let feed = Feed::new(&held_seen, &armed_seen, &events, &outset.fence_time);
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;

@@ -23,6 +23,7 @@ use rustix::process::{Signal, geteuid};
 use super::directory::dir_id;
 use super::process::{DirId, Instance, PidFile, Process, attached, find_postmaster, scan};
 use super::watch::Handle;
+use super::whereabouts;
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::model::Moment;
@@ -113,10 +114,10 @@ pub fn fence(
         problem: disk.problem(),
         took: boottime().since(began),
     };
-    if instance.identify()?.is_same(&id) {
-        return Ok(report);
+    if whereabouts::moved(instance, &id)? {
+        return and_where_it_went(instance, report, deadline);
     }
-    and_where_it_went(instance, report, deadline)
+    Ok(report)
 }
 
 /// Fences the server that was started meanwhile in the directory that is now at the path.
@@ -127,19 +128,17 @@ fn and_where_it_went(
 ) -> Result<FenceReport, EffectError> {
     let left = boottime().until(deadline);
     if left.is_zero() {
-        let what = format!(
-            "fenced one server, and another one was started in {} meanwhile",
-            instance.data_dir().display()
-        );
+        let path = instance.data_dir().display();
+        let what = format!("fenced one server, and another one works in {path} by now");
         return Err(EffectError::unknown(what));
     }
     let second = fence(instance, Duration::ZERO, left)?;
     Ok(FenceReport {
-        was_running: first.was_running || second.was_running,
-        forced: first.forced || second.forced,
         killed: first.killed + second.killed,
         problem: second.problem.or(first.problem),
         took: first.took + second.took,
+        was_running: true,
+        forced: true,
     })
 }
 

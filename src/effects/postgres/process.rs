@@ -127,14 +127,16 @@ impl Instance {
     pub fn remembered(data_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>) -> Self {
         let state_dir = state_dir.into();
         let data_dir = data_dir.into();
-        // A look that fails proves nothing; the next one may.
-        let works = |id: &DirId| scan(id).map_or(true, |found| !found.is_empty());
         let known = whereabouts::recall(&state_dir, &data_dir)
-            .filter(|id| may_look(geteuid().as_raw(), id).is_ok() && works(id))
-            .map(|id| Known {
-                id,
-                served: true,
-                kept: true,
+            .filter(|id| may_look(geteuid().as_raw(), id).is_ok())
+            .and_then(|id| {
+                // A look that fails proves nothing; the next one may.
+                let works = scan(&id).ok().map(|found| !found.is_empty());
+                (works != Some(false)).then_some(Known {
+                    id,
+                    served: works == Some(true),
+                    kept: true,
+                })
             });
         Self {
             data_dir,

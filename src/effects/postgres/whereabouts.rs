@@ -10,8 +10,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::directory::DirId;
+use super::process::{Instance, scan};
 use crate::effects::clock::boot_id;
+use crate::effects::error::EffectError;
 use crate::effects::whole_file::write_private;
+use crate::model::outcome::FailureKind;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +42,17 @@ pub(super) fn keep(state_dir: &Path, data_dir: &Path, directory: DirId) -> io::R
         directory,
     };
     write_private(&path(state_dir), &serde_json::to_vec(&kept)?)
+}
+
+/// Whether a server of the instance works in another directory than the fenced one. One that this
+/// process may not look after is not the instance's.
+pub(super) fn moved(instance: &Instance, id: &DirId) -> Result<bool, EffectError> {
+    match instance.identify() {
+        Ok(now) if now.is_same(id) => Ok(false),
+        Ok(now) => Ok(!scan(&now)?.is_empty()),
+        Err(error) if error.kind == FailureKind::Permanent => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn path(state_dir: &Path) -> PathBuf {

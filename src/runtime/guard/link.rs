@@ -162,19 +162,32 @@ impl GuardLink {
         };
         let mut new = connection::start(&self.program, &self.args).await?;
         let hangs = frozen.is_some();
-        if let Some(old) = frozen.take().or(found) {
-            // No gap: until the old one is gone both know a deadline that holds. A new life does
-            // not hold the lease yet: the deadline that the last one left counts.
-            if let Some(wanted) = self.wanted().or_else(|| self.left_behind()) {
-                let answer = tokio::time::timeout(SILENCE_MAX, new.ask(0, wanted)).await;
-                answer.unwrap_or_else(|_| Err(silent()))?;
-            }
-            match hangs {
-                true => old.kill(),
-                false => old.stop().await,
+        let Some(old) = frozen.take().or(found) else {
+            return Ok(new);
+        };
+        // No gap: until the old one is gone both know a deadline that holds. A new life does not
+        // hold the lease yet: the deadline that the last one left counts.
+        match self.hand_deadline(&mut new).await {
+            Ok(true) if hangs => old.kill(),
+            // One that is in the middle of a fence ends it first, if it still can.
+            Ok(_) => old.stop().await,
+            Err(error) => {
+                new.kill();
+                *frozen = Some(old);
+                return Err(error);
             }
         }
         Ok(new)
+    }
+
+    /// Tells a new guard what its predecessor knows; true if it has a deadline that lies ahead.
+    async fn hand_deadline(&self, new: &mut Connection) -> Result<bool, EffectError> {
+        let Some(wanted) = self.wanted().or_else(|| self.left_behind()) else {
+            return Ok(false);
+        };
+        let answer = tokio::time::timeout(SILENCE_MAX, new.ask(0, wanted)).await;
+        let answer = answer.unwrap_or_else(|_| Err(silent()))?;
+        Ok(matches!(wanted, Wanted::Push(..)) && answer.verdict == Verdict::Taken)
     }
 
     /// The deadline of the life before this one, as long as it lies ahead.

@@ -28,6 +28,7 @@ fn look(at: u64, role: Role, lsn: u64) -> Look {
         role,
         timeline: Timeline(1),
         lsn: Lsn(lsn),
+        heard: None,
         committed: false,
     }
 }

@@ -8,7 +8,6 @@
 //! Source: Patroni documentation, "Patroni REST API", health check endpoints (OPTIONS as GET,
 //! without a body; 200 or 503; `lag`; `replication_state`).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::rejection::QueryRejection;
@@ -18,16 +17,21 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, on};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use crate::model::Role;
-use crate::model::situation::{NodeState, StandbyState};
+use crate::model::brakes::Conduct;
+use crate::model::situation::NodeState;
 use crate::runtime::evidence::Look;
+use crate::runtime::handle::AgentHandle;
 use crate::runtime::status::Snapshot;
 
 /// From so long before the deadline of the lease on, nobody is sent to this node any more: it is
 /// fenced at the deadline, and a question that is answered now is acted upon later.
 const LEAD: Duration = Duration::from_millis(200);
+
+/// A standby that has heard nothing for longer does not stream, whatever its receiver says. The
+/// primary's canary writes several times in this span.
+const HEARD_MAX: Duration = Duration::from_secs(5);
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,9 @@ const PATHS: &[(&str, Question)] = &[
     ("/read-write", Question::Primary),
     ("/leader", Question::Primary),
     ("/replica", Question::Replica),
+    // Replication is asynchronous here.
+    ("/asynchronous", Question::Replica),
+    ("/async", Question::Replica),
     ("/read-only", Question::ReadOnly),
     ("/health", Question::Health),
     ("/liveness", Question::Liveness),
@@ -101,13 +108,13 @@ pub struct Verdict {
 
 #[derive(Debug, Clone)]
 struct Desk {
-    status: watch::Receiver<Arc<Snapshot>>,
-    /// A picture that is older is nobody's word any more.
+    agent: AgentHandle,
+    /// A picture, or a look in it, that is older is nobody's word any more.
     age_max: Duration,
 }
 
 /// The endpoints. `age_max` is the lease's ttl: the loop goes round several times in it.
-pub fn router(status: watch::Receiver<Arc<Snapshot>>, age_max: Duration) -> Router {
+pub fn router(agent: AgentHandle, age_max: Duration) -> Router {
     let methods = MethodFilter::GET.or(MethodFilter::OPTIONS);
     let mut router = Router::new();
     for (path, question) in PATHS {
@@ -117,7 +124,7 @@ pub fn router(status: watch::Receiver<Arc<Snapshot>>, age_max: Duration) -> Rout
             };
         router = router.route(path, on(methods, answered));
     }
-    router.with_state(Desk { status, age_max })
+    router.with_state(Desk { agent, age_max })
 }
 
 fn answer(
@@ -133,8 +140,13 @@ fn answer(
         Ok(wanted) => wanted,
         Err(why) => return (StatusCode::BAD_REQUEST, why + "\n").into_response(),
     };
-    let picture = desk.status.borrow().clone();
-    let verdict = verdict(&picture, question, wanted, desk.age_max, picture.age());
+    let picture = desk.agent.status.borrow().clone();
+    let at = Instant {
+        age: picture.age(),
+        age_max: desk.age_max,
+        lease_left: desk.agent.lease_left(picture.lease.epoch),
+    };
+    let verdict = verdict(&picture, question, wanted, at);
     let status = match verdict.yes {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -175,30 +187,36 @@ fn bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(factor).ok_or_else(refuse)
 }
 
-/// Answers a question from a picture of some age.
+/// What the clock says beside the picture.
+#[derive(Debug, Clone, Copy)]
+pub struct Instant {
+    /// How old the picture is.
+    pub age: Duration,
+    /// How old it may be, and the looks in it.
+    pub age_max: Duration,
+    /// For how long the keeper holds the lease of the picture's epoch; `None`: it does not.
+    pub lease_left: Option<Duration>,
+}
+
+/// Answers a question from a picture.
 #[must_use]
-pub fn verdict(
-    picture: &Snapshot,
-    question: Question,
-    wanted: Wanted,
-    age_max: Duration,
-    age: Duration,
-) -> Verdict {
+pub fn verdict(picture: &Snapshot, question: Question, wanted: Wanted, at: Instant) -> Verdict {
     let own = picture.facts.map(|facts| facts.own);
-    let current = match age <= age_max {
+    let current = match at.age <= at.age_max {
         true => Ok(()),
         false => Err("the agent's loop does not go round"),
     };
-    let lag = lag(picture);
-    let primary = || primary(picture, age);
-    let replica = || replica(picture, wanted, lag);
-    let held = current.and_then(|()| match question {
-        Question::Liveness => Ok(()),
-        Question::Health => up(own),
+    let lag = lag(picture, at);
+    // The keeper's word does not age: a loop that hangs takes no lease away.
+    let primary = || primary(picture, at.lease_left);
+    let replica = || current.and_then(|()| replica(picture, wanted, lag, at));
+    let held = match question {
+        Question::Liveness => current,
+        Question::Health => current.and_then(|()| up(own)),
         Question::Primary => primary(),
         Question::Replica => replica(),
         Question::ReadOnly | Question::Readiness => primary().or_else(|_| replica()),
-    });
+    };
     let look = picture.evidence.own.as_ref();
     Verdict {
         yes: held.is_ok(),
@@ -216,13 +234,16 @@ pub fn verdict(
 }
 
 /// The lease decides, not the role: a former primary that nobody has stopped yet is none. A primary
-/// that only its agent cannot look at (no free slot, a lock) keeps its traffic: there is no other.
-fn primary(picture: &Snapshot, age: Duration) -> Result<(), &'static str> {
+/// that its agent cannot look at (no free slot, a lock, no answer) keeps its traffic as long as it
+/// is not given up: there is no other.
+fn primary(picture: &Snapshot, lease_left: Option<Duration>) -> Result<(), &'static str> {
+    if picture.brakes.mode == Conduct::Observe {
+        return Err("this agent only observes, and holds no lease: mode = \"observe\"");
+    }
     if !picture.active {
         return Err("this site is not active");
     }
-    let left = picture.lease.fence_in_ms.map(Duration::from_millis);
-    if picture.lease.view != "held" || left.is_some_and(|left| left <= age + LEAD) {
+    if lease_left.is_none_or(|left| left <= LEAD) {
         return Err("its lease is over, or nearly so");
     }
     match picture.facts.map(|facts| facts.own) {
@@ -231,27 +252,28 @@ fn primary(picture: &Snapshot, age: Duration) -> Result<(), &'static str> {
             | NodeState::Busy
             | NodeState::RefusesUs
             | NodeState::CannotWrite
-            | NodeState::Disputed,
+            | NodeState::Disputed
+            | NodeState::Unknown
+            | NodeState::Hung,
         ) => Ok(()),
-        Some(
-            NodeState::Unknown
-            | NodeState::Standby
-            | NodeState::Starting
-            | NodeState::Hung
-            | NodeState::Dead,
-        )
-        | None => Err("its node does not serve as primary"),
+        Some(NodeState::Standby | NodeState::Starting | NodeState::Dead) | None => {
+            Err("its node does not serve as primary")
+        }
     }
 }
 
-fn replica(picture: &Snapshot, wanted: Wanted, lag: Option<u64>) -> Result<(), &'static str> {
-    let Some(facts) = picture
-        .facts
-        .filter(|facts| facts.own == NodeState::Standby)
-    else {
+fn replica(
+    picture: &Snapshot,
+    wanted: Wanted,
+    lag: Option<u64>,
+    at: Instant,
+) -> Result<(), &'static str> {
+    if picture.facts.map(|facts| facts.own) != Some(NodeState::Standby) {
         return Err("its node is not a standby that answers");
-    };
-    let receives = matches!(facts.standby, StandbyState::Ready | StandbyState::Lagging);
+    }
+    let receives = fresh(picture, picture.evidence.own, at)
+        .and_then(|look| look.heard)
+        .is_some_and(|heard| heard <= at.age_max.max(HEARD_MAX));
     if wanted.streaming && !receives {
         return Err("it receives no WAL");
     }
@@ -263,18 +285,21 @@ fn replica(picture: &Snapshot, wanted: Wanted, lag: Option<u64>) -> Result<(), &
     }
 }
 
-/// What the standby lacks of what the other site is known to have written, in bytes.
-fn lag(picture: &Snapshot) -> Option<u64> {
-    let own = picture.evidence.own?;
+/// What the standby lacks of what the other site has written, in bytes; `None` where nobody has
+/// seen that lately.
+fn lag(picture: &Snapshot, at: Instant) -> Option<u64> {
+    let own = fresh(picture, picture.evidence.own, at)?;
     let seen = [picture.evidence.peer, picture.evidence.reported];
-    let primary = |look: &Look| look.role == Role::Primary;
-    let newest = seen
+    let primaries = seen
         .into_iter()
-        .flatten()
-        .filter(primary)
-        .map(|look| look.lsn)
-        .max()?;
+        .filter_map(|look| fresh(picture, look, at))
+        .filter(|look| look.role == Role::Primary);
+    let newest = primaries.map(|look| look.lsn).max()?;
     Some(newest.0.saturating_sub(own.lsn.0))
+}
+
+fn fresh(picture: &Snapshot, look: Option<Look>, at: Instant) -> Option<Look> {
+    look.filter(|look| picture.evidence.now.since(look.at) <= at.age_max)
 }
 
 fn up(own: Option<NodeState>) -> Result<(), &'static str> {

@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Fa
     let program = Path::new("/proc/self/exe");
     let started = agent::start(config, program, stop.clone()).await;
     let (handle, running) = started.map_err(|error| Failure::new(Exit::Failed, error))?;
-    let status = handle.status.clone();
+    let (status, desk) = (handle.status.clone(), handle.clone());
     // Nobody can ask an agent without a socket, but it fails over all the same (S16).
     match LocalSocket::bind(&socket) {
         Ok(socket) => {
@@ -44,7 +44,7 @@ pub(super) async fn run(context: &Context<'_>, _: &Arguments) -> Result<Exit, Fa
         Err(error) => tracing::error!(%error, "no operator socket: going on without"),
     }
     if let Some(address) = routing {
-        let router = routing::router(status.clone(), ttl);
+        let router = routing::router(desk, ttl);
         spawn_named("routing", tcp::serve(address, router, stop.clone()));
     }
     service_link::accompany_agent(status, rhythm, stop.clone());
