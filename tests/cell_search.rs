@@ -8,6 +8,8 @@
 
 #[path = "cell_search/sites.rs"]
 mod sites;
+#[path = "cell_search/whims.rs"]
+mod whims;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,7 +18,7 @@ use std::time::Duration;
 use failover_agent::decision::lease::rules::BrokenRule;
 use failover_agent::decision::lease::{Ask, Asked, CellContender, Input, Output};
 use failover_agent::model::cell::{CellReply, CellRequest, PeerAsk, PeerWord, SeenCell};
-use failover_agent::model::lease::{LeaseCommand, LeaseView};
+use failover_agent::model::lease::LeaseView;
 use failover_agent::model::{Epoch, Moment};
 use sites::{TTL, rules, site};
 
@@ -62,6 +64,11 @@ enum Happens {
     Whim {
         site: usize,
     },
+    /// The guard has heard that the lease is to be pinned no more.
+    GuardKnows {
+        site: usize,
+        life: u32,
+    },
     Weather,
 }
 
@@ -88,6 +95,12 @@ struct World {
     held: [Option<Epoch>; 2],
     epoch: Epoch,
     acquired: u64,
+    /// Numbers the records that pin, or pin no more, and says which the newest is.
+    pins: u64,
+    pinned: bool,
+    /// Whims that pin are drawn at all.
+    may_pin: bool,
+    endless: u64,
     wrong: Option<String>,
 }
 
@@ -113,6 +126,10 @@ impl World {
             held: [None; 2],
             epoch: Epoch::NONE,
             acquired: 0,
+            pins: 0,
+            pinned: false,
+            may_pin: seed.is_multiple_of(2),
+            endless: 0,
             wrong: None,
         };
         for index in 0..2 {
@@ -156,18 +173,6 @@ impl World {
         self.order += 1;
         self.queue
             .push(Reverse((self.now + after, self.order, what)));
-    }
-
-    fn local(&self, index: usize) -> Moment {
-        let (rate, start) = self.clocks[index];
-        Moment::from_boot(Duration::from_micros(start + self.now * rate / 1000))
-    }
-
-    /// When a site's clock shows this, in real time, rounded up.
-    fn real(&self, index: usize, local: Moment) -> Real {
-        let (rate, _) = self.clocks[index];
-        let left = local.since(self.local(index)).as_micros();
-        self.now + u64::try_from(left).unwrap_or(u64::MAX / 2000) * 1000 / rate + 1
     }
 
     /// Mostly quick; at times lost in a queue for longer than a ttl.
@@ -245,12 +250,24 @@ impl World {
                         self.wrong = Some(format!("two writers at {}", self.now));
                     }
                 }
-                self.writable[index] = self.real(index, fence_at + fence);
+                // The guard hears of a later deadline at once, of a nearer one when it does.
+                let until = self.real(index, fence_at + fence);
+                self.endless += u64::from(fence_at == Moment::NEVER);
+                self.writable[index] = self.writable[index].max(until);
+                if output.unpinning.is_some() {
+                    let (site, life) = (index, self.lives[index]);
+                    let delay = self.delay();
+                    self.at(delay, Happens::GuardKnows { site, life });
+                }
             }
             LeaseView::Unknown | LeaseView::Other { .. } | LeaseView::Free { .. } => {
                 if self.held[index].take().is_some() && output.fence.is_none() {
                     // Given up by command: the node was fenced before.
                     self.writable[index] = self.now;
+                }
+                if output.fence.is_some() {
+                    let fenced = self.real(index, self.local(index) + fence);
+                    self.writable[index] = self.writable[index].min(fenced);
                 }
                 // After a loss the guard has fenced by the deadline that was set before.
             }
@@ -299,6 +316,9 @@ impl World {
                 self.feed(site, Input::PeerSaid { round, word });
             }
             Happens::Whim { site } => self.whim(site),
+            Happens::GuardKnows { site, life } if life == self.lives[site] => {
+                self.guard_knows(site);
+            }
             Happens::Weather => {
                 let which = self.below(6);
                 self.reaches = [which != 1 && which != 3, which != 2 && which != 3];
@@ -309,6 +329,7 @@ impl World {
             Happens::Wake { .. }
             | Happens::FromStore { .. }
             | Happens::Unanswered { .. }
+            | Happens::GuardKnows { .. }
             | Happens::FromPeer { .. } => {}
         }
         self.now < SPAN * 1000 && self.wrong.is_none()
@@ -376,46 +397,20 @@ impl World {
             );
         }
     }
-
-    /// People and plans: ask, give up, restart.
-    fn whim(&mut self, index: usize) {
-        let holds = self.held[index].is_some();
-        match self.below(40) {
-            0 => self.restart(index),
-            1 if holds => {
-                let to = (self.below(2) == 0).then(|| site(1 - index));
-                self.feed(index, Input::Command(LeaseCommand::Release { to }));
-            }
-            _ if holds => {}
-            _ => {
-                self.feed(index, Input::Command(LeaseCommand::Acquire));
-            }
-        }
-        let after = 20_000 + self.below(300_000);
-        self.at(after, Happens::Whim { site: index });
-    }
-
-    /// The node goes on until the deadline that the former life left.
-    fn restart(&mut self, index: usize) {
-        self.lives[index] += 1;
-        self.held[index] = None;
-        let (seed, start) = (self.next(), self.local(index));
-        let (me, peer) = (site(index), site(1 - index));
-        self.machines[index] = CellContender::new(rules(index, self.broken), me, peer, seed, start);
-        self.feed(index, Input::Tick);
-    }
 }
 
 fn search(seeds: u64, broken: Option<BrokenRule>) -> (u64, Option<String>) {
-    let mut acquired = 0;
+    let (mut acquired, mut endless) = (0, 0);
     for seed in 1..=seeds {
         let mut world = World::new(seed, broken);
         while world.step() {}
         acquired += world.acquired;
+        endless += world.endless;
         if let Some(wrong) = world.wrong {
             return (acquired, Some(format!("seed {seed}: {wrong}")));
         }
     }
+    assert!(endless > 0, "no lease was ever pinned");
     (acquired, None)
 }
 
@@ -433,6 +428,8 @@ fn broken_rules_are_found() {
         BrokenRule::GrantIgnored,
         BrokenRule::PromiseForgotten,
         BrokenRule::CountFromReply,
+        BrokenRule::PinIgnored,
+        BrokenRule::UnpinnedTooSoon,
     ] {
         let (_, wrong) = search(SEEDS * 5, Some(rule));
         assert!(wrong.is_some(), "{rule:?} was not found");

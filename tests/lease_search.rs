@@ -21,6 +21,10 @@ mod explore;
 mod machines;
 #[path = "lease_search/mutations.rs"]
 mod mutations;
+#[path = "lease_search/pinned.rs"]
+mod pinned;
+#[path = "lease_search/pins.rs"]
+mod pins;
 #[path = "lease_search/world.rs"]
 mod world;
 

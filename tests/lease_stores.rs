@@ -36,9 +36,10 @@ use contending::contend;
 use failover_agent::config::secret::Secret;
 use failover_agent::decision::lease::LeaseRules;
 use failover_agent::effects::lease::etcd::EtcdCell;
+use failover_agent::model::brakes::Paused;
 use failover_agent::model::cell::{CELL_FORMAT, Cell, CellRequest};
-use failover_agent::model::lease::Verdict;
-use failover_agent::model::{ClusterName, Epoch, Member, SiteName};
+use failover_agent::model::lease::{ClusterRecord, LeaseView, Verdict};
+use failover_agent::model::{ClusterName, Epoch, Member, Moment, SiteName, Timestamp};
 use ground::{TTL, World, record};
 use stores::STORES;
 use support::etcd::{TestEtcd, USER};
@@ -291,6 +292,58 @@ async fn lost_majority(mut world: World) {
         assert_eq!(b.ask_in_vain().await, Verdict::GrantRuns);
         assert_eq!(a.epoch(), epoch);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_pinned_lease_does_not_run_out_until_its_holder_says_so() {
+    on_every_store(pinned).await;
+}
+
+async fn pinned(mut world: World) {
+    let runs_out = world.store.runs_out();
+    let (a, b) = world.ground.both();
+    a.wait_free().await;
+    let (epoch, _) = a.take_over().await;
+    let mut record = record("a", epoch);
+    set_guard(&mut record, false);
+    a.keep(&record).await;
+    b.wait_record(&record).await;
+    // Cut off, and then gone, for longer than a term.
+    world.ground.network.cut_off("a");
+    world.ground.sides[1].never_takes_over(LONG).await;
+    assert_eq!(world.ground.sides[0].epoch(), epoch, "it goes on");
+    world.ground.network.heal();
+    let (a, b) = world.ground.both();
+    a.wait_view(
+        |view| matches!(view, LeaseView::Held { fence_at, .. } if *fence_at == Moment::NEVER),
+    )
+    .await;
+    a.stop().await;
+    b.never_takes_over(LONG).await;
+    world.ground.restart_side(0).await;
+    let (a, b) = world.ground.both();
+    let (epoch, _) = a.take_over().await;
+    assert_eq!(b.ask_in_vain().await, Verdict::GrantRuns);
+    // Only the holder's word ends it, and then the term begins.
+    record.succeed(epoch);
+    set_guard(&mut record, true);
+    a.keep(&record).await;
+    a.stop().await;
+    if runs_out {
+        assert!(b.take_over().await.0 > epoch);
+    } else {
+        b.never_takes_over(LONG).await;
+    }
+}
+
+fn set_guard(record: &mut ClusterRecord, on: bool) {
+    record.brakes.paused = Some(Paused {
+        by: "ada".to_owned(),
+        since: Timestamp(0),
+        length: None,
+        reason: None,
+        guard_off: !on,
+    });
 }
 
 fn cell_of(site: &str, epoch: Epoch) -> Cell {

@@ -11,6 +11,8 @@
 
 #[path = "operator/brakes.rs"]
 mod brakes;
+#[path = "operator/guard_off.rs"]
+mod guard_off;
 #[path = "operator/metrics.rs"]
 mod metrics;
 mod support;

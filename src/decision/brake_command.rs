@@ -70,6 +70,11 @@ pub fn handle(
     };
     let (brakes, text) = changed(state, &record, brake, by, now);
     let same = brakes == *record.brakes;
+    if let Some(reason) = against_guard_change(policy, state, &record, &brakes) {
+        let reasons = vec![reason.to_owned()];
+        let answer = Answer::Refused { reasons };
+        return actions.push(Action::Answer { id, answer });
+    }
     let braked = Braked {
         text: text.clone(),
         brakes: brakes.clone(),
@@ -134,6 +139,33 @@ fn writable_record<'a>(
     }
 }
 
+/// Why the guard cannot be switched off, or on again, now.
+fn against_guard_change(
+    policy: &Policy,
+    state: &State,
+    record: &ClusterRecord,
+    wanted: &Brakes,
+) -> Option<&'static str> {
+    let off = |brakes: &Brakes| brakes.paused.as_ref().is_some_and(|it| it.guard_off);
+    let facts = state.facts?;
+    match (off(&record.brakes), off(wanted)) {
+        (_, true) if !policy.lease_runs_out() => Some(
+            "without a witness the lease does not run out, so nothing fences the node at its end: \
+             pause without --guard-off",
+        ),
+        (false, true) if record.primary != policy.me || record.promoting => Some(
+            "the guard can be switched off only once the active site's node is the proved primary: \
+             try again in a moment",
+        ),
+        (false, true) if facts.standing != Standing::Active => Some(CUT_OFF),
+        (true, false) if facts.standing != Standing::Active => Some(CUT_OFF),
+        _ => None,
+    }
+}
+
+const CUT_OFF: &str = "those who keep the lease do not answer: with its guard on, this site's node \
+    is fenced when the lease runs out; look at `agent status`, and try again when they answer";
+
 /// The brakes as the wish wants them, in words.
 fn changed(
     state: &State,
@@ -145,7 +177,11 @@ fn changed(
     let old = Brakes::clone(&record.brakes);
     match brake {
         Brake::Ack => acknowledged(record, by, now),
-        Brake::Pause { length, reason } => {
+        Brake::Pause {
+            length,
+            reason,
+            guard_off,
+        } => {
             let span = length.map_or_else(
                 || "until `agent resume`".to_owned(),
                 |length| format!("for {}", span_words(length)),
@@ -153,9 +189,16 @@ fn changed(
             let why = reason
                 .as_ref()
                 .map_or_else(String::new, |why| format!(" ({why})"));
+            let safety = match guard_off {
+                false => "a lost lease still fences the node".to_owned(),
+                true => format!(
+                    "the guard is off: the lease of site {0} does not run out, nothing fences its \
+                     node, and no other site can be made active before it says so",
+                    record.primary
+                ),
+            };
             let text = format!(
-                "paused by {by} {span}{why}: no automatic failover, restart or take-over; a lost \
-                 lease still fences the node"
+                "paused by {by} {span}{why}: no automatic failover, restart or take-over; {safety}"
             );
             let since = unused_time(state, now);
             let paused = Some(Paused {
@@ -163,6 +206,7 @@ fn changed(
                 since,
                 length: *length,
                 reason: reason.clone(),
+                guard_off: *guard_off,
             });
             (Brakes { paused, ..old }, text)
         }
@@ -170,7 +214,12 @@ fn changed(
             None => (old, "not paused: nothing to resume".to_owned()),
             Some(paused) => {
                 let text = format!(
-                    "resumed by {by}: failovers are automatic again (paused by {})",
+                    "resumed by {by}: failovers are automatic again{} (paused by {})",
+                    if paused.guard_off {
+                        ", and the guard is on"
+                    } else {
+                        ""
+                    },
                     paused.by
                 );
                 let new = Brakes {

@@ -19,7 +19,7 @@ use crate::model::diagnosis::Severity;
 use crate::model::journal::JournalEntry;
 use crate::model::lease::ClusterRecord;
 use crate::model::plan::Cause;
-use crate::model::situation::{Facts, RecordSays};
+use crate::model::situation::{Facts, RecordSays, Standing};
 use crate::model::time::Now;
 use crate::model::{Moment, Timestamp};
 
@@ -123,6 +123,19 @@ pub fn paused_guard(state: &State, now: Now) -> Option<Guard> {
     })
 }
 
+/// The guard of the other site is off, also if the pause has run out meanwhile: its node may take
+/// writes for as long as its agent does not say otherwise.
+#[must_use]
+pub fn peer_guard_off(policy: &Policy, state: &State) -> Option<Guard> {
+    let record = state.record.as_ref()?;
+    let site = record.pinned_to().filter(|site| **site == policy.peer)?;
+    let paused = record.brakes.paused.as_ref()?;
+    Some(Guard::GuardOff {
+        site: site.clone(),
+        by: paused.by.clone(),
+    })
+}
+
 /// What a lease that is held is good for while a pause holds. What a person began, and what was
 /// begun before the pause, goes on: half a handover is worse than a whole one.
 #[must_use]
@@ -163,7 +176,17 @@ pub fn mark_planned(state: &mut State, cause: &Cause, actions: &mut Vec<Action>)
 }
 
 /// A pause that has run out is taken out of the record by whoever may write it.
+///
+/// One that keeps the guard off goes on, for the guard, until those who keep the lease answer: an
+/// armed node that cannot renew would be fenced.
 pub fn end_pause(state: &mut State, now: Now, actions: &mut Vec<Action>) {
+    let pinned = state.record.as_ref().and_then(ClusterRecord::pinned_to);
+    let cut_off = state
+        .facts
+        .is_none_or(|facts| facts.standing != Standing::Active);
+    if pinned.is_some() && cut_off {
+        return;
+    }
     let over = state
         .record
         .as_ref()

@@ -121,7 +121,7 @@ pub const DIAGNOSES: &[Row] = &[
                 || (f.standing == Standing::Unknown && mine(f) && f.own == NodeState::Primary)
         },
         remedy: Remedy::Tell,
-        sentence: "a majority of voters does not answer: unless it does in time, the own node is fenced before another site may start",
+        sentence: "a majority of voters does not answer: unless it does in time, the own node is fenced before another site may start; while a pause keeps the guard off, neither happens",
     },
     Row {
         diagnosis: Diagnosis::DataDirectoryGone,

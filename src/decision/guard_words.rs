@@ -68,11 +68,65 @@ impl Guard {
             | Self::NoWitness
             | Self::PrimaryLives { .. }
             | Self::LeaseRuns { .. }
+            | Self::GuardOff { .. }
             | Self::NoRecord
             | Self::PromotionUnfinished { .. }
             | Self::PromotionUnproved
             | Self::NoGuard { .. }
             | Self::OwnNotStandby { .. } => ONLY_OBSERVES.to_owned(),
+        }
+    }
+
+    /// What speaks against a site, in words.
+    fn site_words(&self) -> String {
+        match self {
+            Self::CannotFence { site } => format!(
+                "the node of site {site} is controlled by commands without `fence` and `fenced`: \
+                 it cannot be proved to have stopped"
+            ),
+            Self::PeerSilent { site } => {
+                format!("the agent of site {site} does not answer: start it or its network")
+            }
+            Self::StandbyUnusable { site, why } => {
+                format!("the node of site {site} cannot take over: {why}")
+            }
+            Self::StandbyLagging { site, lag, lag_max } => format!(
+                "the standby of site {site} lacks {lag}, more than failover.lag_max ({lag_max})"
+            ),
+            Self::NotReceiving { site } => format!(
+                "the standby of site {site} receives no WAL although the primary lives: repair \
+                 replication first"
+            ),
+            Self::StandbyUnknown { site } => {
+                format!("nothing is known yet of the node of site {site}")
+            }
+            Self::PrimaryLives { site } => format!(
+                "the database of site {site} still shows signs of life: stop it first, or start \
+                 its agent"
+            ),
+            Self::LeaseRuns { site } => format!(
+                "site {site} still holds the lease: it runs out within one ttl if that site is dead"
+            ),
+            Self::GuardOff { site, by } => format!(
+                "the guard of site {site} is off (paused by {by}), so its node may take writes \
+                 although nobody hears of it: start its agent, there or on a host in its place, \
+                 then `agent resume`, or `agent failover` there"
+            ),
+            Self::Blocked { .. }
+            | Self::LimitReached { .. }
+            | Self::Paused { .. }
+            | Self::Observing
+            | Self::PeerObserves { .. }
+            | Self::Unfit { .. }
+            | Self::JournalBroken { .. }
+            | Self::WrongCluster
+            | Self::CutOff
+            | Self::NoWitness
+            | Self::NoRecord
+            | Self::PromotionUnfinished { .. }
+            | Self::PromotionUnproved
+            | Self::NoGuard { .. }
+            | Self::OwnNotStandby { .. } => String::new(),
         }
     }
 }
@@ -92,44 +146,20 @@ impl fmt::Display for Guard {
                     "the journal cannot be written ({why}): free or repair its disk"
                 )
             }
-            Self::CannotFence { site } => write!(
-                f,
-                "the node of site {site} is controlled by commands without `fence` and `fenced`: \
-                 it cannot be proved to have stopped"
-            ),
+            Self::CannotFence { .. }
+            | Self::StandbyUnusable { .. }
+            | Self::StandbyLagging { .. }
+            | Self::NotReceiving { .. }
+            | Self::StandbyUnknown { .. }
+            | Self::PeerSilent { .. }
+            | Self::PrimaryLives { .. }
+            | Self::LeaseRuns { .. }
+            | Self::GuardOff { .. } => f.write_str(&self.site_words()),
             Self::WrongCluster => f.write_str(WRONG_CLUSTER),
-            Self::PeerSilent { site } => write!(
-                f,
-                "the agent of site {site} does not answer: start it or its network"
-            ),
-            Self::StandbyUnusable { site, why } => {
-                write!(f, "the node of site {site} cannot take over: {why}")
-            }
-            Self::StandbyLagging { site, lag, lag_max } => write!(
-                f,
-                "the standby of site {site} lacks {lag}, more than failover.lag_max ({lag_max})"
-            ),
-            Self::NotReceiving { site } => write!(
-                f,
-                "the standby of site {site} receives no WAL although the primary lives: repair \
-                 replication first"
-            ),
-            Self::StandbyUnknown { site } => {
-                write!(f, "nothing is known yet of the node of site {site}")
-            }
             Self::CutOff => f.write_str("a majority of voters does not answer"),
             Self::NoWitness => f.write_str(
                 "there is no witness: a silent site is never taken over, because it cannot be \
                  told from a cut link; bring its agent back, or configure a witness",
-            ),
-            Self::PrimaryLives { site } => write!(
-                f,
-                "the database of site {site} still shows signs of life: stop it first, or start \
-                 its agent"
-            ),
-            Self::LeaseRuns { site } => write!(
-                f,
-                "site {site} still holds the lease: it runs out within one ttl if that site is dead"
             ),
             Self::NoRecord => f.write_str(
                 "nobody has ever held the lease, so it is not known which node has the data: \

@@ -121,6 +121,13 @@ pub enum Guard {
         /// Who.
         site: SiteName,
     },
+    /// The other site's guard was switched off: its lease does not run out, its node may write.
+    GuardOff {
+        /// Whose.
+        site: SiteName,
+        /// By whom.
+        by: String,
+    },
     /// Nobody has ever held the lease, so nobody knows which node has the data.
     NoRecord,
     /// The other site began a promotion that nobody knows the end of.
@@ -217,10 +224,13 @@ pub fn against_take_over(
     if mover == Mover::Agent {
         guards.extend(unfit(policy, state, now));
     }
+    let guard_off = brakes::peer_guard_off(policy, state);
+    let runs_out = policy.lease_runs_out() && guard_off.is_none();
+    guards.extend(guard_off);
     match facts.standing {
         Standing::Unknown => guards.push(Guard::CutOff),
-        // That of a pair never runs out: the reason above says it all.
-        Standing::Peer if policy.lease_runs_out() => {
+        // Where it never does, a reason above says it all.
+        Standing::Peer if runs_out => {
             guards.push(Guard::LeaseRuns { site: site.clone() });
         }
         Standing::Peer

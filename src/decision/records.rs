@@ -30,16 +30,9 @@ pub fn first(policy: &Policy, state: &State, epoch: Epoch) -> Option<ClusterReco
 /// The next version of a record under the held epoch.
 #[must_use]
 pub fn next(record: &ClusterRecord, epoch: Epoch) -> ClusterRecord {
-    let revision = if record.epoch == epoch {
-        record.revision.saturating_add(1)
-    } else {
-        1
-    };
-    ClusterRecord {
-        epoch,
-        revision,
-        ..record.clone()
-    }
+    let mut next = record.clone();
+    next.succeed(epoch);
+    next
 }
 
 /// This site is about to promote.
@@ -52,6 +45,11 @@ pub fn claiming(
     site: &SiteName,
     failover_at: Option<Timestamp>,
 ) -> ClusterRecord {
+    let mut record = record.clone();
+    if record.primary != *site {
+        record.unpin();
+    }
+    let record = &record;
     ClusterRecord {
         primary: site.clone(),
         promoting: true,
@@ -87,10 +85,12 @@ pub fn restored(now: &ClusterRecord, before: &ClusterRecord, epoch: Epoch) -> Cl
 /// lost right afterwards, a majority knows who wrote last.
 #[must_use]
 pub fn reaffirmed(policy: &Policy, record: &ClusterRecord, epoch: Epoch) -> ClusterRecord {
-    ClusterRecord {
-        primary: policy.me.clone(),
-        ..next(record, epoch)
+    let mut record = next(record, epoch);
+    if record.primary != policy.me {
+        record.unpin();
+        record.primary = policy.me.clone();
     }
+    record
 }
 
 /// The own node was seen to take writes.

@@ -71,6 +71,10 @@ pub struct Paused {
     pub length: Option<Duration>,
     /// Why.
     pub reason: Option<String>,
+    /// The lease of the site whose node is the primary does not run out meanwhile, so nothing
+    /// fences that node at a deadline: the lease is *pinned*.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub guard_off: bool,
 }
 
 impl Brakes {
@@ -104,6 +108,9 @@ pub enum Brake {
         length: Option<Duration>,
         /// Why.
         reason: Option<String>,
+        /// Nothing is to fence the primary at the end of its lease either.
+        #[serde(default)]
+        guard_off: bool,
     },
     /// The pause is over.
     Resume,
@@ -113,8 +120,15 @@ impl fmt::Display for Brake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ack => f.write_str("ack"),
-            Self::Pause { length, reason } => {
+            Self::Pause {
+                length,
+                reason,
+                guard_off,
+            } => {
                 f.write_str("pause")?;
+                if *guard_off {
+                    f.write_str(" with the guard off")?;
+                }
                 if let Some(length) = length {
                     write!(f, " for {}", span_words(*length))?;
                 }

@@ -76,6 +76,32 @@ impl ClusterRecord {
     pub fn version(&self) -> (Epoch, u64) {
         (self.epoch, self.revision)
     }
+
+    /// The site whose lease does not run out, because somebody switched its guard off.
+    #[must_use]
+    pub fn pinned_to(&self) -> Option<&SiteName> {
+        let paused = self.brakes.paused.as_ref();
+        paused
+            .is_some_and(|paused| paused.guard_off)
+            .then_some(&self.primary)
+    }
+
+    /// Makes it the next version under this epoch.
+    pub fn succeed(&mut self, epoch: Epoch) {
+        self.revision = if self.epoch == epoch {
+            self.revision.saturating_add(1)
+        } else {
+            1
+        };
+        self.epoch = epoch;
+    }
+
+    /// The lease is not pinned, or no more.
+    pub fn unpin(&mut self) {
+        if let Some(paused) = &mut self.brakes.paused {
+            paused.guard_off = false;
+        }
+    }
 }
 
 /// What every request to a voter says about the sender's idea of the cluster. A mismatch is

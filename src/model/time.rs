@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 pub struct Moment(Duration);
 
 impl Moment {
+    /// The deadline of a lease that does not run out.
+    pub const NEVER: Self = Self(Duration::MAX);
+
     /// The moment `since_boot` after the clock's zero.
     #[must_use]
     pub const fn from_boot(since_boot: Duration) -> Self {

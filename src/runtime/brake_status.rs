@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::decision::brakes;
 use crate::decision::policy::Policy;
 use crate::decision::state::State;
-use crate::model::Timestamp;
 use crate::model::brakes::{Acknowledged, Conduct};
+use crate::model::lease::ClusterRecord;
 use crate::model::time::Now;
+use crate::model::{SiteName, Timestamp};
 
 /// What keeps the agents from acting by themselves.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub struct BrakeStatus {
     pub mode: Conduct,
     /// The pause that holds now.
     pub paused: Option<PauseStatus>,
+    /// The site whose guard a pause has switched off; also once that pause has run out, until its
+    /// agent says that the guard is on again.
+    #[serde(default)]
+    pub guard_off: Option<SiteName>,
     /// Milliseconds until the block after the last automatic failover is over.
     pub blocked_ms: Option<u64>,
     /// Automatic failovers within the window that nobody acknowledged.
@@ -57,6 +62,7 @@ pub fn brake_status(policy: &Policy, state: &State, now: Now) -> BrakeStatus {
             reason: paused.reason.clone(),
             left_ms: left.map(millis),
         }),
+        guard_off: record.and_then(ClusterRecord::pinned_to).cloned(),
         blocked_ms: brakes::block_left(policy, state, now).map(millis),
         failovers: brakes::recent_failovers(policy, state, now).len(),
         failovers_max: policy.max_automatic,

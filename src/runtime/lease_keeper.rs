@@ -20,7 +20,8 @@ use crate::model::{Epoch, Moment, SiteName, SystemId};
 use crate::runtime::cell_link::{CellLink, PeerAsks};
 use crate::runtime::deadline_fence::{Attempt, DeadlineFence};
 use crate::runtime::fence_time::FenceTime;
-use crate::runtime::inherited;
+use crate::runtime::guard::protocol::Term;
+use crate::runtime::known_deadlines::KnownDeadlines;
 use crate::runtime::members::Members;
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::voter_host::VoterHost;
@@ -61,6 +62,8 @@ pub struct LeaseKeeper {
     pub unleased: Option<Unleased>,
     /// Where the deadline is left for the next life of this agent.
     pub state_dir: PathBuf,
+    /// The lease for which the guard has confirmed that it is armed; `None`: there is no guard.
+    pub guard: Option<watch::Receiver<Option<Term>>>,
     /// How long fences took.
     pub fence_time: FenceTime,
     /// Whether the own node may be taking writes.
@@ -99,7 +102,7 @@ impl LeaseKeeper {
         let mut news = VecDeque::new();
         let mut fencing = Fencing::default();
         let mut asked = std::mem::take(&mut self.asked);
-        let deadlines = leave_deadlines(self.state_dir.clone());
+        let mut known = KnownDeadlines::new(self.state_dir.clone(), self.guard.clone());
         loop {
             let Some(now_input) = input.take() else {
                 return;
@@ -108,10 +111,8 @@ impl LeaseKeeper {
             let output = contender.handle(now_input, boottime());
             // Before `armed` is read: a step that may start writes arms first and looks here then,
             // so one of the two sees the other.
-            self.held.send_replace(match contender.current_view() {
-                LeaseView::Held { epoch, fence_at } => Some((epoch, fence_at)),
-                LeaseView::Unknown | LeaseView::Other { .. } | LeaseView::Free { .. } => None,
-            });
+            let held = held_by(&contender.current_view());
+            self.held.send_replace(held);
             self.fence_if_due(output.fence, &fence, &mut fencing);
             for send in output.sends {
                 self.ask(send, answers.clone());
@@ -122,16 +123,16 @@ impl LeaseKeeper {
             }
             for change in output.changes {
                 if let Some(at) = deadline_of(&change) {
-                    deadlines.send_replace(Some(at));
+                    known.leave(at);
                 }
                 queue(&mut news, change);
             }
-            let wake_at = output
-                .wake_at
-                .unwrap_or_else(|| boottime() + self.rules.renew_every);
-            let wake_at = self
-                .unleased
-                .map_or(wake_at, |unleased| wake_at.min(unleased.fence_at));
+            let waits = output.unpinning.is_some();
+            if waits && held.is_some_and(|held| known.cover(held, *self.armed.borrow())) {
+                input = Some(Input::Unpinned);
+                continue;
+            }
+            let wake_at = self.wake_at(output.wake_at);
             input = tokio::select! {
                 () = stop.cancelled() => None,
                 // Never waited for: a loop that hangs on a bad disk must not stop the fence (S4).
@@ -155,9 +156,17 @@ impl LeaseKeeper {
                 command = commands.recv() => command.map(|command| fencing.filter(command)),
                 ask = asked.next() => Some(Input::PeerAsks(ask)),
                 () = self.voter.released_here() => Some(Input::Poke),
+                () = known.changed(), if waits => Some(Input::Tick),
                 () = tokio::time::sleep(boottime().until(wake_at)) => Some(Input::Tick),
             };
         }
+    }
+
+    /// When the machine wants a tick, or a node without a lease has had its time.
+    fn wake_at(&self, wanted: Option<Moment>) -> Moment {
+        let wake_at = wanted.unwrap_or_else(|| boottime() + self.rules.renew_every);
+        self.unleased
+            .map_or(wake_at, |unleased| wake_at.min(unleased.fence_at))
     }
 
     fn machine(&self) -> LeaseMachine {
@@ -264,6 +273,13 @@ impl Fencing {
     }
 }
 
+fn held_by(view: &LeaseView) -> Held {
+    match view {
+        LeaseView::Held { epoch, fence_at } => Some((*epoch, *fence_at)),
+        LeaseView::Unknown | LeaseView::Other { .. } | LeaseView::Free { .. } => None,
+    }
+}
+
 /// The deadline that news of the lease set for the next life of this agent.
 fn deadline_of(change: &LeaseChange) -> Option<Held> {
     match change {
@@ -277,27 +293,6 @@ fn deadline_of(change: &LeaseChange) -> Option<Held> {
         | LeaseChange::Fenced { .. }
         | LeaseChange::RecordKept { .. } => None,
     }
-}
-
-/// Leaves word of the newest deadline for the next life of this agent (see `runtime::inherited`).
-///
-/// In a task of its own: the keeper must never wait for a disk (S4). What a hanging disk does not
-/// take is an older and so an earlier deadline, which is safe.
-fn leave_deadlines(state_dir: PathBuf) -> watch::Sender<Option<Held>> {
-    let (sender, mut newest) = watch::channel(None);
-    spawn_named("fence deadline", async move {
-        while newest.changed().await.is_ok() {
-            let Some(at) = *newest.borrow_and_update() else {
-                continue;
-            };
-            let dir = state_dir.clone();
-            let left = tokio::task::spawn_blocking(move || inherited::leave(&dir, at)).await;
-            if let Ok(Err(error)) = left {
-                tracing::debug!(%error, "cannot leave word of the fence deadline");
-            }
-        }
-    });
-    sender
 }
 
 /// Puts news behind the others; a view that nobody has taken yet is replaced by a newer one, so

@@ -19,6 +19,7 @@ pub mod inherited;
 pub mod journal;
 mod journal_log;
 pub mod journal_writer;
+mod known_deadlines;
 pub mod lease_keeper;
 pub mod members;
 pub mod node_probes;

@@ -221,10 +221,8 @@ fn lease(policy: &Policy, state: &State, now: Moment) -> LeaseStatus {
     let (view, holder, fence_in_ms) = match &state.lease {
         LeaseView::Unknown => ("unknown", None, None),
         LeaseView::Held { fence_at, .. } => {
-            // A pair's lease has no deadline.
-            let left = policy
-                .lease_runs_out()
-                .then(|| millis(now.until(*fence_at)));
+            // A pair's lease has no deadline, and neither has one that is pinned.
+            let left = (*fence_at != Moment::NEVER).then(|| millis(now.until(*fence_at)));
             ("held", Some(policy.me.clone()), left)
         }
         LeaseView::Other { holder, .. } => ("other", Some(holder.clone()), None),

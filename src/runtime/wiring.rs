@@ -92,7 +92,8 @@ pub async fn start(
     // An agent that only observes fences nothing.
     let (armed, armed_seen) = watch::channel(policy.conduct == Conduct::Act);
     let (held, held_seen) = (outset.held, agent.held.clone());
-    let feed = Feed::new(&held_seen, &armed_seen, &events, &outset.fence_time);
+    let feed = Feed::new(own, &held_seen, &armed_seen, &events, &outset.fence_time);
+    let confirmed = feed.seen.clone();
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
@@ -117,6 +118,7 @@ pub async fn start(
         unleased: outset.unleased,
         fence_time: outset.fence_time.clone(),
         state_dir: config.state_dir.clone(),
+        guard: confirmed.clone(),
         armed: armed_seen,
         held,
         events: events.clone(),
@@ -132,8 +134,7 @@ pub async fn start(
     let scheduler = start_probes(config, probes, &resolver, &events, stop)?;
     watch_process(&scheduler, &node, &events, stop);
     let tools = tools(config, own, node, login, table, &resolver)?;
-    let guarded = guard::start(config, own, outset.program, feed, stop).await;
-    let (confirmed, guard) = guarded.map(|it| (it.confirmed, it.seen)).unzip();
+    let guard = guard::start(config, own, outset.program, feed, stop).await;
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
     let executor = Executor::new(tools, gate, outbox.clone(), events);
     Ok(Parts {

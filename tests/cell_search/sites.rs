@@ -1,10 +1,12 @@
-//! The two sites of the model, and the rules that their agents share.
+//! The two sites of the model, their clocks, and the rules that their agents share.
 
 use std::time::Duration;
 
 use failover_agent::decision::lease::rules::BrokenRule;
 use failover_agent::decision::lease::{LeaseRules, Mode};
-use failover_agent::model::{ClusterName, Member, SiteName};
+use failover_agent::model::{ClusterName, Member, Moment, SiteName};
+
+use crate::{Real, World};
 
 /// In milliseconds.
 pub(crate) const TTL: u64 = 2_000;
@@ -26,5 +28,19 @@ pub(crate) fn rules(me: usize, broken: Option<BrokenRule>) -> LeaseRules {
         identity: LeaseRules::identity_of(ClusterName::new("shop"), &voters),
         voters,
         broken,
+    }
+}
+
+impl World {
+    pub(crate) fn local(&self, index: usize) -> Moment {
+        let (rate, start) = self.clocks[index];
+        Moment::from_boot(Duration::from_micros(start + self.now * rate / 1000))
+    }
+
+    /// When a site's clock shows this, in real time, rounded up.
+    pub(crate) fn real(&self, index: usize, local: Moment) -> Real {
+        let (rate, _) = self.clocks[index];
+        let left = local.since(self.local(index)).as_micros();
+        self.now + u64::try_from(left).unwrap_or(u64::MAX / 2000) * 1000 / rate + 1
     }
 }

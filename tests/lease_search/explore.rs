@@ -5,6 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use failover_agent::decision::lease::{BrokenRule, Input, Mode};
+use failover_agent::model::Moment;
 use failover_agent::model::lease::LeaseView;
 
 use crate::machines::{Disk, Machines};
@@ -31,6 +32,8 @@ pub(crate) struct Found {
     pub(crate) held: usize,
     /// The highest number of different epochs held in one world.
     pub(crate) epochs: usize,
+    /// States in which a node may write for as long as nobody says otherwise.
+    pub(crate) endless: usize,
     /// Worlds in which both sites held the lease, one after the other.
     pub(crate) moved: usize,
     pub(crate) violation: Option<(Violation, Vec<Act>)>,
@@ -52,6 +55,8 @@ pub(crate) enum Act {
     Acquire(usize),
     Release(usize),
     Keep(usize),
+    Pin(usize),
+    GuardKnows(usize),
     RestartAgent(usize, bool),
     RestartWitness(bool),
     Learn(usize),
@@ -154,6 +159,8 @@ fn count(world: &World, machines: &Machines, found: &mut Found) {
     let held = |index| matches!(world.view(machines, index), LeaseView::Held { .. });
     found.held += usize::from(held(0) || held(1));
     found.epochs = found.epochs.max(world.holders.len());
+    let endless = |index: usize| world.agents[index].writable_until == Some(Moment::NEVER);
+    found.endless += usize::from(endless(0) || endless(1));
     let by = |site| world.holders.iter().any(|(_, holder, _)| *holder == site);
     found.moved += usize::from(by(0) && by(1));
 }
@@ -252,6 +259,13 @@ fn agent_acts(world: &World, machines: &Machines, index: usize, acts: &mut Vec<A
         if budget.keeps > 0 {
             acts.push(Act::Keep(index));
         }
+        if budget.pins > 0 {
+            acts.push(Act::Pin(index));
+        }
+        let waits = world.agents[index].unpinning;
+        if waits || world.guard_lags(machines, index).is_some() {
+            acts.push(Act::GuardKnows(index));
+        }
     } else if budget.acquires[index] > 0 && world.agents[index].queue.is_empty() {
         acts.push(Act::Acquire(index));
     }
@@ -299,7 +313,10 @@ fn perform(world: &mut World, machines: &mut Machines, act: Act) -> Result<(), V
                 world.feed(machines, to, input)
             }
         },
-        Act::Acquire(_) | Act::Release(_) | Act::Keep(_) => command(world, machines, act),
+        Act::Acquire(_) | Act::Release(_) | Act::Keep(_) | Act::Pin(_) => {
+            command(world, machines, act)
+        }
+        Act::GuardKnows(index) => world.guard_knows(machines, index),
         Act::RestartAgent(index, disk_lost) => {
             world.budget.agent_restarts -= 1;
             world.budget.disks_lost -= u8::from(disk_lost);
@@ -347,6 +364,13 @@ fn command(world: &mut World, machines: &mut Machines, act: Act) -> Result<(), V
             };
             world.budget.keeps -= 1;
             world.keep(machines, index, epoch)
+        }
+        Act::Pin(index) => {
+            let LeaseView::Held { epoch, .. } = world.view(machines, index) else {
+                return Ok(());
+            };
+            world.budget.pins -= 1;
+            world.pin(machines, index, epoch)
         }
         other => unreachable!("{other:?} is no command"),
     }

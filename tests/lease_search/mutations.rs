@@ -9,7 +9,7 @@ use crate::world::{Budget, Link, Violation};
 use crate::{b_asks, both_ask, held_by_a, search};
 
 /// Runs a search of the rules with one broken: it must notice.
-fn notices(broken: BrokenRule, violations: &[Violation], search: Search) {
+pub(crate) fn notices(broken: BrokenRule, violations: &[Violation], search: Search) {
     let found = Search {
         broken: Some(broken),
         ..search

@@ -4,13 +4,13 @@
 use std::rc::Rc;
 
 use failover_agent::decision::lease::{Input, Mode};
-use failover_agent::model::brakes::Paused;
 use failover_agent::model::lease::{
     ClusterRecord, LeaseChange, LeaseCommand, LeaseReply, LeaseRequest, LeaseView, StoredVote,
 };
-use failover_agent::model::{Epoch, Lsn, Moment, SystemId, Timeline, Timestamp};
+use failover_agent::model::{Epoch, Lsn, Moment, SystemId, Timeline};
 
 use crate::machines::{Disk, FENCE_BUDGET, Machines, fast_clock, members, site, slow_clock};
+use crate::pins::{forgot_pause, pause_of};
 
 /// How much may still happen. Everything that can go wrong is counted, so the search ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -21,6 +21,8 @@ pub(crate) struct Budget {
     pub(crate) releases: u8,
     /// Commands to keep a new record.
     pub(crate) keeps: u8,
+    /// Commands to keep a record that pins the lease, or that pins it no more, by turns.
+    pub(crate) pins: u8,
     /// Requests, or their replies, that get lost on a link that works.
     pub(crate) losses: u8,
     /// Requests or replies that arrive any time later, or never.
@@ -47,6 +49,7 @@ impl Budget {
         acquires: [99; 2],
         releases: 99,
         keeps: 99,
+        pins: 99,
         losses: 99,
         lates: 99,
         duplicates: 99,
@@ -97,6 +100,10 @@ pub(crate) struct Agent {
     pub(crate) links: [Link; 2],
     /// By the guard's clock, which is the contender's: until then the node may be writable.
     pub(crate) writable_until: Option<Moment>,
+    /// Its record pins the lease.
+    pub(crate) pinned: bool,
+    /// It waits until its guard knows a deadline again.
+    pub(crate) unpinning: bool,
     /// Requests that arrive now, in the order sent.
     pub(crate) queue: Vec<Request>,
 }
@@ -137,7 +144,7 @@ pub(crate) enum Violation {
     PauseForgotten,
 }
 
-type Done = Result<(), Violation>;
+pub(crate) type Done = Result<(), Violation>;
 
 impl World {
     /// Everybody up. `fresh`: nobody ever stored anything; else an empty vote is on every disk.
@@ -160,6 +167,8 @@ impl World {
             frozen: false,
             links: [Link::Up; 2],
             writable_until: None,
+            pinned: false,
+            unpinning: false,
             queue: Vec::new(),
         });
         let (late, holders, asked) = (Vec::new(), Vec::new(), Vec::new());
@@ -210,6 +219,7 @@ impl World {
         while let Some(input) = inputs.pop_front() {
             let step = machines.feed(self.agents[index].contender, input, self.real_ms);
             self.agents[index].contender = step.next;
+            self.agents[index].unpinning = step.output.unpinning.is_some();
             for change in &step.output.changes {
                 self.take_change(machines.mode, index, change)?;
             }
@@ -313,6 +323,7 @@ impl World {
         agent.incarnation = incarnation;
         agent.contender = machines.boot_contender(index, seed, self.real_ms);
         agent.queue.clear();
+        agent.unpinning = false;
         self.late
             .retain(|late| !matches!(late, Late::Reply { to, .. } if *to == index));
         self.restart_voter(machines, index, disk_lost);
@@ -371,13 +382,17 @@ impl World {
                 record,
                 ..
             } => {
-                self.agents[index].writable_until = Some(*fence_at + FENCE_BUDGET);
+                let agent = &mut self.agents[index];
+                let pinned_to = record.as_ref().and_then(ClusterRecord::pinned_to);
+                agent.pinned = pinned_to == Some(&site(index));
+                // The guard hears of a later deadline with the holder, of a nearer one any time.
+                let until = *fence_at + FENCE_BUDGET;
+                agent.writable_until = agent.writable_until.max(Some(until));
                 let version = record.as_ref().map(ClusterRecord::version);
                 if version < self.kept {
                     return Err(Violation::RecordWentBack);
                 }
-                let paused = record.as_ref().and_then(|it| it.brakes.paused.clone());
-                if paused != version.and_then(pause_of) {
+                if record.as_ref().is_some_and(forgot_pause) {
                     return Err(Violation::PauseForgotten);
                 }
                 self.take_holder(mode, *epoch, index)
@@ -455,16 +470,6 @@ impl World {
         self.disks[index] = machines.disks.number(Some(stored.clone()));
         Ok(())
     }
-}
-
-/// Records of every other revision are paused ones: so that pauses begin, end and move.
-fn pause_of((epoch, revision): (Epoch, u64)) -> Option<Paused> {
-    (revision % 2 == 1).then(|| Paused {
-        by: format!("whoever held {epoch}"),
-        since: Timestamp(i64::try_from(revision).expect("a small number")),
-        length: None,
-        reason: None,
-    })
 }
 
 pub(crate) fn record(epoch: Epoch, revision: u64, primary: usize) -> ClusterRecord {

@@ -104,6 +104,7 @@ impl Contending {
             node: NodeControl::new(own.name.clone(), own.node.clone()),
             unleased: None,
             state_dir: config.state_dir.clone(),
+            guard: None,
             fence_time: FenceTime::open(&config.state_dir, &config.lease),
             // There is no node that could take writes.
             armed: watch::channel(false).1,

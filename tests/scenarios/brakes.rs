@@ -44,12 +44,14 @@ pub(crate) fn operator(stage: &mut Stage, words: &[&str]) -> Result<(), String> 
         by: "ada".to_owned(),
         dry_run,
     };
-    let pause = |length| {
+    let paused = |length, guard_off| {
         brake(Brake::Pause {
             length,
             reason: Some("upgrade".to_owned()),
+            guard_off,
         })
     };
+    let pause = |length| paused(length, false);
     let wish = match words {
         ["failover", "to", to] => Wish::Failover {
             to: SiteName::new(*to),
@@ -57,6 +59,8 @@ pub(crate) fn operator(stage: &mut Stage, words: &[&str]) -> Result<(), String> 
         },
         ["ack"] => brake(Brake::Ack),
         ["pause"] => pause(None),
+        ["pause", "guard", "off"] => paused(None, true),
+        ["pause", "guard", "off", "for", span] => paused(Some(time(span)?), true),
         ["pause", "for", span] => pause(Some(time(span)?)),
         ["resume"] => brake(Brake::Resume),
         _ => return unknown(words),
@@ -81,6 +85,7 @@ pub(crate) fn recorded(
             since,
             length,
             reason: None,
+            guard_off: false,
         })
     };
     match words {
@@ -91,6 +96,10 @@ pub(crate) fn recorded(
         ["paused", "ahead", ahead, "for", span] => {
             let ahead = i64::try_from(time(ahead)?.as_millis()).unwrap_or(0);
             brakes.paused = paused(Timestamp(wall.0 + ahead), Some(time(span)?));
+        }
+        ["paused", "guard", "off", "before", ago, "for", span] => {
+            brakes.paused = paused(before(ago)?, Some(time(span)?));
+            brakes.paused.iter_mut().for_each(|it| it.guard_off = true);
         }
         ["not", "paused"] => brakes.paused = None,
         ["planned"] => brakes.planned = true,

@@ -8,7 +8,7 @@ use failover_agent::model::PlanId;
 use failover_agent::model::diagnosis::{Diagnosis, Severity};
 use failover_agent::model::event::Answer;
 use failover_agent::model::journal::{JournalEntry, PlanEnd};
-use failover_agent::model::lease::LeaseCommand;
+use failover_agent::model::lease::{ClusterRecord, LeaseCommand};
 use failover_agent::model::plan::{Plan, PlanKind, Step};
 
 use crate::actions::step_kind;
@@ -126,6 +126,10 @@ fn holds(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
 fn braked(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
     let state = &stage.agent.state;
     Ok(match words {
+        ["guard", "off"] => {
+            let record = state.record.as_ref();
+            record.and_then(ClusterRecord::pinned_to).is_some()
+        }
         ["paused"] => brakes::is_paused(state, stage.clocks()),
         ["recorded", "failovers", count] => {
             let record = state.record.as_ref();

@@ -208,6 +208,14 @@ impl World {
                 }
             }
         }
+        self.pinned(voter, reply.knows.record.as_ref());
+    }
+
+    /// A voter whose record pins the lease grants nothing to anybody else.
+    fn pinned(&mut self, voter: usize, record: Option<&ClusterRecord>) {
+        if let Some(site) = record.and_then(ClusterRecord::pinned_to) {
+            self.truth.grants[voter] = Some((index(site), Real::MAX));
+        }
     }
 
     fn granted(&mut self, voter: usize, holder: &SiteName) {
@@ -235,10 +243,12 @@ impl World {
         } else {
             self.sites[voter].disk.vote.as_ref()
         };
+        let record = stored.and_then(|vote| vote.record.clone());
         let holder = stored.filter(|vote| !vote.released);
         if let Some(holder) = holder.and_then(|vote| vote.granted_to.clone()) {
             self.granted(voter, &holder);
         }
+        self.pinned(voter, record.as_ref());
     }
 
     /// A site's contender says that it holds the lease.
@@ -251,6 +261,8 @@ impl World {
             end: clock.real(fence_at + fence_budget),
         };
         let now = self.now;
+        let endless = fence_at == Moment::NEVER && !self.setup.pair;
+        self.counts.pinned += u64::from(endless);
         self.truth.held_until[site] = Some(until);
         if self.truth.held[site] == Some(epoch) {
             return;

@@ -76,6 +76,18 @@ impl World {
         !self.has_guards() || term.is_some_and(|it| it.epoch == epoch && moment < it.fence_at)
     }
 
+    /// The guard knows the deadline that the keeper counts on.
+    pub(crate) fn guard_is_in_time(&self, site: usize) -> bool {
+        let Some(agent) = self.sites[site].agent.as_ref() else {
+            return false;
+        };
+        let LeaseView::Held { fence_at, .. } = agent.contender.current_view() else {
+            return false;
+        };
+        let term = self.sites[site].guard.mind.term();
+        !self.has_guards() || !agent.armed || term.is_some_and(|it| it.fence_at <= fence_at)
+    }
+
     pub(crate) fn guard(&mut self, site: usize, life: u32, task: GuardTask) {
         let now = self.now;
         let guard = &mut self.sites[site].guard;

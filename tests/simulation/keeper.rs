@@ -69,6 +69,7 @@ impl World {
         for send in output.sends {
             self.ask(site, send);
         }
+        let unpinning = output.unpinning.is_some();
         for change in output.changes {
             self.lease_changed(site, &change);
             if let Some(agent) = self.sites[site].agent.as_mut() {
@@ -89,6 +90,9 @@ impl World {
             .as_mut()
             .and_then(|agent| agent.keeper_timer.set(at));
         self.queue_timer(site, queue, Task::Keeper);
+        if unpinning && self.guard_is_in_time(site) {
+            self.keeper(site, Input::Unpinned);
+        }
     }
 
     /// No lease has come in time after a start.

@@ -12,7 +12,8 @@ use crate::world::{World, name};
 /// What an operator does to the brakes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pull {
-    Pause(Option<Real>),
+    /// For so long; true: with the guard off.
+    Pause(Option<Real>, bool),
     Resume,
     Ack,
 }
@@ -23,7 +24,8 @@ pub(crate) fn draw(rng: &mut Rng, from: Real, heal: Real) -> Vec<(Real, Fault)> 
     if rng.chance(300) {
         let length = rng.pick(&[None, None, Some(SEC), Some(4 * SEC), Some(3600 * SEC)]);
         let at = rng.within(from - SEC, heal);
-        faults.push((at, Fault::Brake(rng.site(), Pull::Pause(length))));
+        let guard_off = rng.chance(300);
+        faults.push((at, Fault::Brake(rng.site(), Pull::Pause(length, guard_off))));
         if rng.chance(300) {
             let at = rng.within(at, heal);
             faults.push((at, Fault::Brake(rng.site(), Pull::Resume)));
@@ -45,9 +47,10 @@ impl World {
     /// Somebody asks the agent of this site.
     pub(crate) fn pull(&mut self, site: usize, pull: Pull) {
         let brake = match pull {
-            Pull::Pause(length) => Brake::Pause {
+            Pull::Pause(length, guard_off) => Brake::Pause {
                 length: length.map(Duration::from_nanos),
                 reason: None,
+                guard_off,
             },
             Pull::Resume => Brake::Resume,
             Pull::Ack => Brake::Ack,

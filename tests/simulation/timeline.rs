@@ -43,6 +43,7 @@ pub(crate) struct Counts {
     pub(crate) explained: u64,
     pub(crate) guard_fences: u64,
     pub(crate) needs_gate: u64,
+    pub(crate) pinned: u64,
 }
 
 impl AddAssign for Counts {
@@ -61,6 +62,7 @@ impl AddAssign for Counts {
         self.explained += other.explained;
         self.guard_fences += other.guard_fences;
         self.needs_gate += other.needs_gate;
+        self.pinned += other.pinned;
     }
 }
 
@@ -70,7 +72,7 @@ impl fmt::Display for Counts {
             f,
             "{} schedules, {} events, {} decisions: {} failovers ({} take-overs of a silent site, \
              {} hand-overs), {} restarts in place, {} deadline fences, {} by guards, \
-             {} lives of agents, {} plans while paused; {} ended well, {} explained; excluded: {} \
+             {} lives of agents, {} plans while paused, {} pinned leases; {} ended well, {} explained; excluded: {} \
              need the gate",
             self.schedules,
             self.events,
@@ -83,6 +85,7 @@ impl fmt::Display for Counts {
             self.guard_fences,
             self.agent_lives,
             self.paused_plans,
+            self.pinned,
             self.well,
             self.explained,
             self.needs_gate,

@@ -22,6 +22,21 @@
 //!
 //! Two majorities share a voter, and that voter grants to one site at a time; so the holder is
 //! fenced before a second majority can exist.
+//!
+//! # Why a pinned lease may do without a deadline
+//!
+//! A person may switch the guard off while paused. The record says so, and then names the only
+//! site that a voter which keeps it grants anything to ([`ClusterRecord::pinned_to`]): not until
+//! that grant has run out, but until a newer record says otherwise, which only that site writes.
+//!
+//! - The holder counts on it once a majority of the voters is known to keep such a record. From
+//!   then on any other majority has one of them in it. ∎
+//! - *Unpinned.* A voter that takes the newer record counts its grant from that receipt. So the
+//!   holder counts anew from a moment *before* it first sends that record; and it does not send it
+//!   before the guard, and the word for the agent's next life, have a deadline again. Until then it
+//!   renews with the pinned record. ∎
+//!
+//! [`ClusterRecord::pinned_to`]: crate::model::lease::ClusterRecord::pinned_to
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -94,6 +109,10 @@ pub enum BrokenRule {
     OwnVoteSkipped,
     /// A voter replaces a newer record by an older one.
     OlderRecordKept,
+    /// A voter counts a pinned lease like any other.
+    PinIgnored,
+    /// The holder tells the voters that its lease is pinned no more before its guard knows.
+    UnpinnedTooSoon,
 }
 
 impl LeaseRules {
@@ -112,7 +131,7 @@ impl LeaseRules {
     pub fn fence_at(&self, t_sent: Moment) -> Moment {
         match self.mode {
             Mode::Quorum => t_sent + self.holder_span().saturating_sub(self.fence_budget),
-            Mode::Pair => Moment::from_boot(Duration::MAX),
+            Mode::Pair => Moment::NEVER,
         }
     }
 

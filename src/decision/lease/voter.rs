@@ -15,6 +15,8 @@
 //!   deadline. A voter that missed the acquisition, or had granted the same epoch to a candidate
 //!   that lost, is brought up to date by the winner's renewal: the winner's majority already
 //!   excludes that anybody else ever wins this epoch.
+//! - While its record pins the lease to a site, nobody else gets anything, whatever has run out or
+//!   was released; that ends with a newer record only (see [`super::rules`]).
 //! - A site that released an epoch never gets that epoch granted or renewed again.
 //! - After a restart the last grant counts as running for one full span, because renewals are not
 //!   stored; unless it was released.
@@ -180,7 +182,26 @@ impl Voter {
                 view.released_to.clone_from(to);
             }
         }
+        if let Some(site) = self.pinned_to()
+            && view.grant.as_ref().is_none_or(|it| it.holder == *site)
+        {
+            view.released = false;
+            view.released_to = None;
+            view.grant = Some(GrantView {
+                holder: site.clone(),
+                epoch: self.vote.promised,
+                left: None,
+            });
+        }
         view
+    }
+
+    /// The only site that anything is granted to, whatever runs out.
+    fn pinned_to(&self) -> Option<&SiteName> {
+        let record = self.vote.record.as_ref();
+        record
+            .filter(|_| !self.rules.breaks(BrokenRule::PinIgnored))
+            .and_then(ClusterRecord::pinned_to)
     }
 
     fn judge(&mut self, request: &LeaseRequest, now: Moment) -> Verdict {
@@ -226,7 +247,8 @@ impl Voter {
     }
 
     fn may_acquire(&self, candidate: &SiteName, epoch: Epoch, now: Moment) -> Verdict {
-        if self.runs_for_another(candidate, now) {
+        let pinned = self.pinned_to();
+        if self.runs_for_another(candidate, now) || pinned.is_some_and(|site| site != candidate) {
             return Verdict::GrantRuns;
         }
         if let Term::Released {

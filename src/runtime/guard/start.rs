@@ -28,52 +28,61 @@ pub struct Feed {
     pub events: mpsc::Sender<Event>,
     /// Where its fences are counted.
     pub fence_time: FenceTime,
+    /// Where it is told for which lease the guard is armed.
+    confirmed: watch::Sender<Option<Term>>,
+    /// Where that is seen.
+    pub seen: Confirmed,
 }
+
+/// The lease for which the guard has confirmed that it is armed; `None`: there is no guard.
+pub type Confirmed = Option<watch::Receiver<Option<Term>>>;
 
 impl Feed {
     /// A feed from these.
     #[must_use]
     pub fn new(
+        site: &Site,
         held: &watch::Receiver<Held>,
         armed: &watch::Receiver<bool>,
         events: &mpsc::Sender<Event>,
         fence_time: &FenceTime,
     ) -> Self {
+        let (confirmed, seen) = watch::channel(None);
         Self {
             fence_time: fence_time.clone(),
             held: held.clone(),
             armed: armed.clone(),
             events: events.clone(),
+            confirmed,
+            seen: has_guard(site).then_some(seen),
         }
     }
 }
 
-/// What the agent sees of the guard.
-#[derive(Debug)]
-pub struct Guarded {
-    /// The lease for which it has confirmed that it is armed.
-    pub confirmed: watch::Receiver<Option<Term>>,
-    /// How it is.
-    pub seen: watch::Receiver<GuardSeen>,
+/// Whether the site's node has a guard: not one that is controlled by commands, whose fence is not
+/// this host's.
+fn has_guard(site: &Site) -> bool {
+    match site.node.control {
+        Control::Local | Control::Systemd { .. } => true,
+        Control::Commands(_) => false,
+    }
 }
 
 /// Keeps a guard at work (S4), and waits for the first one, or for why there is none: the loop
 /// hears of that before anything else.
 ///
-/// `None` for a node that is controlled by commands: its fence is not this host's.
+/// Returns how it is; `None` for a node that has none.
 pub async fn start(
     config: &Config,
     site: &Site,
     program: &Path,
     feed: Feed,
     stop: &CancellationToken,
-) -> Option<Guarded> {
-    match site.node.control {
-        Control::Local | Control::Systemd { .. } => {}
-        Control::Commands(_) => return None,
+) -> Option<watch::Receiver<GuardSeen>> {
+    if !has_guard(site) {
+        return None;
     }
     let args = arguments(config, &site.node, &lease_rules(config));
-    let (confirmed, known) = watch::channel(None);
     let (seen, mut shown) = watch::channel(GuardSeen::Starting);
     let link = GuardLink {
         program: program.to_path_buf(),
@@ -84,16 +93,13 @@ pub async fn start(
         armed: feed.armed,
         events: feed.events,
         fence_time: feed.fence_time,
-        confirmed,
+        confirmed: feed.confirmed,
         seen,
     };
     spawn_named("guard link", link.run(stop.clone()));
     // It only ends without an answer when the agent is stopped meanwhile.
     drop(shown.wait_for(|seen| *seen != GuardSeen::Starting).await);
-    Some(Guarded {
-        confirmed: known,
-        seen: shown,
-    })
+    Some(shown)
 }
 
 /// What the guard is started with.

@@ -35,8 +35,13 @@ impl BrakeQuestion {
             Some(Caller::Address(_)) | None => String::new(),
         };
         let brake = match self.change {
-            Brake::Pause { length, reason } => Brake::Pause {
+            Brake::Pause {
                 length,
+                reason,
+                guard_off,
+            } => Brake::Pause {
+                length,
+                guard_off,
                 reason: reason
                     .map(|reason| shortened(reason.trim()))
                     .filter(|reason| !reason.is_empty()),
@@ -102,6 +107,7 @@ mod tests {
             change: Brake::Pause {
                 length: None,
                 reason: Some(format!("up\ngrade{}", "x".repeat(500))),
+                guard_off: false,
             },
             by: Some("ada".to_owned()),
             dry_run: false,

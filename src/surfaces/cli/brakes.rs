@@ -35,8 +35,12 @@ pub(super) struct AckArguments {
 /// Pause what the agents of both sites do by themselves: no failover, restart or take-over.
 ///
 /// The lease is still renewed, commands by hand still work, and safety still holds: a site that
-/// loses its lease still fences its node, and so does its guard. To work on the lease itself, the
-/// network or the agents for longer than a lease lasts, set mode = "observe" at both sites instead.
+/// loses its lease still fences its node, and so does its guard.
+///
+/// To work on the agents, the network or the lease itself for longer than a lease lasts, add
+/// --guard-off: the active site's lease does not run out then, and its node goes on although its
+/// agent is stopped or cut off. The price: no other site can be made active, not even by hand,
+/// until that agent runs again. The guard is on again after `agent resume`.
 #[derive(Debug, Args)]
 pub(super) struct PauseArguments {
     /// Resume by itself after this, e.g. 30m or 1h; without it somebody must resume.
@@ -45,6 +49,9 @@ pub(super) struct PauseArguments {
     /// Why, for everybody who looks at the status.
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Let nothing fence the primary at the end of its lease either, which then has none.
+    #[arg(long)]
+    guard_off: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -79,6 +86,7 @@ pub(super) async fn pause(
     let change = Brake::Pause {
         length: arguments.length,
         reason: arguments.reason.clone(),
+        guard_off: arguments.guard_off,
     };
     ask(context, &arguments.common, change).await
 }
@@ -145,6 +153,13 @@ pub(super) fn lines(brakes: &BrakeStatus) -> String {
         let words = format!("by {} since {}{reason}, {end}", paused.by, paused.since);
         line("paused", WARN, &words);
     }
+    if let Some(site) = &brakes.guard_off {
+        let words = format!(
+            "off at {site}: its lease does not run out, nothing fences its node, and no other site \
+             can be made active; agent resume ends this"
+        );
+        line("guard", WARN, &words);
+    }
     let Some(last) = brakes.last_failover else {
         return lines;
     };
@@ -169,8 +184,8 @@ mod tests {
     use anstream::adapter::strip_str;
 
     use super::*;
-    use crate::model::Timestamp;
     use crate::model::brakes::Acknowledged;
+    use crate::model::{SiteName, Timestamp};
     use crate::runtime::brake_status::PauseStatus;
 
     #[test]
@@ -184,6 +199,7 @@ mod tests {
                 reason: Some("upgrade".to_owned()),
                 left_ms: Some(61_000),
             }),
+            guard_off: Some(SiteName::new("fra")),
             blocked_ms: Some(3_600_000),
             failovers: 1,
             failovers_max: 3,
@@ -197,6 +213,8 @@ mod tests {
         let expected = "\
 mode       observe: this agent looks and tells; it holds no lease and does nothing
 paused     by ada (uid 7) at fra since 1970-01-01T00:00:00.000Z (upgrade), for another 1 min 1 s
+guard      off at fra: its lease does not run out, nothing fences its node, and no other site can be \
+made active; agent resume ends this
 failovers  automatic: last 1970-01-01T00:00:00.000Z, 1 of 3 within 24 h 0 min; acknowledged by \
 bob at ams at 1970-01-01T00:00:01.000Z; no other for 1 h 0 min (agent ack)
 ";

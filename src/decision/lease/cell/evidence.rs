@@ -4,7 +4,7 @@ use super::CellContender;
 use crate::decision::lease::rules::BrokenRule;
 use crate::model::Moment;
 use crate::model::cell::SeenCell;
-use crate::model::lease::Verdict;
+use crate::model::lease::{ClusterRecord, Verdict};
 
 /// The cell as it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -46,6 +46,9 @@ impl CellContender {
         let careless = self.rules.breaks(BrokenRule::GrantIgnored);
         let waited = careless || now >= observed.since + self.rules.grant_span();
         let promise = self.promise_at(now);
+        if self.pinned_to_peer() {
+            return Verdict::GrantRuns;
+        }
         let Some(cell) = &observed.seen.cell else {
             // A new cluster, or a store that lost its memory: those cannot be told apart.
             return verdict_if(waited && promise.is_none(), Verdict::Abstains);
@@ -74,7 +77,15 @@ impl CellContender {
             .cell
             .as_ref()
             .is_some_and(|cell| cell.released);
-        (!released).then(|| observed.since + self.rules.grant_span())
+        let waits = !released && !self.pinned_to_peer();
+        waits.then(|| observed.since + self.rules.grant_span())
+    }
+
+    /// The newest record, of the cell or of one that is gone, pins the lease to the other site.
+    pub(super) fn pinned_to_peer(&self) -> bool {
+        let record = self.record.as_ref();
+        !self.rules.breaks(BrokenRule::PinIgnored)
+            && record.and_then(ClusterRecord::pinned_to) == Some(&self.peer)
     }
 }
 

@@ -24,15 +24,52 @@ pub(super) struct Hold {
     /// The record whose keeping is still to be told.
     to_tell: Option<(Epoch, u64)>,
     next_renewal_at: Moment,
+    pin: Pin,
+}
+
+/// Whether the record pins the lease.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Pin {
+    Off,
+    /// Records of this version or newer do, under this epoch.
+    On {
+        since: (Epoch, u64),
+    },
+    /// It does no more; but until the guard knows, the last one that did is written.
+    Ending {
+        last: Box<ClusterRecord>,
+    },
+}
+
+impl Pin {
+    fn of(record: Option<&ClusterRecord>, site: &SiteName) -> Self {
+        let pinned = record.filter(|record| record.pinned_to() == Some(site));
+        pinned.map_or(Self::Off, |record| Self::On {
+            since: record.version(),
+        })
+    }
+
+    /// The store has taken this record.
+    fn holds_with(&self, record: Option<&ClusterRecord>) -> bool {
+        match self {
+            Self::On { since } => record.is_some_and(|it| it.version() >= *since),
+            Self::Off | Self::Ending { .. } => false,
+        }
+    }
 }
 
 impl Hold {
     pub(super) fn won(rules: &LeaseRules, cell: &Cell, revision: u64, sent: Moment) -> Self {
+        let pin = Pin::of(cell.record.as_ref(), &cell.holder);
         Self {
             epoch: cell.epoch,
             claim: cell.claim,
             revision,
-            fence_at: rules.fence_at(sent),
+            fence_at: match pin {
+                Pin::On { .. } => Moment::NEVER,
+                Pin::Off | Pin::Ending { .. } => rules.fence_at(sent),
+            },
+            pin,
             renewing: None,
             store_silent: false,
             shown: cell.record.clone(),
@@ -194,6 +231,9 @@ impl CellContender {
         if reply.written || seen.map(Cell::mark) == Some(cell.mark()) {
             hold.revision = hold.revision.max(reply.seen.revision);
             hold.extend(&self.rules, round.sent, now);
+            if hold.pin.holds_with(cell.record.as_ref()) {
+                hold.fence_at = Moment::NEVER;
+            }
             let kept = cell.record.as_ref().map(ClusterRecord::version);
             if kept > hold.shown.as_ref().map(ClusterRecord::version) {
                 hold.shown.clone_from(&cell.record);
@@ -227,10 +267,52 @@ impl CellContender {
             return;
         }
         if Some(version) > known {
+            let pin = Pin::of(Some(&record), &self.site);
+            match (&hold.pin, pin, self.record.take()) {
+                (Pin::On { .. }, Pin::Off, Some(last)) => {
+                    hold.pin = match self.rules.breaks(BrokenRule::UnpinnedTooSoon) {
+                        true => Pin::Off,
+                        false => Pin::Ending {
+                            last: Box::new(last),
+                        },
+                    };
+                    hold.fence_at = self.rules.fence_at(now);
+                }
+                (Pin::Ending { .. }, Pin::Off, _) | (Pin::On { .. }, Pin::On { .. }, _) => {}
+                (_, pin, _) => hold.pin = pin,
+            }
             self.record = Some(record);
         }
         hold.to_tell = Some(version);
         hold.next_renewal_at = now;
+    }
+
+    /// What a cell that is written now carries.
+    pub(super) fn record_to_write(&self) -> Option<ClusterRecord> {
+        if let Phase::Holding(hold) = &self.phase
+            && let Pin::Ending { last } = &hold.pin
+        {
+            return Some(ClusterRecord::clone(last));
+        }
+        self.record.clone()
+    }
+
+    /// The lease is to be pinned no more, and the guard may not know that yet.
+    pub(super) fn unpinning(&self) -> Option<Epoch> {
+        match &self.phase {
+            Phase::Holding(hold) if matches!(hold.pin, Pin::Ending { .. }) => Some(hold.epoch),
+            Phase::Holding(_) | Phase::Looking | Phase::Asking(_) => None,
+        }
+    }
+
+    /// The guard knows it now, so the store may.
+    pub(super) fn unpinned(&mut self, now: Moment) {
+        if let Phase::Holding(hold) = &mut self.phase
+            && matches!(hold.pin, Pin::Ending { .. })
+        {
+            hold.pin = Pin::Off;
+            hold.next_renewal_at = now;
+        }
     }
 
     /// The command: give the lease up. By the time it is given the node must be fenced or cleanly
@@ -247,6 +329,12 @@ impl CellContender {
             send_at: now,
             until: now + self.rules.ttl,
         });
+        // A pin is taken back by a newer record only.
+        let epoch = hold.epoch;
+        if let Some(record) = self.record.as_mut().filter(|it| it.pinned_to().is_some()) {
+            record.unpin();
+            record.succeed(epoch);
+        }
         self.phase = Phase::Looking;
         self.next_look_at = now + self.rules.renew_every;
     }

@@ -29,6 +29,9 @@
 //!   also to an agent that was restarted.
 //! - *A promise that a restart forgets.* An agent that has just started takes a cell of the other
 //!   site only after one whole span from its own first look, which is later than the promise.
+//! - *Pinned.* A cell whose record pins the lease to the other site is never taken, until a newer
+//!   record says otherwise; the holder counts anew from before it first writes that one, which it
+//!   does not before its guard has a deadline again.
 //! - *Released.* Only its holder writes that, and never acts under that epoch again.
 
 mod attempt;
@@ -160,12 +163,14 @@ impl CellContender {
             Input::Cell { round, reply } => self.take_cell(round, reply.as_ref(), now, &mut out),
             Input::PeerSaid { round, word } => self.take_word(round, word, now, &mut out),
             Input::PeerAsks(ask) => self.answer(&ask, now, &mut out),
+            Input::Unpinned => self.unpinned(now),
         }
         self.press_on(now, &mut out);
         self.resend_release(now, &mut out);
         self.renew_when_due(now, &mut out);
         self.look_when_due(now, &mut out);
         self.tell(&mut out);
+        out.unpinning = self.unpinning();
         out.wake_at = self.wake_at();
         out
     }
@@ -281,7 +286,7 @@ impl CellContender {
             beat: self.beat,
             released: false,
             released_to: None,
-            record: self.record.clone(),
+            record: self.record_to_write(),
         }
     }
 

@@ -51,8 +51,9 @@ impl CellContender {
             return LeaseView::Unknown;
         };
         // Nobody acts under a promise, whatever the cell looks like.
-        let ran_out =
-            observed.at >= observed.since + self.rules.grant_span() && !self.promised_at_last();
+        let ran_out = observed.at >= observed.since + self.rules.grant_span()
+            && !self.promised_at_last()
+            && !self.pinned_to_peer();
         let free = |released_to| LeaseView::Free {
             epoch: self.epoch_seen,
             released_to,

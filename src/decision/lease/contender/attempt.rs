@@ -391,6 +391,7 @@ impl Contender {
             ballot.epoch,
             ballot.granted.clone(),
             self.record.clone(),
+            &self.site,
         );
         if hold.fence_at() <= now {
             // Won too late to be of use. It cannot be told from losing.
@@ -410,6 +411,7 @@ impl Contender {
             epoch,
             BTreeMap::new(),
             self.record.clone(),
+            &self.site,
         ));
     }
 

@@ -2,9 +2,9 @@
 //!
 //! The deadline counts from the newest moment such that a majority of the voters granted what was
 //! sent then or later. It is never moved once it has passed: a holder that wakes up is told that
-//! it lost, looks, and asks anew.
+//! it lost, looks, and asks anew. Only a pinned lease has none: [`Pin`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::give_back::GiveBack;
 use super::{Contender, Output, Phase, Purpose, Round, Seen};
@@ -26,6 +26,33 @@ pub(super) struct Hold {
     shown: Option<ClusterRecord>,
     /// The record whose keeping is still to be told.
     to_tell: Option<(Epoch, u64)>,
+    pin: Pin,
+}
+
+/// Whether the record pins the lease: see the head of [`crate::decision::lease::rules`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Pin {
+    Off,
+    /// Records of this version or newer do, under this epoch.
+    On {
+        since: (Epoch, u64),
+        /// Who is known to keep one.
+        kept_by: BTreeSet<Member>,
+    },
+    /// They do no more; but until the guard knows, the voters are told the last one that did.
+    Ending {
+        last: Box<ClusterRecord>,
+    },
+}
+
+impl Pin {
+    fn of(record: Option<&ClusterRecord>, site: &SiteName) -> Self {
+        let pinned = record.filter(|record| record.pinned_to() == Some(site));
+        pinned.map_or(Self::Off, |record| Self::On {
+            since: record.version(),
+            kept_by: BTreeSet::new(),
+        })
+    }
 }
 
 impl Hold {
@@ -34,6 +61,7 @@ impl Hold {
         epoch: Epoch,
         granted: BTreeMap<Member, Moment>,
         shown: Option<ClusterRecord>,
+        site: &SiteName,
     ) -> Self {
         // Without a majority only two agents alone hold, and there the deadline is never.
         let fence_at = deadline(rules, &granted).unwrap_or(rules.fence_at(Moment::default()));
@@ -42,6 +70,7 @@ impl Hold {
             fence_at,
             granted,
             kept: BTreeMap::new(),
+            pin: Pin::of(shown.as_ref(), site),
             shown,
             to_tell: None,
         }
@@ -53,6 +82,61 @@ impl Hold {
 
     pub(super) fn fence_at(&self) -> Moment {
         self.fence_at
+    }
+}
+
+impl Hold {
+    /// A voter keeps this record. With a majority of such voters the lease is pinned.
+    fn count_pin(
+        &mut self,
+        rules: &LeaseRules,
+        site: &SiteName,
+        from: &Member,
+        record: &ClusterRecord,
+    ) {
+        let Pin::On { since, kept_by } = &mut self.pin else {
+            return;
+        };
+        if record.version() >= *since && record.pinned_to() == Some(site) {
+            kept_by.insert(from.clone());
+        }
+        if kept_by.len() >= rules.majority() {
+            self.fence_at = Moment::NEVER;
+        }
+    }
+
+    /// Another record is carried from now on.
+    fn pin_or_unpin(
+        &mut self,
+        rules: &LeaseRules,
+        site: &SiteName,
+        old: Option<&ClusterRecord>,
+        new: &ClusterRecord,
+        now: Moment,
+    ) {
+        let pins = new.pinned_to() == Some(site);
+        let (next, unpinned) = match (std::mem::replace(&mut self.pin, Pin::Off), pins) {
+            (Pin::Off | Pin::Ending { .. }, true) => (Pin::of(Some(new), site), None),
+            (Pin::On { kept_by, .. }, false) => match old {
+                Some(last) if !rules.breaks(BrokenRule::UnpinnedTooSoon) => {
+                    let last = Box::new(last.clone());
+                    (Pin::Ending { last }, Some(kept_by))
+                }
+                Some(_) | None => (Pin::Off, Some(kept_by)),
+            },
+            (pin, _) => (pin, None),
+        };
+        self.pin = next;
+        let Some(kept_by) = unpinned else {
+            return;
+        };
+        // What pinned voters granted runs until they hear of the new record: not before now.
+        for voter in kept_by {
+            self.granted.insert(voter, now);
+        }
+        if let Some(fence_at) = deadline(rules, &self.granted) {
+            self.fence_at = fence_at;
+        }
     }
 }
 
@@ -112,7 +196,11 @@ impl Contender {
             return;
         }
         let epoch = hold.epoch;
-        let (holder, record) = (self.site.clone(), self.record.clone());
+        let record = match &hold.pin {
+            Pin::Ending { last } => Some(ClusterRecord::clone(last)),
+            Pin::Off | Pin::On { .. } => self.record.clone(),
+        };
+        let holder = self.site.clone();
         let request = LeaseRequest::Renew {
             holder,
             epoch,
@@ -145,6 +233,7 @@ impl Contender {
             hold.fence_at = hold.fence_at.max(fence_at);
         }
         if let Some(record) = &reply.knows.record {
+            hold.count_pin(&self.rules, &self.site, from, record);
             let kept = hold
                 .kept
                 .entry(from.clone())
@@ -176,10 +265,29 @@ impl Contender {
             return;
         }
         if Some(version) > known {
+            hold.pin_or_unpin(&self.rules, &self.site, self.record.as_ref(), &record, now);
             self.record = Some(record);
         }
         hold.to_tell = Some(version);
         self.next_round_at = now;
+    }
+
+    /// The lease is to be pinned no more, and the guard may not know that yet.
+    pub(super) fn unpinning(&self) -> Option<Epoch> {
+        match &self.phase {
+            Phase::Holding(hold) if matches!(hold.pin, Pin::Ending { .. }) => Some(hold.epoch),
+            Phase::Holding(_) | Phase::Looking { .. } | Phase::Asking(_) => None,
+        }
+    }
+
+    /// The guard knows it now, so the voters may.
+    pub(super) fn unpinned(&mut self, now: Moment) {
+        if let Phase::Holding(hold) = &mut self.phase
+            && matches!(hold.pin, Pin::Ending { .. })
+        {
+            hold.pin = Pin::Off;
+            self.next_round_at = now;
+        }
     }
 
     /// The command: give the lease up. By the time it is given the node must be fenced or cleanly
@@ -188,7 +296,13 @@ impl Contender {
         let Phase::Holding(hold) = &self.phase else {
             return;
         };
-        let (epoch, record) = (hold.epoch, self.record.clone());
+        let (epoch, mut record) = (hold.epoch, self.record.clone());
+        // A pin is taken back by a newer record only.
+        if let Some(record) = record.as_mut().filter(|it| it.pinned_to().is_some()) {
+            record.unpin();
+            record.succeed(epoch);
+        }
+        self.record.clone_from(&record);
         self.phase = Phase::Looking { ballot: None };
         self.writable_until = now;
         self.next_round_at = now + self.rules.renew_every;

@@ -1,0 +1,157 @@
+//! Which deadline those know who would fence the node if this agent were gone: the guard, and the
+//! next life of this agent, for which word is left (see [`super::inherited`]).
+//!
+//! A deadline that they have not heard of yet is an earlier fence, as long as deadlines only move
+//! on. At the end of a pinned lease, and only then, a deadline comes nearer: the keeper waits here
+//! before anybody else may count on it.
+
+use std::path::PathBuf;
+
+use tokio::sync::watch;
+
+use super::guard::protocol::Term;
+use super::inherited;
+use super::lease_keeper::Held;
+use super::tasks::spawn_named;
+use crate::model::{Epoch, Moment};
+
+/// What they know.
+#[derive(Debug)]
+pub(super) struct KnownDeadlines {
+    leave: watch::Sender<Option<Held>>,
+    left: watch::Receiver<Held>,
+    guard: Option<watch::Receiver<Option<Term>>>,
+}
+
+impl KnownDeadlines {
+    /// `guard`: what the guard has confirmed; `None` for a node that has none.
+    pub(super) fn new(state_dir: PathBuf, guard: Option<watch::Receiver<Option<Term>>>) -> Self {
+        let (leave, wanted) = watch::channel(None);
+        let (written, left) = watch::channel(None);
+        spawn_named(
+            "fence deadline",
+            leave_deadlines(state_dir, wanted, written),
+        );
+        Self { leave, left, guard }
+    }
+
+    /// Leaves word of a deadline for the next life of this agent.
+    pub(super) fn leave(&self, held: Held) {
+        self.leave.send_replace(Some(held));
+    }
+
+    /// Whether all of them know the deadline of this epoch, or an earlier one.
+    pub(super) fn cover(&self, (epoch, fence_at): (Epoch, Moment), armed: bool) -> bool {
+        let in_time = |(of, at): (Epoch, Moment)| of == epoch && at <= fence_at;
+        let guard = self.guard.as_ref().is_none_or(|guard| {
+            let known = *guard.borrow();
+            known.is_some_and(|term| in_time((term.epoch, term.fence_at)))
+        });
+        let left = *self.left.borrow();
+        // A node that takes no writes is armed, and the guard told, before it may begin to.
+        (guard || !armed) && left.is_some_and(in_time)
+    }
+
+    /// Waits until one of them has heard something.
+    pub(super) async fn changed(&mut self) {
+        let guard = async {
+            let ended = match &mut self.guard {
+                Some(guard) => guard.changed().await.is_err(),
+                None => true,
+            };
+            if ended {
+                std::future::pending::<()>().await;
+            }
+        };
+        let left = async {
+            if self.left.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = guard => {}
+            () = left => {}
+        }
+    }
+}
+
+/// In a task of its own: the keeper must never wait for a disk (S4). What a hanging disk does not
+/// take is an older and so an earlier deadline, which is safe.
+async fn leave_deadlines(
+    state_dir: PathBuf,
+    mut wanted: watch::Receiver<Option<Held>>,
+    written: watch::Sender<Held>,
+) {
+    while wanted.changed().await.is_ok() {
+        let Some(at) = *wanted.borrow_and_update() else {
+            continue;
+        };
+        let dir = state_dir.clone();
+        let left = tokio::task::spawn_blocking(move || inherited::leave(&dir, at)).await;
+        match left {
+            Ok(Ok(())) => {
+                written.send_replace(at);
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "cannot leave word of the fence deadline"),
+            // The runtime is being shut down.
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(secs: u64) -> Moment {
+        Moment::from_boot(Duration::from_secs(secs))
+    }
+
+    #[tokio::test]
+    async fn a_nearer_deadline_counts_once_the_guard_and_the_next_life_know_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (confirm, confirmed) = watch::channel(None);
+        let mut known = KnownDeadlines::new(dir.path().to_path_buf(), Some(confirmed));
+        let term = |epoch, fence_at| Term {
+            epoch: Epoch(epoch),
+            fence_at,
+        };
+        let wanted = (Epoch(3), at(9));
+        known.leave(Some((Epoch(3), Moment::NEVER)));
+        confirm.send_replace(Some(term(3, Moment::NEVER)));
+        while *known.left.borrow() != Some((Epoch(3), Moment::NEVER)) {
+            known.changed().await;
+        }
+        assert!(!known.cover(wanted, true), "both know of no deadline");
+        confirm.send_replace(Some(term(3, at(9))));
+        assert!(!known.cover(wanted, true), "the next life does not know");
+        known.leave(Some(wanted));
+        while *known.left.borrow() != Some(wanted) {
+            known.changed().await;
+        }
+        assert!(known.cover(wanted, true));
+        assert!(known.cover((Epoch(3), at(12)), true), "an earlier fence");
+        for other in [
+            Some(term(2, at(1))),
+            Some(term(3, at(10))),
+            Some(term(3, Moment::NEVER)),
+            None,
+        ] {
+            confirm.send_replace(other);
+            assert!(!known.cover(wanted, true), "{other:?}");
+            assert!(known.cover(wanted, false), "nothing there takes writes");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_word_that_cannot_be_left_covers_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut known = KnownDeadlines::new(dir.path().join("gone"), None);
+        known.leave(Some((Epoch(3), at(9))));
+        let waited = tokio::time::timeout(Duration::from_millis(100), known.changed()).await;
+        assert!(waited.is_err());
+        assert!(!known.cover((Epoch(3), at(9)), true));
+    }
+}

@@ -1,0 +1,110 @@
+//! `agent pause --guard-off`: whoever works on an agent for longer than a lease lasts keeps the
+//! primary, and nobody else becomes one meanwhile.
+
+use std::time::{Duration, Instant};
+
+use crate::support::cluster::{ClusterOptions, SITES, TestCluster};
+use crate::support::members::Members;
+use crate::support::wait_until;
+use crate::support::writer::{Session, overlap};
+use crate::{Ended, SOON, agent};
+
+/// The ttl of the clusters here is 3 s: what runs out has run out by then.
+const LONG: Duration = Duration::from_millis(4500);
+
+async fn ask(members: &Members, index: usize, arguments: &[&str]) -> Ended {
+    let socket = members.cluster.dir().join(SITES[index]).join("agent.sock");
+    agent(&socket, arguments).await
+}
+
+/// For so long the node's sessions commit, and the other site's agent takes nothing.
+async fn goes_on(members: &Members, session: &Session) {
+    let began = Instant::now();
+    while began.elapsed() < LONG {
+        let other = members.status(1).await.unwrap();
+        assert!(!other.active && other.run.is_none(), "{other:#?}");
+        // bounded: by the condition of the loop
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let newest = session.commits().last().unwrap().at;
+    assert!(newest.elapsed() < Duration::from_secs(1), "{newest:?}");
+}
+
+async fn start() -> (Members, Session) {
+    let mut members = Members::of(TestCluster::prepare(ClusterOptions::default()).await);
+    members.start_all();
+    members.wait_settled(0, SOON).await;
+    let session = Session::open(members.cluster.node(0)).await;
+    (members, session)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s1_primary_outlives_its_agent_while_the_guard_is_off_and_nobody_takes_over() {
+    let (mut members, session) = start().await;
+    let pause = ["pause", "--guard-off", "--for", "1h", "--reason", "upgrade"];
+    let paused = ask(&members, 1, &pause).await;
+    assert_eq!(paused.code, Some(0), "{paused:?}");
+    assert!(paused.stdout.contains("guard is off"), "{paused:?}");
+    members
+        .wait_both("both know that the guard is off", SOON, |[fra, ams]| {
+            let off = |it: &Option<_>| it.as_ref().is_some_and(|site| *site == SITES[0]);
+            off(&fra
+                .brakes
+                .guard_off
+                .as_ref()
+                .map(|site| site.as_str().to_owned()))
+                && off(&ams
+                    .brakes
+                    .guard_off
+                    .as_ref()
+                    .map(|site| site.as_str().to_owned()))
+                && fra.lease.fence_in_ms.is_none()
+        })
+        .await;
+    let shown = ask(&members, 0, &["status"]).await;
+    assert!(shown.stdout.contains("off at fra"), "{shown:?}");
+
+    members.stop(SITES[0]);
+    goes_on(&members, &session).await;
+    let refused = ask(&members, 1, &["failover", "--to", "ams", "--yes"]).await;
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+    assert!(
+        refused.stderr.contains("the guard of site fra is off"),
+        "{refused:?}"
+    );
+
+    // Its next life takes up where it was, and is killed without more ado.
+    members.start(SITES[0]);
+    members
+        .wait_both("fra holds the lease again", SOON, |[fra, _]| {
+            fra.active && fra.lease.fence_in_ms.is_none()
+        })
+        .await;
+    members.kill(SITES[0]);
+    goes_on(&members, &session).await;
+
+    members.start(SITES[0]);
+    members
+        .wait_both("fra holds the lease again", SOON, |[fra, _]| fra.active)
+        .await;
+    let resumed = ask(&members, 1, &["resume"]).await;
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    members
+        .wait_both("the lease runs out again", SOON, |[fra, ams]| {
+            fra.lease.fence_in_ms.is_some()
+                && fra.brakes.guard_off.is_none()
+                && ams.brakes.guard_off.is_none()
+        })
+        .await;
+
+    // The guard is on: what it is for happens.
+    let next = Session::persistent(members.cluster.node(1));
+    members.kill(SITES[0]);
+    wait_until("ams is active", SOON, async || {
+        members.status(1).await.is_some_and(|status| status.active)
+    })
+    .await;
+    wait_until("ams commits", SOON, async || !next.commits().is_empty()).await;
+    assert!(members.cluster.node(0).processes().is_empty(), "fenced");
+    assert_eq!(overlap(&session.commits(), &next.commits()), Duration::ZERO);
+}
