@@ -254,7 +254,7 @@ impl World {
                 let until = self.real(index, fence_at + fence);
                 self.endless += u64::from(fence_at == Moment::NEVER);
                 self.writable[index] = self.writable[index].max(until);
-                if output.unpinning.is_some() {
+                if output.awaits_guard.is_some() {
                     let (site, life) = (index, self.lives[index]);
                     let delay = self.delay();
                     self.at(delay, Happens::GuardKnows { site, life });

@@ -171,7 +171,12 @@ fn processes_in(directory: &Path) -> BTreeSet<u32> {
 
 /// Runs a scenario and checks everything but its times.
 fn report(scenario: &str) -> Value {
-    let mut demo = Demo::start(&["--json", "--scenario", scenario]);
+    report_with(scenario, &[])
+}
+
+fn report_with(scenario: &str, more: &[&str]) -> Value {
+    let arguments = [&["--json", "--scenario", scenario], more].concat();
+    let mut demo = Demo::start(&arguments);
     let (code, stdout, stderr) = demo.finish();
     assert_eq!(code, Some(0), "{scenario}:\n{stderr}");
     let report: Value = serde_json::from_str(&stdout).expect("exactly one JSON object");
@@ -216,6 +221,14 @@ fn killed_postmaster_is_handed_over_within_a_second() {
     let report = report("postmaster-kill");
     unavailable_within(&report, 1000);
     assert!(report["fenced_ms"].as_u64().unwrap() < report["promoted_ms"].as_u64().unwrap());
+}
+
+/// The bound is what the name's TTL of one second adds, and one second more.
+#[test]
+fn client_that_resolves_the_name_follows_within_its_ttl_and_a_second() {
+    let report = report_with("postmaster-kill", &["--dns", "bind"]);
+    let by_name = report["by_name_ms"].as_u64().unwrap();
+    assert!(by_name <= 2000, "{by_name} ms");
 }
 
 #[test]

@@ -1,15 +1,26 @@
-//! DNS providers against their counterparts: a contract that every provider in the list keeps.
+//! DNS providers against their counterparts: here Cloudflare against the stand-in, `rfc2136`
+//! against BIND and Knot.
 //! S8: a record remembers the epoch that moved it.
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "helpers of tests may fail loudly"
+)]
 
 #[path = "dns/connection.rs"]
 mod connection;
+#[path = "dns/rfc2136.rs"]
+mod rfc2136;
+#[path = "dns/servers.rs"]
+mod servers;
 mod support;
 
 use std::time::Duration;
 
 use failover_agent::config::secret::Secret;
-use failover_agent::config::settings::DnsRecord;
+use failover_agent::config::settings::{DnsAccess, DnsRecord};
 use failover_agent::effects::dns::{
     DNS_PROVIDERS, DnsProvider, Observed, Wanted, apply, observe, provider_of, verify,
 };
@@ -20,6 +31,12 @@ use failover_agent::model::{Epoch, SiteName};
 use failover_agent::surfaces::demo::cloudflare::{CloudflareStandIn, Fault, Record, ZONE_ID};
 use serde_json::json;
 use support::permit::Expiring;
+
+#[test]
+fn every_provider_has_its_counterpart_here() {
+    let names: Vec<&str> = DNS_PROVIDERS.iter().map(|kind| kind.name).collect();
+    assert_eq!(names, ["cloudflare", "rfc2136"]);
+}
 
 const TOKEN: &str = "Sn3lkgR6nPbvUzsHbYVuuCTFM8dZZgiJ8hR1Tqtk";
 const NAME: &str = "db.example.com";
@@ -32,42 +49,34 @@ struct World {
     provider: Box<dyn DnsProvider>,
 }
 
-fn settings(kind: &str, url: &str, token: &str) -> DnsRecord {
+fn settings(url: &str, token: &str) -> DnsRecord {
     DnsRecord {
         name: "public".to_owned(),
-        provider: kind.to_owned(),
         record: NAME.to_owned(),
         kind: "A".to_owned(),
-        zone_id: ZONE_ID.to_owned(),
-        token: Secret::new(token),
-        api_url: Some(url.to_owned()),
+        access: DnsAccess::Cloudflare {
+            zone_id: ZONE_ID.to_owned(),
+            token: Secret::new(token),
+            api_url: Some(url.to_owned()),
+        },
         timeout: Duration::from_secs(20),
         content: [OLD.to_owned(), NEW.to_owned()],
     }
 }
 
-/// Every provider in the list, each with a fresh counterpart that has these records.
-async fn worlds(records: &[Record]) -> Vec<World> {
-    let mut worlds = Vec::new();
-    for kind in DNS_PROVIDERS {
-        assert_eq!(
-            kind.name, "cloudflare",
-            "give provider {} a counterpart here",
-            kind.name
-        );
-        let counterpart = CloudflareStandIn::start(TOKEN, records.to_vec())
-            .await
-            .unwrap();
-        let provider = provider_of(&settings(kind.name, counterpart.url(), TOKEN)).unwrap();
-        worlds.push(World {
-            counterpart,
-            provider,
-        });
-    }
-    worlds
+/// The provider with a fresh counterpart that has these records.
+async fn worlds(records: &[Record]) -> [World; 1] {
+    let counterpart = CloudflareStandIn::start(TOKEN, records.to_vec())
+        .await
+        .unwrap();
+    let provider = provider_of(&settings(counterpart.url(), TOKEN)).unwrap();
+    [World {
+        counterpart,
+        provider,
+    }]
 }
 
-async fn usual() -> Vec<World> {
+async fn usual() -> [World; 1] {
     worlds(&[
         Record::new("A", "other.example.com", OLD),
         Record::new("A", NAME, OLD).comment("owner: web team; do not touch"),
@@ -206,48 +215,42 @@ async fn change_by_hand_is_put_right_under_the_same_epoch() {
 
 #[tokio::test]
 async fn applied_but_timed_out_ends_as_done_without_a_second_change() {
-    for kind in DNS_PROVIDERS {
-        for mut world in usual().await {
-            let mut settings = settings(kind.name, world.counterpart.url(), TOKEN);
-            settings.timeout = Duration::from_millis(400);
-            world.provider = provider_of(&settings).unwrap();
-            world.counterpart.fail_next(Fault::AppliedButTimedOut);
-            world.refused(FailureKind::OutcomeUnknown).await;
-            assert_eq!(world.record().content, NEW);
-            assert!(!world.apply(NEW, 1).await.unwrap());
-            assert_eq!(world.patches(), 1);
-        }
+    for mut world in usual().await {
+        let mut settings = settings(world.counterpart.url(), TOKEN);
+        settings.timeout = Duration::from_millis(400);
+        world.provider = provider_of(&settings).unwrap();
+        world.counterpart.fail_next(Fault::AppliedButTimedOut);
+        world.refused(FailureKind::OutcomeUnknown).await;
+        assert_eq!(world.record().content, NEW);
+        assert!(!world.apply(NEW, 1).await.unwrap());
+        assert_eq!(world.patches(), 1);
     }
 }
 
 #[tokio::test]
 async fn timeout_is_unknown_only_after_a_change_was_sent() {
-    for kind in DNS_PROVIDERS {
-        for mut world in usual().await {
-            let mut settings = settings(kind.name, world.counterpart.url(), TOKEN);
-            settings.timeout = Duration::from_millis(400);
-            world.provider = provider_of(&settings).unwrap();
-            world.counterpart.fail_next(Fault::Timeout);
-            world.refused(FailureKind::Retryable).await;
-            world.counterpart.fail_next_write(Fault::Timeout);
-            world.refused(FailureKind::OutcomeUnknown).await;
-            assert_eq!(world.record().content, OLD);
-            assert!(world.apply(NEW, 1).await.unwrap());
-        }
+    for mut world in usual().await {
+        let mut settings = settings(world.counterpart.url(), TOKEN);
+        settings.timeout = Duration::from_millis(400);
+        world.provider = provider_of(&settings).unwrap();
+        world.counterpart.fail_next(Fault::Timeout);
+        world.refused(FailureKind::Retryable).await;
+        world.counterpart.fail_next_write(Fault::Timeout);
+        world.refused(FailureKind::OutcomeUnknown).await;
+        assert_eq!(world.record().content, OLD);
+        assert!(world.apply(NEW, 1).await.unwrap());
     }
 }
 
 #[tokio::test]
 async fn nobody_listening_is_retryable() {
-    for kind in DNS_PROVIDERS {
-        for mut world in usual().await {
-            let url = world.counterpart.url().to_owned();
-            let settings = settings(kind.name, &url, TOKEN);
-            world.provider = provider_of(&settings).unwrap();
-            drop(world.counterpart);
-            let result = apply(world.provider.as_ref(), &wanted(NEW, 1), &Unconditional).await;
-            assert_eq!(result.unwrap_err().kind, FailureKind::Retryable);
-        }
+    for mut world in usual().await {
+        let url = world.counterpart.url().to_owned();
+        let settings = settings(&url, TOKEN);
+        world.provider = provider_of(&settings).unwrap();
+        drop(world.counterpart);
+        let result = apply(world.provider.as_ref(), &wanted(NEW, 1), &Unconditional).await;
+        assert_eq!(result.unwrap_err().kind, FailureKind::Retryable);
     }
 }
 
@@ -377,17 +380,16 @@ async fn token_is_in_no_text() {
             world.counterpart.fail_next(fault);
             errors.push(world.apply(NEW, 1).await.unwrap_err());
         }
-        let kind = DNS_PROVIDERS.first().unwrap().name;
-        let wrong = settings(kind, world.counterpart.url(), "Wr0ngT0ken");
+        let wrong = settings(world.counterpart.url(), "Wr0ngT0ken");
         let provider = provider_of(&wrong).unwrap();
         errors.push(
             apply(provider.as_ref(), &wanted(NEW, 1), &Unconditional)
                 .await
                 .unwrap_err(),
         );
-        let with_newline = settings(kind, world.counterpart.url(), "Wr0ngT0ken\u{7f}");
+        let with_newline = settings(world.counterpart.url(), "Wr0ngT0ken\u{7f}");
         errors.push(provider_of(&with_newline).unwrap_err());
-        let plain = settings(kind, "http://192.0.2.9/client/v4", "Wr0ngT0ken");
+        let plain = settings("http://192.0.2.9/client/v4", "Wr0ngT0ken");
         errors.push(provider_of(&plain).unwrap_err());
         for error in errors {
             let text = whole_text(error);
@@ -407,9 +409,8 @@ async fn token_is_in_no_text() {
 #[tokio::test]
 async fn token_that_ends_with_a_newline_works() {
     for world in usual().await {
-        let kind = DNS_PROVIDERS.first().unwrap().name;
         let token = format!("{TOKEN}\n");
-        let settings = settings(kind, world.counterpart.url(), &token);
+        let settings = settings(world.counterpart.url(), &token);
         let provider = provider_of(&settings).unwrap();
         assert!(
             apply(provider.as_ref(), &wanted(NEW, 1), &Unconditional)

@@ -100,7 +100,8 @@ impl Site {
     }
 
     fn holds_for(&self, left: Duration) {
-        inherited::leave(self.state_dir(), Some((Epoch(7), boottime() + left))).unwrap();
+        let held = Some((Epoch(7), boottime() + left));
+        inherited::leave(self.state_dir(), || held).unwrap();
     }
 
     fn gate(&self, more: &[&str]) -> Said {
@@ -142,7 +143,7 @@ fn s10_who_was_active_is_never_told_to_start_without_the_gate() {
         newcomer.text().contains("without this gate"),
         "{newcomer:?}"
     );
-    inherited::leave(site.state_dir(), None).unwrap();
+    inherited::leave(site.state_dir(), || None).unwrap();
     let said = site.gate(&["--dry-run"]);
     assert_eq!(said.verdict(), "refused", "{said:?}");
     assert!(!said.text().contains("without this gate"), "{said:?}");
@@ -177,7 +178,7 @@ fn s10_node_without_a_lease_that_knows_nobody_to_follow_is_refused() {
     assert!(said.text().contains("run out") && said.text().contains("start the agent"));
     assert!(!signal_file(&node).exists());
     // Given up in order is not held either, however long it would have lasted.
-    inherited::leave(site.state_dir(), None).unwrap();
+    inherited::leave(site.state_dir(), || None).unwrap();
     assert!(
         site.gate(&[])
             .text()

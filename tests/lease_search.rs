@@ -17,6 +17,8 @@
 
 #[path = "lease_search/explore.rs"]
 mod explore;
+#[path = "lease_search/learning.rs"]
+mod learning;
 #[path = "lease_search/machines.rs"]
 mod machines;
 #[path = "lease_search/mutations.rs"]

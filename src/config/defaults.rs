@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::settings::{Lease, ProbeTiming};
+use super::settings::{Lease, ProbeTiming, TsigAlgorithm};
 use crate::model::brakes::Conduct;
 
 /// Most teams run one cluster.
@@ -109,6 +109,8 @@ pub const APP_CONFIG_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 pub const APP_CONFIG_KEEP: u32 = 5;
 /// Most records that move are addresses.
 pub const DNS_TYPE: &str = "A";
+/// What the servers' own tools make unless told otherwise.
+pub const DNS_KEY_ALGORITHM: TsigAlgorithm = TsigAlgorithm::HmacSha256;
 /// Providers answer within a second, or not at all.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Chat services answer within a second, or not at all.

@@ -330,7 +330,11 @@ fn moves(record: &DnsRecord, config: &Config) -> String {
     let [at_first, at_second] = &record.content;
     format!(
         "Moves the {} record {} at {}: {at_first} when {} is active, {at_second} when {} is.",
-        record.kind, record.record, record.provider, first.name, second.name
+        record.kind,
+        record.record,
+        record.access.provider(),
+        first.name,
+        second.name
     )
 }
 

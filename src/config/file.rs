@@ -10,7 +10,8 @@ use super::settings::{Config, Failover, Guard, Lease, Objectives, Peer, PeerTls,
 use super::sites::Sites;
 use super::validate;
 use super::{
-    MemberRole, defaults, keys, lease_store, moves, probes, secret_source, sites, syntax, units,
+    MemberRole, defaults, dns, keys, lease_store, moves, probes, secret_source, sites, syntax,
+    units,
 };
 use crate::model::brakes::Conduct;
 use crate::model::{ClusterName, LagBytes, SiteName};
@@ -58,7 +59,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     let probes = probes::endpoints(root, &sites);
     let trips = probes::trips(root, &probes.names);
     let app_configs = moves::app_configs(root, &sites);
-    let dns = moves::dns_records(root, &sites, role);
+    let dns = dns::records(root, &sites, role);
     let notifiers = moves::notifiers(root, role);
     let objectives = objectives(root, &lease);
     let guard = guard(root);

@@ -191,6 +191,13 @@ pub(super) const DNS: Section = Section {
         "token_env",
         "token",
         "api_url",
+        "server",
+        "zone",
+        "key_name",
+        "key_algorithm",
+        "key_file",
+        "key_env",
+        "key",
         "timeout",
         "content",
     ],
@@ -265,6 +272,12 @@ pub(super) const DNS_TOKEN: SecretKeys = SecretKeys {
     file: "token_file",
     env: "token_env",
     inline: "token",
+};
+
+pub(super) const DNS_KEY: SecretKeys = SecretKeys {
+    file: "key_file",
+    env: "key_env",
+    inline: "key",
 };
 
 pub(super) const NOTIFY_URL: SecretKeys = SecretKeys {

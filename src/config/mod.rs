@@ -8,6 +8,7 @@
 
 pub mod defaults;
 pub mod describe;
+mod dns;
 mod file;
 pub mod grants;
 pub mod keys;

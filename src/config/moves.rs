@@ -1,19 +1,15 @@
-//! `[[app_config]]`, `[[dns]]` and `[[notify]]`: what follows the primary, and who is told.
+//! `[[app_config]]` and `[[notify]]`: files that follow the primary, and who is told.
 
-use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::problem::{Refusal, quoted};
-use super::reader::{Spot, Table, type_of};
+use super::reader::Table;
 use super::secret::Secret;
-use super::settings::{AppConfig, AppConfigEdit, AppConfigValue, DnsRecord, NotifierSettings};
+use super::settings::{AppConfig, AppConfigEdit, AppConfigValue, NotifierSettings};
 use super::sites::Sites;
 use super::{MemberRole, defaults, keys, secret_source, syntax, validate};
-use crate::model::SiteName;
 
-/// Kinds of `effects::dns`.
-const DNS_PROVIDERS: [&str; 1] = ["cloudflare"];
 /// Kinds of `effects::notify`.
 const NOTIFIERS: [&str; 1] = ["webhook"];
 
@@ -161,133 +157,6 @@ fn edit_value(text: &str) -> Result<String, Refusal> {
         );
     }
     Ok(text.to_owned())
-}
-
-/// The DNS records that could be read; the witness moves none.
-pub(super) fn dns_records(root: &Table<'_>, sites: &Sites, role: MemberRole) -> Vec<DnsRecord> {
-    let tables = root.tables("dns", &keys::DNS);
-    validate::names_differ(&tables);
-    let mut records: BTreeMap<(String, &str), Spot> = BTreeMap::new();
-    let mut read = Vec::new();
-    for table in &tables {
-        let record = table.parsed("record", syntax::dns_name);
-        let kind = match table.has("type") {
-            true => table.choice("type", &["A", "AAAA", "CNAME"]),
-            false => Some(defaults::DNS_TYPE),
-        };
-        if let (Some(record), Some(kind)) = (&record, kind) {
-            let spot = table.spot("record");
-            if let Some(first) = records.insert((record.clone(), kind), spot) {
-                let line = first.line.unwrap_or_default();
-                let what = format!("line {line} already moves the {kind} record {record}");
-                table.error("record", Refusal::new(what));
-            }
-        }
-        read.extend(dns_record(table, record, kind, (sites, role)));
-    }
-    read
-}
-
-fn dns_record(
-    table: &Table<'_>,
-    record: Option<String>,
-    kind: Option<&str>,
-    (sites, role): (&Sites, MemberRole),
-) -> Option<DnsRecord> {
-    table.need("name", "how reports call it");
-    table.need("provider", DNS_PROVIDERS.join(" or ").as_str());
-    table.need("record", "the full name, e.g. \"shop.example.com\"");
-    table.need("zone_id", "the zone's id at the provider");
-    table.need("content", "what the record contains for each site");
-    let name = table.parsed("name", syntax::name);
-    let provider = table.choice("provider", &DNS_PROVIDERS);
-    let zone_id = table.parsed("zone_id", zone_id);
-    let api_url = table.parsed("api_url", api_url);
-    let timeout = table.duration("timeout", &TIMEOUT);
-    let content = kind.and_then(|kind| content(table, record.as_deref(), kind, sites));
-    let token = match role {
-        MemberRole::Agent => secret_source::require(table, &keys::DNS_TOKEN)?,
-        MemberRole::Witness => return None,
-    };
-    Some(DnsRecord {
-        name: name?,
-        provider: provider?.to_owned(),
-        record: record?,
-        kind: kind?.to_owned(),
-        zone_id: zone_id?,
-        token,
-        api_url,
-        timeout: timeout.unwrap_or(defaults::DNS_TIMEOUT),
-        content: content?,
-    })
-}
-
-/// It becomes part of a request's path.
-fn zone_id(text: &str) -> Result<String, Refusal> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if text.len() <= 64 && text.chars().all(allowed) {
-        Ok(text.to_owned())
-    } else {
-        Err(Refusal::new("not a zone id").hint("the id that the provider shows, not the name"))
-    }
-}
-
-/// The token goes there: never in plain text to another host.
-fn api_url(text: &str) -> Result<String, Refusal> {
-    let url = syntax::url(text)?;
-    if url.https || syntax::is_loopback(&url.host) {
-        Ok(text.trim_end_matches('/').to_owned())
-    } else {
-        Err(Refusal::new("the token would be sent in plain text").hint("use https"))
-    }
-}
-
-/// What the record contains for each site, in the order of the sites.
-fn content(
-    table: &Table<'_>,
-    record: Option<&str>,
-    kind: &str,
-    sites: &Sites,
-) -> Option<[String; 2]> {
-    let mut contents: BTreeMap<SiteName, String> = BTreeMap::new();
-    let named = table.named("content")?;
-    for (name, spot, value) in &named {
-        let Some(site) = sites.known(name) else {
-            table.reader.error(spot, sites.unknown(name));
-            continue;
-        };
-        let Some(text) = value.as_str() else {
-            let what = format!("expected a text in quotes, found {}", type_of(value));
-            table.reader.error(spot, Refusal::new(what));
-            continue;
-        };
-        match syntax::record_content(kind, text) {
-            Ok(content) if kind == "CNAME" && Some(content.as_str()) == record => {
-                table
-                    .reader
-                    .error(spot, Refusal::new("the record would point to itself"));
-            }
-            Ok(content) => {
-                contents.insert(site, content);
-            }
-            Err(refusal) => table.reader.error(spot, refusal),
-        }
-    }
-    // With more or fewer sites than two, that is the mistake to correct.
-    let pair = sites.names.iter().filter(|_| sites.names.len() == 2);
-    for (site, _) in pair {
-        if !named.iter().any(|(name, ..)| *name == site.as_str()) {
-            let what = format!("nothing for site {site}");
-            table.error("content", Refusal::new(what));
-        }
-    }
-    let contents: [String; 2] = contents.into_values().collect::<Vec<_>>().try_into().ok()?;
-    let [first, second] = &contents;
-    if first == second {
-        let refusal = Refusal::new("the same for both sites: nothing would ever move");
-        table.warning("content", refusal);
-    }
-    Some(contents)
 }
 
 /// The notifiers that could be read; the witness tells nobody.

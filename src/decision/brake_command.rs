@@ -147,9 +147,11 @@ fn against_guard_change(
     wanted: &Brakes,
 ) -> Option<&'static str> {
     let off = |brakes: &Brakes| brakes.paused.as_ref().is_some_and(|it| it.guard_off);
-    let facts = state.facts?;
+    let renews = state
+        .facts
+        .is_some_and(|facts| facts.standing == Standing::Active);
     match (off(&record.brakes), off(wanted)) {
-        (_, true) if !policy.lease_runs_out() => Some(
+        (false, true) if !policy.lease_runs_out() => Some(
             "without a witness the lease does not run out, so nothing fences the node at its end: \
              pause without --guard-off",
         ),
@@ -157,8 +159,7 @@ fn against_guard_change(
             "the guard can be switched off only once the active site's node is the proved primary: \
              try again in a moment",
         ),
-        (false, true) if facts.standing != Standing::Active => Some(CUT_OFF),
-        (true, false) if facts.standing != Standing::Active => Some(CUT_OFF),
+        (false, true) | (true, false) if !renews => Some(CUT_OFF),
         _ => None,
     }
 }

@@ -109,8 +109,8 @@ impl Guard {
             ),
             Self::GuardOff { site, by } => format!(
                 "the guard of site {site} is off (paused by {by}), so its node may take writes \
-                 although nobody hears of it: start its agent, there or on a host in its place, \
-                 then `agent resume`, or `agent failover` there"
+                 although nobody hears of it: start its agent, then `agent resume`; if its host is \
+                 lost, make sure that it is off, and do so with an agent in its place"
             ),
             Self::Blocked { .. }
             | Self::LimitReached { .. }

@@ -93,10 +93,8 @@ fn may_start_writes(order: &Order) -> bool {
 /// Leaves the lease's word where the gate looks for it before the server starts (S10). Without it
 /// the start comes out as that of a standby, or not at all.
 async fn leave_word(state_dir: PathBuf, held: watch::Receiver<Held>) {
-    let leave = tokio::task::spawn_blocking(move || {
-        let held = *held.borrow();
-        inherited::leave(&state_dir, held)
-    });
+    let leave =
+        tokio::task::spawn_blocking(move || inherited::leave(&state_dir, || *held.borrow()));
     let left = tokio::time::timeout(GUARD_WAIT, leave).await;
     if !matches!(left, Ok(Ok(Ok(())))) {
         tracing::warn!("cannot leave the lease's word for the gate");

@@ -95,12 +95,14 @@ fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("fence-deadline.json")
 }
 
-/// Leaves the deadline for the next life. Called at each renewal.
+/// Leaves the deadline for the next life: what is `newest` once its turn has come. Called at each
+/// renewal.
 ///
 /// # Errors
 /// When the file cannot be written; the next life then assumes the least.
-pub fn leave(state_dir: &Path, held: Held) -> io::Result<()> {
+pub fn leave(state_dir: &Path, newest: impl FnOnce() -> Held) -> io::Result<()> {
     let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
+    let held = newest();
     let (epoch, fence_at) = held.unwrap_or_default();
     let nanos = u64::try_from(fence_at.since_boot().as_nanos()).unwrap_or(u64::MAX);
     let word = Word {
@@ -141,7 +143,7 @@ mod tests {
     fn a_deadline_of_this_boot_is_inherited() {
         let dir = tempfile::tempdir().unwrap();
         let at = Moment::from_boot(Duration::from_millis(123_456));
-        leave(dir.path(), Some((Epoch(3), at))).unwrap();
+        leave(dir.path(), || Some((Epoch(3), at))).unwrap();
         assert_eq!(read(dir.path(), true), Inherited::FenceAt(at));
         assert_eq!(
             read(dir.path(), false),
@@ -169,7 +171,7 @@ mod tests {
     fn s10_word_of_a_lost_lease_says_so() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(word(dir.path()).unwrap(), LeaseWord::Nothing);
-        leave(dir.path(), None).unwrap();
+        leave(dir.path(), || None).unwrap();
         let said = word(dir.path()).unwrap();
         assert!(matches!(said, LeaseWord::Until { held: false, .. }));
         // What an older version left says nothing of a lease that is held.

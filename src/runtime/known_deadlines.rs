@@ -3,9 +3,11 @@
 //!
 //! A deadline that they have not heard of yet is an earlier fence, as long as deadlines only move
 //! on. At the end of a pinned lease, and only then, a deadline comes nearer: the keeper waits here
-//! before anybody else may count on it.
+//! before anybody else may count on it. So what is told is what they know *at most*: as soon as
+//! they are about to be told that there is no deadline, nothing is.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -13,6 +15,7 @@ use super::guard::protocol::Term;
 use super::inherited;
 use super::lease_keeper::Held;
 use super::tasks::spawn_named;
+use crate::effects::clock::boottime;
 use crate::model::{Epoch, Moment};
 
 /// What they know.
@@ -21,7 +24,15 @@ pub(super) struct KnownDeadlines {
     leave: watch::Sender<Option<Held>>,
     left: watch::Receiver<Held>,
     guard: Option<watch::Receiver<Option<Term>>>,
+    state_dir: PathBuf,
+    /// Since when something is awaited, and whether that was told.
+    waits_since: Option<(Moment, bool)>,
 }
+
+/// Between two attempts to write.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+/// The guard answers within milliseconds, and so does a disk.
+const WAIT_USUAL: Duration = Duration::from_secs(1);
 
 impl KnownDeadlines {
     /// `guard`: what the guard has confirmed; `None` for a node that has none.
@@ -30,9 +41,15 @@ impl KnownDeadlines {
         let (written, left) = watch::channel(None);
         spawn_named(
             "fence deadline",
-            leave_deadlines(state_dir, wanted, written),
+            leave_deadlines(state_dir.clone(), wanted, written),
         );
-        Self { leave, left, guard }
+        Self {
+            leave,
+            left,
+            guard,
+            state_dir,
+            waits_since: None,
+        }
     }
 
     /// Leaves word of a deadline for the next life of this agent.
@@ -40,9 +57,37 @@ impl KnownDeadlines {
         self.leave.send_replace(Some(held));
     }
 
-    /// Whether all of them know the deadline of this epoch, or an earlier one.
-    pub(super) fn cover(&self, (epoch, fence_at): (Epoch, Moment), armed: bool) -> bool {
-        let in_time = |(of, at): (Epoch, Moment)| of == epoch && at <= fence_at;
+    /// Whether something is awaited, and has come. What does not come for long is told: until then
+    /// a pause with the guard off, or its end, is not answered.
+    pub(super) fn covers_what_is_awaited(&mut self, awaited: Held, armed: bool) -> bool {
+        let Some(held) = awaited else {
+            self.waits_since = None;
+            return false;
+        };
+        if self.cover(held, armed) {
+            self.waits_since = None;
+            return true;
+        }
+        let now = boottime();
+        let (since, told) = self.waits_since.get_or_insert((now, false));
+        if !*told && now.since(*since) >= WAIT_USUAL {
+            *told = true;
+            tracing::warn!(
+                state_dir = %self.state_dir.display(),
+                "guard or state directory have not taken the new deadline for a second: until they \
+                 do, the guard is neither off nor on again for the other site"
+            );
+        }
+        false
+    }
+
+    /// Whether all of them know the deadline of this epoch, or an earlier one; of a pinned lease:
+    /// that there is none.
+    fn cover(&self, (epoch, fence_at): (Epoch, Moment), armed: bool) -> bool {
+        let pinned = fence_at == Moment::NEVER;
+        let in_time = |(of, at): (Epoch, Moment)| {
+            of == epoch && at <= fence_at && (!pinned || at == Moment::NEVER)
+        };
         let guard = self.guard.as_ref().is_none_or(|guard| {
             let known = *guard.borrow();
             known.is_some_and(|term| in_time((term.epoch, term.fence_at)))
@@ -82,27 +127,43 @@ async fn leave_deadlines(
     mut wanted: watch::Receiver<Option<Held>>,
     written: watch::Sender<Held>,
 ) {
-    while wanted.changed().await.is_ok() {
+    let mut failed = false;
+    loop {
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() {
+                return;
+            },
+            () = tokio::time::sleep(RETRY_EVERY), if failed => {}
+        }
         let Some(at) = *wanted.borrow_and_update() else {
             continue;
         };
+        if is_endless(at) {
+            written.send_replace(None);
+        }
         let dir = state_dir.clone();
-        let left = tokio::task::spawn_blocking(move || inherited::leave(&dir, at)).await;
-        match left {
+        let left = tokio::task::spawn_blocking(move || inherited::leave(&dir, || at)).await;
+        failed = match left {
             Ok(Ok(())) => {
                 written.send_replace(at);
+                false
             }
-            Ok(Err(error)) => tracing::debug!(%error, "cannot leave word of the fence deadline"),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "cannot leave word of the fence deadline");
+                true
+            }
             // The runtime is being shut down.
             Err(_) => return,
-        }
+        };
     }
+}
+
+fn is_endless(held: Held) -> bool {
+    held.is_some_and(|(_, fence_at)| fence_at == Moment::NEVER)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(secs: u64) -> Moment {
@@ -125,6 +186,7 @@ mod tests {
             known.changed().await;
         }
         assert!(!known.cover(wanted, true), "both know of no deadline");
+        assert!(known.cover((Epoch(3), Moment::NEVER), true));
         confirm.send_replace(Some(term(3, at(9))));
         assert!(!known.cover(wanted, true), "the next life does not know");
         known.leave(Some(wanted));
@@ -133,6 +195,10 @@ mod tests {
         }
         assert!(known.cover(wanted, true));
         assert!(known.cover((Epoch(3), at(12)), true), "an earlier fence");
+        assert!(
+            !known.cover((Epoch(3), Moment::NEVER), true),
+            "an earlier fence is none that was switched off"
+        );
         for other in [
             Some(term(2, at(1))),
             Some(term(3, at(10))),

@@ -127,9 +127,9 @@ impl LeaseKeeper {
                 }
                 queue(&mut news, change);
             }
-            let waits = output.unpinning.is_some();
-            if waits && held.is_some_and(|held| known.cover(held, *self.armed.borrow())) {
-                input = Some(Input::Unpinned);
+            let waits = output.awaits_guard.and(held);
+            if known.covers_what_is_awaited(waits, *self.armed.borrow()) {
+                input = Some(Input::GuardKnows);
                 continue;
             }
             let wake_at = self.wake_at(output.wake_at);
@@ -156,7 +156,7 @@ impl LeaseKeeper {
                 command = commands.recv() => command.map(|command| fencing.filter(command)),
                 ask = asked.next() => Some(Input::PeerAsks(ask)),
                 () = self.voter.released_here() => Some(Input::Poke),
-                () = known.changed(), if waits => Some(Input::Tick),
+                () = known.changed(), if waits.is_some() => Some(Input::Tick),
                 () = tokio::time::sleep(boottime().until(wake_at)) => Some(Input::Tick),
             };
         }

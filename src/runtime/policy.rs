@@ -168,7 +168,7 @@ fn dns(config: &Config, record: &crate::config::settings::DnsRecord) -> DnsTarge
         .collect();
     DnsTarget {
         name: record.name.clone(),
-        provider: record.provider.clone(),
+        provider: record.access.provider().to_owned(),
         record: record.record.clone(),
         kind: record.kind.clone(),
         content,

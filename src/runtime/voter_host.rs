@@ -88,9 +88,9 @@ impl VoterHost {
         work.await.ok();
     }
 
-    /// Whether the voter has lost its memory and gives no votes yet.
-    pub async fn abstains(&self) -> bool {
-        self.inner.voter.lock().await.abstains()
+    /// Whether the voter wants to hear what the others know.
+    pub async fn listens(&self) -> bool {
+        self.inner.voter.lock().await.listens()
     }
 
     /// Waits until somebody releases the lease to this site.

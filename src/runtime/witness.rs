@@ -65,9 +65,9 @@ pub async fn start(config: Config, stop: CancellationToken) -> Result<JoinHandle
     }))
 }
 
-/// Asks the others what they know, as long as the own voter abstains.
+/// Asks the others what they know, as long as the own voter has to hear it.
 async fn learn(members: &Members, voter: &VoterHost) {
-    if !voter.abstains().await {
+    if !voter.listens().await {
         return;
     }
     for member in members.others() {

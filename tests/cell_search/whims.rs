@@ -44,6 +44,11 @@ impl World {
                 self.feed(index, Input::Command(LeaseCommand::Release { to }));
             }
             2 if holds && self.may_pin => self.pin(index),
+            // Somebody thinks better of it at once, while nobody hears of either.
+            _ if holds && self.may_pin && !self.reaches[index] && self.below(4) == 0 => {
+                self.pin(index);
+                self.pin(index);
+            }
             _ if holds => {}
             _ => {
                 self.feed(index, Input::Command(LeaseCommand::Acquire));
@@ -80,6 +85,6 @@ impl World {
         if let LeaseView::Held { fence_at, .. } = self.machines[index].current_view() {
             self.writable[index] = self.real(index, fence_at + fence);
         }
-        self.feed(index, Input::Unpinned);
+        self.feed(index, Input::GuardKnows);
     }
 }

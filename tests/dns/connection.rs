@@ -37,7 +37,7 @@ async fn counting_door(url: &str) -> (String, Arc<AtomicUsize>) {
 async fn s8_change_leaves_on_the_connection_of_the_look_before_it() {
     for world in usual().await {
         let (url, count) = counting_door(world.counterpart.url()).await;
-        let provider = provider_of(&settings("cloudflare", &url, TOKEN)).unwrap();
+        let provider = provider_of(&settings(&url, TOKEN)).unwrap();
         let applied = apply(provider.as_ref(), &wanted(NEW, 7), &Unconditional).await;
         assert!(applied.unwrap().changed);
         assert_eq!(count.load(Ordering::SeqCst), 1, "connections");

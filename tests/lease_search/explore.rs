@@ -199,7 +199,7 @@ fn acts(world: &World, machines: &Machines, next: Option<u64>) -> Vec<Act> {
     }
     for voter in 0..3 {
         let running = world.agents.get(voter).is_none_or(|agent| !agent.frozen);
-        if running && machines.voters.value(world.voters[voter]).abstains() {
+        if running && machines.voters.value(world.voters[voter]).listens() {
             acts.push(Act::Learn(voter));
         }
     }
@@ -262,7 +262,7 @@ fn agent_acts(world: &World, machines: &Machines, index: usize, acts: &mut Vec<A
         if budget.pins > 0 {
             acts.push(Act::Pin(index));
         }
-        let waits = world.agents[index].unpinning;
+        let waits = world.agents[index].awaits_guard;
         if waits || world.guard_lags(machines, index).is_some() {
             acts.push(Act::GuardKnows(index));
         }

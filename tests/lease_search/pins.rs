@@ -60,9 +60,9 @@ impl World {
         if let Some(until) = self.guard_lags(machines, index) {
             self.agents[index].writable_until = Some(until);
         }
-        if !self.agents[index].unpinning {
+        if !self.agents[index].awaits_guard {
             return Ok(());
         }
-        self.feed(machines, index, Input::Unpinned)
+        self.feed(machines, index, Input::GuardKnows)
     }
 }

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use failover_agent::decision::lease::{Input, Mode};
 use failover_agent::model::lease::{
-    ClusterRecord, LeaseChange, LeaseCommand, LeaseReply, LeaseRequest, LeaseView, StoredVote,
+    ClusterRecord, LeaseChange, LeaseCommand, LeaseRequest, LeaseView, StoredVote,
 };
 use failover_agent::model::{Epoch, Lsn, Moment, SystemId, Timeline};
 
-use crate::machines::{Disk, FENCE_BUDGET, Machines, fast_clock, members, site, slow_clock};
+use crate::machines::{Disk, FENCE_BUDGET, Machines, members, site, slow_clock};
 use crate::pins::{forgot_pause, pause_of};
 
 /// How much may still happen. Everything that can go wrong is counted, so the search ends.
@@ -91,6 +91,10 @@ pub(crate) enum Late {
     },
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Agent {
     pub(crate) contender: u32,
@@ -102,8 +106,10 @@ pub(crate) struct Agent {
     pub(crate) writable_until: Option<Moment>,
     /// Its record pins the lease.
     pub(crate) pinned: bool,
+    /// Its node is fenced, because the lease is being given up.
+    pub(crate) giving: bool,
     /// It waits until its guard knows a deadline again.
-    pub(crate) unpinning: bool,
+    pub(crate) awaits_guard: bool,
     /// Requests that arrive now, in the order sent.
     pub(crate) queue: Vec<Request>,
 }
@@ -168,7 +174,8 @@ impl World {
             links: [Link::Up; 2],
             writable_until: None,
             pinned: false,
-            unpinning: false,
+            giving: false,
+            awaits_guard: false,
             queue: Vec::new(),
         });
         let (late, holders, asked) = (Vec::new(), Vec::new(), Vec::new());
@@ -219,7 +226,7 @@ impl World {
         while let Some(input) = inputs.pop_front() {
             let step = machines.feed(self.agents[index].contender, input, self.real_ms);
             self.agents[index].contender = step.next;
-            self.agents[index].unpinning = step.output.unpinning.is_some();
+            self.agents[index].awaits_guard = step.output.awaits_guard.is_some();
             for change in &step.output.changes {
                 self.take_change(machines.mode, index, change)?;
             }
@@ -294,6 +301,7 @@ impl World {
     /// The holder fences its node, and gives the lease to the other site.
     pub(crate) fn release(&mut self, machines: &mut Machines, index: usize) -> Done {
         self.agents[index].writable_until = None;
+        self.agents[index].giving = true;
         let to = Some(site(1 - index));
         self.feed(
             machines,
@@ -323,7 +331,8 @@ impl World {
         agent.incarnation = incarnation;
         agent.contender = machines.boot_contender(index, seed, self.real_ms);
         agent.queue.clear();
-        agent.unpinning = false;
+        agent.giving = false;
+        agent.awaits_guard = false;
         self.late
             .retain(|late| !matches!(late, Late::Reply { to, .. } if *to == index));
         self.restart_voter(machines, index, disk_lost);
@@ -340,41 +349,6 @@ impl World {
         self.voters[index] = machines.boot_voter(index, self.disks[index], self.real_ms);
     }
 
-    /// A voter without memory asks the others what they know.
-    pub(crate) fn learn(&mut self, machines: &mut Machines, index: usize) -> Done {
-        for other in (0..3).filter(|other| *other != index) {
-            let agent = if index < 2 { index } else { other };
-            let cut = self.link(agent, if index < 2 { other } else { 2 }) != Link::Up;
-            let frozen = self.agents.get(other).is_some_and(|agent| agent.frozen);
-            if cut || frozen {
-                continue;
-            }
-            let read = machines.requests.number(LeaseRequest::Read);
-            let reply = machines
-                .ask(self.voters[other], read, Disk::Works, self.real_ms)
-                .reply
-                .clone();
-            self.learn_from(machines, index, other, &reply)?;
-        }
-        Ok(())
-    }
-
-    fn learn_from(
-        &mut self,
-        machines: &mut Machines,
-        index: usize,
-        from: usize,
-        reply: &LeaseReply,
-    ) -> Done {
-        let mut voter = (*machines.voters.value(self.voters[index])).clone();
-        let now = fast_clock(self.real_ms);
-        let stored = voter.learn(reply, &members()[from], now);
-        let identity = machines.rules(index).identity;
-        voter.handle(&identity, &LeaseRequest::Read, now);
-        self.voters[index] = machines.voters.number(voter);
-        stored.map_or(Ok(()), |stored| self.store(machines, index, &stored))
-    }
-
     fn take_change(&mut self, mode: Mode, index: usize, change: &LeaseChange) -> Done {
         match change {
             LeaseChange::View {
@@ -386,8 +360,8 @@ impl World {
                 let pinned_to = record.as_ref().and_then(ClusterRecord::pinned_to);
                 agent.pinned = pinned_to == Some(&site(index));
                 // The guard hears of a later deadline with the holder, of a nearer one any time.
-                let until = *fence_at + FENCE_BUDGET;
-                agent.writable_until = agent.writable_until.max(Some(until));
+                let until = Some(*fence_at + FENCE_BUDGET).filter(|_| !agent.giving);
+                agent.writable_until = agent.writable_until.max(until);
                 let version = record.as_ref().map(ClusterRecord::version);
                 if version < self.kept {
                     return Err(Violation::RecordWentBack);
@@ -408,8 +382,11 @@ impl World {
                 self.kept = self.kept.max(Some(*version));
                 Ok(())
             }
-            LeaseChange::View { .. }
-            | LeaseChange::NotAcquired { .. }
+            LeaseChange::View { .. } => {
+                self.agents[index].giving = false;
+                Ok(())
+            }
+            LeaseChange::NotAcquired { .. }
             | LeaseChange::Fenced { .. }
             | LeaseChange::Released { .. } => Ok(()),
         }
@@ -449,7 +426,12 @@ impl World {
         }
     }
 
-    fn store(&mut self, machines: &mut Machines, index: usize, stored: &StoredVote) -> Done {
+    pub(crate) fn store(
+        &mut self,
+        machines: &mut Machines,
+        index: usize,
+        stored: &StoredVote,
+    ) -> Done {
         let before: Rc<Option<StoredVote>> = machines.disks.value(self.disks[index]);
         if let Some(before) = before.as_ref() {
             let back = before.released

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::cluster::{ClusterOptions, SITES, TestCluster};
 use crate::support::members::Members;
-use crate::support::wait_until;
 use crate::support::writer::{Session, overlap};
+use crate::support::{guards, wait_until};
 use crate::{Ended, SOON, agent};
 
 /// The ttl of the clusters here is 3 s: what runs out has run out by then.
@@ -107,4 +107,43 @@ async fn s1_primary_outlives_its_agent_while_the_guard_is_off_and_nobody_takes_o
     wait_until("ams commits", SOON, async || !next.commits().is_empty()).await;
     assert!(members.cluster.node(0).processes().is_empty(), "fenced");
     assert_eq!(overlap(&session.commits(), &next.commits()), Duration::ZERO);
+}
+
+/// What the README says to do when the host is lost for good meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn site_whose_host_is_lost_with_its_guard_off_is_let_go_by_an_agent_in_its_place() {
+    let (mut members, session) = start().await;
+    let paused = ask(&members, 0, &["pause", "--guard-off"]).await;
+    assert_eq!(paused.code, Some(0), "{paused:?}");
+    // The host is gone, with all that it had.
+    members.kill(SITES[0]);
+    let state_dir = members.cluster.state_dir(SITES[0]);
+    guards::kill(&state_dir);
+    members.cluster.node(0).kill_all();
+    wait_until("the session is over", SOON, async || {
+        session.ended().is_some()
+    })
+    .await;
+    std::fs::remove_dir_all(&state_dir).unwrap();
+    std::fs::rename(
+        &members.cluster.node(0).data_dir,
+        members.cluster.dir().join("lost"),
+    )
+    .unwrap();
+    let refused = ask(&members, 1, &["failover", "--to", "ams", "--yes"]).await;
+    assert_eq!(refused.code, Some(3), "{refused:?}");
+
+    members.start(SITES[0]);
+    wait_until("the agent in its place holds the lease", SOON, async || {
+        let shown = members.status(0).await;
+        shown.is_some_and(|status| status.lease.view == "held")
+    })
+    .await;
+    let resumed = ask(&members, 0, &["resume"]).await;
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    members.stop(SITES[0]);
+    wait_until("ams is active", SOON, async || {
+        members.status(1).await.is_some_and(|status| status.active)
+    })
+    .await;
 }

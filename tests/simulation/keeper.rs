@@ -69,7 +69,7 @@ impl World {
         for send in output.sends {
             self.ask(site, send);
         }
-        let unpinning = output.unpinning.is_some();
+        let awaits_guard = output.awaits_guard.is_some();
         for change in output.changes {
             self.lease_changed(site, &change);
             if let Some(agent) = self.sites[site].agent.as_mut() {
@@ -90,8 +90,8 @@ impl World {
             .as_mut()
             .and_then(|agent| agent.keeper_timer.set(at));
         self.queue_timer(site, queue, Task::Keeper);
-        if unpinning && self.guard_is_in_time(site) {
-            self.keeper(site, Input::Unpinned);
+        if awaits_guard && self.guard_is_in_time(site) {
+            self.keeper(site, Input::GuardKnows);
         }
     }
 

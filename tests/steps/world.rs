@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use failover_agent::config::secret::Secret;
-use failover_agent::config::settings::{AppConfig, AppConfigEdit, AppConfigValue, DnsRecord};
+use failover_agent::config::settings::{
+    AppConfig, AppConfigEdit, AppConfigValue, DnsAccess, DnsRecord,
+};
 use failover_agent::effects::clock::boottime;
 use failover_agent::effects::dns::provider_of;
 use failover_agent::effects::error::EffectError;
@@ -135,12 +137,13 @@ impl World {
     fn dns_tool(&self) -> DnsRecordTool {
         let settings = DnsRecord {
             name: "public".to_owned(),
-            provider: "cloudflare".to_owned(),
             record: RECORD.to_owned(),
             kind: "A".to_owned(),
-            zone_id: ZONE_ID.to_owned(),
-            token: Secret::new(TOKEN),
-            api_url: Some(self.dns.url().to_owned()),
+            access: DnsAccess::Cloudflare {
+                zone_id: ZONE_ID.to_owned(),
+                token: Secret::new(TOKEN),
+                api_url: Some(self.dns.url().to_owned()),
+            },
             timeout: Duration::from_secs(2),
             content: ["192.0.2.1", "192.0.2.2"].map(str::to_owned),
         };

@@ -119,8 +119,8 @@ impl Voter {
     }
 
     /// Listens to another voter's answer to a [`LeaseRequest::Read`], as long as the own memory is
-    /// gone. Returns what must be made durable once enough is known; then it votes again (if it
-    /// cannot be written: [`Voter::not_durable`], and it goes on abstaining).
+    /// gone or the lease is pinned. Returns what must be made durable once enough is known; then it
+    /// votes again (if it cannot be written: [`Voter::not_durable`], and it stays as it was).
     ///
     /// Enough is: one silence span after the start, *and after that* an answer of a majority of
     /// the other voters. Any majority that ever granted an epoch together with this voter shares
@@ -129,10 +129,13 @@ impl Voter {
     pub fn learn(&mut self, reply: &LeaseReply, from: &Member, now: Moment) -> Option<StoredVote> {
         self.undo = None;
         let is_other = *from != self.rules.me && self.rules.voters.contains(from);
-        let Memory::Gone { listens_from, .. } = &self.vote.memory else {
+        if !is_other || reply.verdict == Verdict::WrongCluster {
             return None;
+        }
+        let Memory::Gone { listens_from, .. } = &self.vote.memory else {
+            return self.learn_of_unpinning(reply, now);
         };
-        if !is_other || now < *listens_from || reply.verdict == Verdict::WrongCluster {
+        if now < *listens_from {
             return None;
         }
         let enough = (self.rules.voters.len().saturating_sub(1)) / 2 + 1;
@@ -153,8 +156,42 @@ impl Voter {
         Some(self.vote.stored(&self.rules))
     }
 
-    /// True while the memory is gone: somebody has to send reads to the other voters and hand
-    /// their answers to [`Voter::learn`].
+    /// A pin that its holder has taken back binds nobody who knows that: also a voter that the
+    /// holder has not reached since. The holder counted anew before it told anybody, so a grant
+    /// that runs from now on ends later than its deadline.
+    fn learn_of_unpinning(&mut self, reply: &LeaseReply, now: Moment) -> Option<StoredVote> {
+        let pinned = self.pinned_to()?.clone();
+        let known = self.vote.record.as_ref().map(ClusterRecord::version);
+        let newer = reply.knows.record.as_ref()?;
+        if Some(newer.version()) <= known {
+            return None;
+        }
+        let mut vote = self.vote.clone();
+        vote.record = Some(newer.clone());
+        // A holder that counts on this voter has a grant here; what was given back stays so.
+        let counted = match &vote.term {
+            Term::Granted { holder, .. } => *holder == pinned,
+            Term::Open => true,
+            Term::Released { .. } => false,
+        };
+        if counted {
+            vote.term = Term::Granted {
+                holder: pinned,
+                until: grant_end(&self.rules, now),
+            };
+        }
+        self.undo = Some(Box::new(std::mem::replace(&mut self.vote, vote)));
+        Some(self.vote.stored(&self.rules))
+    }
+
+    /// True while somebody has to send reads to the other voters and hand their answers to
+    /// [`Voter::learn`]: while the memory is gone, and while the lease is pinned.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.abstains() || self.pinned_to().is_some()
+    }
+
+    /// True while the memory is gone.
     #[must_use]
     pub fn abstains(&self) -> bool {
         matches!(self.vote.memory, Memory::Gone { .. })

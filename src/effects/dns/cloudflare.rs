@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::json;
 
-use super::{DnsProvider, ProviderKind, Record};
+use super::{DnsProvider, Opened, ProviderKind, Record};
 use crate::config::secret::Secret;
-use crate::config::settings::DnsRecord;
+use crate::config::settings::{DnsAccess, DnsRecord};
 use crate::effects::error::EffectError;
 use crate::effects::http_client::{self, Answer, NoAnswer};
 
@@ -38,7 +38,19 @@ pub const PROVIDER: ProviderKind = ProviderKind {
     build,
 };
 
-fn build(settings: &DnsRecord) -> Result<Box<dyn DnsProvider>, EffectError> {
+fn build(settings: &DnsRecord) -> Option<Opened> {
+    let DnsAccess::Cloudflare {
+        zone_id,
+        token,
+        api_url,
+    } = &settings.access
+    else {
+        return None;
+    };
+    Some(open(settings, zone_id, token, api_url.as_deref()))
+}
+
+fn open(settings: &DnsRecord, zone_id: &str, token: &Secret, api_url: Option<&str>) -> Opened {
     let refuse = |why: &str, hint: &str| {
         EffectError::permanent(format!("dns {}: {why}", settings.name)).hint(hint)
     };
@@ -48,8 +60,7 @@ fn build(settings: &DnsRecord) -> Result<Box<dyn DnsProvider>, EffectError> {
             "leave api_url out to use Cloudflare's own",
         )
     };
-    let mut url =
-        Url::parse(settings.api_url.as_deref().unwrap_or(API_URL)).map_err(|_| not_a_url())?;
+    let mut url = Url::parse(api_url.unwrap_or(API_URL)).map_err(|_| not_a_url())?;
     let local = matches!(url.host_str(), Some("127.0.0.1" | "[::1]" | "localhost"));
     if url.scheme() != "https" && !(url.scheme() == "http" && local) {
         return Err(refuse(
@@ -60,9 +71,9 @@ fn build(settings: &DnsRecord) -> Result<Box<dyn DnsProvider>, EffectError> {
     url.path_segments_mut()
         .map_err(|()| not_a_url())?
         .pop_if_empty()
-        .extend(["zones", &settings.zone_id, "dns_records"]);
-    let mut bearer = HeaderValue::try_from(format!("Bearer {}", settings.token.reveal().trim()))
-        .map_err(|_| {
+        .extend(["zones", zone_id, "dns_records"]);
+    let mut bearer =
+        HeaderValue::try_from(format!("Bearer {}", token.reveal().trim())).map_err(|_| {
             refuse(
                 "its token contains characters that no token has",
                 "copy the token again",
@@ -74,7 +85,7 @@ fn build(settings: &DnsRecord) -> Result<Box<dyn DnsProvider>, EffectError> {
         client: http_client::client(&url, settings.timeout)?,
         url,
         bearer,
-        token: settings.token.clone(),
+        token: token.clone(),
         timeout: settings.timeout,
     }))
 }
@@ -129,14 +140,14 @@ impl DnsProvider for Cloudflare {
 
     async fn patch(
         &self,
-        id: &str,
+        seen: &Record,
         content: &str,
         comment: &str,
         within: Duration,
     ) -> Result<(), EffectError> {
         let what = format!("change the record to {content}");
         let request = self
-            .request(Method::PATCH, Some(id))
+            .request(Method::PATCH, Some(&seen.id))
             .timeout(within.min(self.timeout))
             .json(&json!({ "content": content, "comment": comment }));
         let answer = http_client::send(request)

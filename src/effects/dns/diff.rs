@@ -25,10 +25,8 @@ pub enum Change {
     None,
     /// Change this record.
     Patch {
-        /// Its id at the provider.
-        id: String,
-        /// Its content now.
-        from: String,
+        /// As it is now.
+        seen: Record,
         /// The new comment.
         comment: String,
     },
@@ -83,8 +81,7 @@ pub fn diff(current: &[Record], wanted: &Wanted) -> Change {
         return Change::None;
     }
     Change::Patch {
-        id: record.id.clone(),
-        from: record.content.clone(),
+        seen: record.clone(),
         comment: comment_for(&record.comment, wanted),
     }
 }
@@ -191,10 +188,10 @@ mod tests {
         }
     }
 
-    fn patch(comment: &str) -> Change {
+    /// Of the old content with this comment, to a new comment.
+    fn patch(present: &str, comment: &str) -> Change {
         Change::Patch {
-            id: "1".to_owned(),
-            from: "192.0.2.1".to_owned(),
+            seen: record("A", "192.0.2.1", present),
             comment: comment.to_owned(),
         }
     }
@@ -202,21 +199,26 @@ mod tests {
     #[test]
     fn record_is_changed_unless_it_is_right_under_this_epoch() {
         let diff_of = |content, comment| diff(&[record("A", content, comment)], &wanted());
-        assert_eq!(diff_of("192.0.2.1", ""), patch("agent epoch=7 site=b"));
-        assert_eq!(
-            diff_of("192.0.2.1", "agent epoch=6 site=a; web; do not touch"),
-            patch("agent epoch=7 site=b; web; do not touch")
-        );
-        assert_eq!(
-            diff_of("192.0.2.1", "see wiki agent epoch=6 site=a before; x"),
-            patch("agent epoch=7 site=b; see wiki  before; x")
-        );
+        for (present, comment) in [
+            ("", "agent epoch=7 site=b"),
+            (
+                "agent epoch=6 site=a; web; do not touch",
+                "agent epoch=7 site=b; web; do not touch",
+            ),
+            (
+                "see wiki agent epoch=6 site=a before; x",
+                "agent epoch=7 site=b; see wiki  before; x",
+            ),
+            // Changed by hand.
+            ("agent epoch=7 site=b", "agent epoch=7 site=b"),
+        ] {
+            let expected = patch(present, comment);
+            assert_eq!(diff_of("192.0.2.1", present), expected);
+        }
         let right = diff_of("192.0.2.2", "x; agent epoch=7 site=b");
         assert_eq!(right, Change::None);
         let not_noted = diff_of("192.0.2.2", "");
         assert!(matches!(not_noted, Change::Patch { .. }));
-        let changed_by_hand = diff_of("192.0.2.1", "agent epoch=7 site=b");
-        assert_eq!(changed_by_hand, patch("agent epoch=7 site=b"));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 pub mod cloudflare;
 pub mod diff;
+pub mod rfc2136;
 
 use std::fmt;
 use std::time::Duration;
@@ -37,13 +38,14 @@ pub trait DnsProvider: fmt::Debug + Send + Sync {
     /// When the provider cannot be asked or refuses.
     async fn record(&self, id: &str) -> Result<Record, EffectError>;
 
-    /// Changes content and comment of the record with this id, and nothing else.
+    /// Changes content and comment of the record that was seen, and nothing else. A provider that
+    /// can compare and swap refuses when it does not look as it was seen any more.
     ///
     /// # Errors
     /// `OutcomeUnknown` when the change was sent and no answer came.
     async fn patch(
         &self,
-        id: &str,
+        seen: &Record,
         content: &str,
         comment: &str,
         within: Duration,
@@ -57,29 +59,31 @@ pub struct ProviderKind {
     pub name: &'static str,
     /// What it is, for people.
     pub summary: &'static str,
-    /// Opens it for a record.
-    pub build: fn(&DnsRecord) -> Result<Box<dyn DnsProvider>, EffectError>,
+    /// Opens it for a record; `None` when that is another kind's.
+    pub build: fn(&DnsRecord) -> Option<Opened>,
 }
 
+/// An opened provider, or why it cannot be opened.
+pub type Opened = Result<Box<dyn DnsProvider>, EffectError>;
+
 /// Every kind of provider.
-pub const DNS_PROVIDERS: &[ProviderKind] = &[cloudflare::PROVIDER];
+pub const DNS_PROVIDERS: &[ProviderKind] = &[cloudflare::PROVIDER, rfc2136::PROVIDER];
 
 /// The provider of a configured record.
 ///
 /// # Errors
 /// When its kind is unknown or its settings cannot work.
 pub fn provider_of(settings: &DnsRecord) -> Result<Box<dyn DnsProvider>, EffectError> {
-    let kind = DNS_PROVIDERS
-        .iter()
-        .find(|kind| kind.name == settings.provider)
-        .ok_or_else(|| {
-            EffectError::permanent(format!(
-                "dns {}: no provider is called {:?}",
-                settings.name, settings.provider
-            ))
-            .hint("correct provider in the configuration")
-        })?;
-    (kind.build)(settings)
+    let mut kinds = DNS_PROVIDERS.iter();
+    kinds
+        .find_map(|kind| (kind.build)(settings))
+        .unwrap_or_else(|| {
+            let provider = settings.access.provider();
+            Err(EffectError::permanent(format!(
+                "dns {}: no provider is called {provider:?}",
+                settings.name
+            )))
+        })
 }
 
 /// A record at a provider.
@@ -145,7 +149,7 @@ pub struct Applied {
 pub async fn observe(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<Observed, EffectError> {
     Ok(match change(provider, wanted).await? {
         None => Observed::AlreadyDone,
-        Some(Patch { from, .. }) => Observed::Needed { from },
+        Some(Patch { seen, .. }) => Observed::Needed { from: seen.content },
     })
 }
 
@@ -168,12 +172,12 @@ pub async fn apply(
     };
     let held = permit.still_held()?;
     provider
-        .patch(&patch.id, &wanted.content, &patch.comment, held)
+        .patch(&patch.seen, &wanted.content, &patch.comment, held)
         .await?;
-    let now = provider.record(&patch.id).await?;
+    let now = provider.record(&patch.seen.id).await?;
     compare(&now, wanted)?;
     let what = describe(wanted);
-    let note = if patch.from == wanted.content {
+    let note = if patch.seen.content == wanted.content {
         format!(
             "{what} was {} already; it now says epoch {}",
             wanted.content, wanted.epoch
@@ -181,7 +185,7 @@ pub async fn apply(
     } else {
         format!(
             "{what} moved from {} to {}; {}",
-            patch.from,
+            patch.seen.content,
             wanted.content,
             visible(&now)
         )
@@ -202,7 +206,7 @@ pub async fn verify(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<(), E
         Some(patch) => Err(EffectError::retryable(format!(
             "{} is {}, not {} under epoch {}",
             describe(wanted),
-            patch.from,
+            patch.seen.content,
             wanted.content,
             wanted.epoch
         ))),
@@ -210,8 +214,7 @@ pub async fn verify(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<(), E
 }
 
 struct Patch {
-    id: String,
-    from: String,
+    seen: Record,
     comment: String,
 }
 
@@ -221,7 +224,7 @@ async fn change(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<Option<Pa
     let what = describe(wanted);
     let (why, hint) = match diff(&records, wanted) {
         Change::None => return Ok(None),
-        Change::Patch { id, from, comment } => return Ok(Some(Patch { id, from, comment })),
+        Change::Patch { seen, comment } => return Ok(Some(Patch { seen, comment })),
         Change::Newer { epoch } => return Err(newer(wanted, epoch)),
         Change::Missing => (
             format!("{what} does not exist at the provider"),

@@ -225,7 +225,13 @@ impl GuardLink {
         loop {
             let wanted = self.wanted().filter(|wanted| known != Some(*wanted));
             if wanted.is_some() || boottime() >= look_at {
-                if !matches!(wanted, Some(Wanted::Push(_, true))) && wanted.is_some() {
+                // Of what it is about to be told, it may know before it has said so.
+                let earlier = match wanted {
+                    Some(Wanted::Push(term, true)) => term.fence_at != Moment::NEVER,
+                    Some(Wanted::Push(_, false) | Wanted::Disarm) => false,
+                    None => true,
+                };
+                if !earlier {
                     self.confirmed.send_replace(None);
                 }
                 number += 1;

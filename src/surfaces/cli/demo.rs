@@ -10,7 +10,7 @@ use clap::{Args, builder::PossibleValue};
 use super::Context;
 use super::exit::{Exit, Failure};
 use super::output;
-use crate::surfaces::demo::{self, DemoError, Listener, Options, Scenario};
+use crate::surfaces::demo::{self, DemoError, DnsServer, Listener, Options, Scenario};
 
 /// Show a failover between two real PostgreSQL servers on this machine, and measure it.
 ///
@@ -21,6 +21,10 @@ pub(super) struct Arguments {
     /// What to break.
     #[arg(long, value_name = "NAME", default_value = "postmaster-kill", value_parser = scenarios())]
     scenario: Scenario,
+    /// Who serves the name that follows the primary: a stand-in for Cloudflare's API, or a real
+    /// BIND, with a client that resolves the name for each connection.
+    #[arg(long, value_name = "NAME", default_value = "cloudflare", value_parser = dns_servers())]
+    dns: DnsServer,
     /// Where PostgreSQL's programs are; looked for in the usual places if left out.
     #[arg(long, value_name = "DIRECTORY")]
     pg_bin: Option<PathBuf>,
@@ -49,10 +53,19 @@ fn scenarios() -> impl clap::builder::TypedValueParser<Value = Scenario> {
     })
 }
 
+fn dns_servers() -> impl clap::builder::TypedValueParser<Value = DnsServer> {
+    PossibleValuesParser::new(DnsServer::ALL.map(DnsServer::name)).try_map(|name| {
+        let mut all = DnsServer::ALL.into_iter();
+        all.find(|server| server.name() == name)
+            .ok_or("no such server")
+    })
+}
+
 pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
     let json = context.global.json;
     let options = Options {
         scenario: arguments.scenario,
+        dns: arguments.dns,
         pg_bin: arguments.pg_bin.clone(),
         pg_user: arguments.pg_user.clone(),
         keep: arguments.keep,
@@ -64,7 +77,9 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
     };
     let report = match demo::run(&options, listener).await {
         Ok(report) => report,
-        Err(error @ DemoError::NoPostgres { .. }) => return Err(Failure::new(Exit::Usage, error)),
+        Err(error @ (DemoError::NoPostgres { .. } | DemoError::NoBind { .. })) => {
+            return Err(Failure::new(Exit::Usage, error));
+        }
         Err(error) => return Err(Failure::new(Exit::Failed, error)),
     };
     let Some(report) = report else {

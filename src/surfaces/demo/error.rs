@@ -21,6 +21,12 @@ pub enum DemoError {
     /// PostgreSQL refuses to run as root, and there is nobody else.
     #[error("PostgreSQL refuses to run as root: name another user with --pg-user")]
     NoUser(#[source] EffectError),
+    /// There is no BIND that could serve the demo's name.
+    #[error("cannot run BIND: {why}")]
+    NoBind {
+        /// Why.
+        why: String,
+    },
     /// A file could not be handled.
     #[error("cannot {what} {}", path.display())]
     Io {

@@ -5,14 +5,8 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use super::cloudflare::ZONE_ID;
 use super::error::DemoError;
 use super::session::DATABASE;
-
-/// The record that follows the primary.
-pub(super) const RECORD: &str = "shop.demo.example";
-/// What the record contains for each site: addresses that exist in documents only (RFC 5737).
-pub(super) const CONTENT: [&str; 2] = ["192.0.2.1", "198.51.100.1"];
 
 /// What the settings of one member say. They differ only in what cannot be shared on one host.
 #[derive(Debug)]
@@ -22,7 +16,8 @@ pub(super) struct Settings<'a> {
     pub(super) sites: &'a [SiteSettings<'a>; 2],
     pub(super) witness: &'a str,
     pub(super) bin_dir: &'a Path,
-    pub(super) dns_api: &'a str,
+    /// Its `[[dns]]` part.
+    pub(super) dns: &'a str,
 }
 
 /// What the settings say of one site.
@@ -89,24 +84,13 @@ impl Settings<'_> {
                 name = site.name,
             );
         }
-        let [first, second] = self.sites;
-        text += &format!(
-            "[[dns]]\nname = \"shop\"\nprovider = \"cloudflare\"\nrecord = \"{RECORD}\"\n\
-             zone_id = \"{ZONE_ID}\"\ntoken_file = {}\napi_url = \"{}\"\n\
-             content = {{ {} = \"{}\", {} = \"{}\" }}\n",
-            root("cloudflare.token"),
-            self.dns_api,
-            first.name,
-            CONTENT[0],
-            second.name,
-            CONTENT[1],
-        );
+        text += self.dns;
         text
     }
 }
 
 /// A path as TOML text.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     toml::Value::String(path.display().to_string()).to_string()
 }
 

@@ -1,20 +1,25 @@
 //! `agent demo`: the real product against stand-ins for what a laptop does not have.
 //!
 //! Two real PostgreSQL servers, two agents and a witness as processes of their own, a client that
-//! writes without a break, and a DNS provider that says that it is a stand-in. The same stand-in
-//! serves the tests, so that the demo shows nothing that is not tested.
+//! writes without a break, and a DNS provider that says that it is a stand-in (or, on demand, a
+//! real BIND). The same stand-in serves the tests, so that the demo shows nothing that is not
+//! tested.
 //!
 //! Start reading at [`run`], then `show` (what happens), `playground` (what is there), `writer`
 //! and `oracle` (who measures).
 
+mod bind;
+mod by_name;
 pub mod cloudflare;
 mod cloudflare_zone;
+mod dns;
 mod error;
 mod files;
 mod guards;
 mod measure;
 mod narration;
 mod oracle;
+mod play;
 mod playground;
 mod postgres;
 mod process;
@@ -30,6 +35,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub use dns::DnsServer;
 pub use error::DemoError;
 pub use measure::StepShown;
 pub use scenario::Scenario;
@@ -48,6 +54,8 @@ const RUN_MAX: Duration = Duration::from_secs(55);
 pub struct Options {
     /// What to break.
     pub scenario: Scenario,
+    /// Who serves the name.
+    pub dns: DnsServer,
     /// Where PostgreSQL's programs are; looked for if left out.
     pub pg_bin: Option<PathBuf>,
     /// As whom PostgreSQL runs when the demo runs as root.
@@ -63,6 +71,9 @@ pub struct Report {
     pub scenario: &'static str,
     /// The longest time without an acknowledged commit around the fault.
     pub unavailable_ms: Option<u64>,
+    /// The same for a client that knows nothing but the name and resolves it for each connection;
+    /// only with a DNS server that can be asked.
+    pub by_name_ms: Option<u64>,
     /// Commits that the writer was told of.
     pub acknowledged: u64,
     /// How many of them the new primary does not have.

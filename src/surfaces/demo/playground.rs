@@ -12,9 +12,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_postgres::Client;
 
-use super::cloudflare::{CloudflareStandIn, Record};
+use super::dns::Dns;
 use super::error::DemoError;
-use super::files::{self, CONTENT, RECORD, Settings, SiteSettings};
+use super::files::{self, Settings, SiteSettings};
 use super::postgres::{Node, Postgres};
 use super::process::Process;
 use super::session::{DATABASE, Login};
@@ -47,7 +47,7 @@ pub(super) struct Site {
 #[derive(Debug)]
 pub(super) struct Playground {
     pub(super) sites: [Site; 2],
-    pub(super) dns: CloudflareStandIn,
+    pub(super) dns: Dns,
     witness: Option<Process>,
     postgres: Postgres,
     app_password: Secret,
@@ -74,11 +74,8 @@ impl Playground {
             Site::prepare(&path, 0, &network)?,
             Site::prepare(&path, 1, &network)?,
         ];
-        let dns_token = token();
-        let records = vec![Record::new("A", RECORD, CONTENT[0])];
-        let dns = CloudflareStandIn::start(&dns_token, records)
-            .await
-            .map_err(|error| DemoError::io("start the DNS stand-in for", &path, error))?;
+        let hosts = sites.each_ref().map(|site| site.node.host.as_str());
+        let dns = Dns::start(options.dns, &path, &token(), hosts).await?;
         let playground = Self {
             sites,
             dns,
@@ -88,7 +85,6 @@ impl Playground {
             root: Some(root),
             path,
         };
-        files::write_secret(&playground.path.join("cloudflare.token"), &dns_token)?;
         for name in ["peer.secret", "database.password"] {
             files::write_secret(&playground.path.join(name), &token())?;
         }
@@ -154,7 +150,18 @@ impl Playground {
         for process in agents.chain(&self.witness) {
             process.must_run()?;
         }
-        Ok(())
+        self.dns.must_run()
+    }
+
+    /// The nodes' addresses.
+    pub(super) fn hosts(&self) -> [&str; 2] {
+        self.sites.each_ref().map(|site| site.node.host.as_str())
+    }
+
+    /// The site's agent has moved the name there, and noted under which epoch.
+    pub(super) async fn is_named(&self, index: usize) -> bool {
+        let site = self.sites.get(index).map_or("", |site| site.name);
+        self.dns.names(index, site, self.hosts()).await
     }
 
     /// How the app logs in at each node.
@@ -244,6 +251,7 @@ impl Playground {
 
     fn write_settings(&self, network: &Network) -> Result<(), DemoError> {
         let witness = network.address(3)?;
+        let dns = self.dns.settings(&self.path, SITES, self.hosts());
         let sites = self.sites.each_ref().map(|site| SiteSettings {
             name: site.name,
             address: &site.address,
@@ -259,7 +267,7 @@ impl Playground {
                 sites: &sites,
                 witness: &witness,
                 bin_dir: self.postgres.bin_dir(),
-                dns_api: self.dns.url(),
+                dns: &dns,
             };
             create(&self.path.join(member))?;
             let path = self.path.join(format!("{member}.toml"));

@@ -30,6 +30,16 @@ impl Process {
     pub(super) fn start(name: &str, arguments: &[&str], log: &Path) -> Result<Self, DemoError> {
         let program = std::env::current_exe()
             .map_err(|error| DemoError::io("find the running program", Path::new("/"), error))?;
+        Self::start_program(name, &program, arguments, log)
+    }
+
+    /// Starts another program.
+    pub(super) fn start_program(
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+        log: &Path,
+    ) -> Result<Self, DemoError> {
         // The shell only joins the output to a file, then becomes the program.
         let spec = CommandSpec::new("/bin/sh", RUNS_AT_MOST)
             .args(["-c", "exec \"$0\" \"$@\" >>\"$DEMO_LOG\" 2>&1"])

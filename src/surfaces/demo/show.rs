@@ -6,14 +6,16 @@ use std::time::Duration;
 use tokio_postgres::Client;
 
 use super::Report;
-use super::cloudflare::Record;
+use super::by_name::ByName;
 use super::error::DemoError;
-use super::files::{self, CONTENT, RECORD};
+use super::files;
 use super::measure;
 use super::narration::Narration;
 use super::oracle::{self, Oracle};
+use super::play::play;
 use super::playground::{Playground, wait_for};
 use super::scenario::Scenario;
+use super::session::Login;
 use super::voice::{Verb, Voice};
 use super::writer::{Ack, Writer};
 use crate::effects::clock::{boottime, wall};
@@ -36,8 +38,6 @@ const MOVED_WITHIN: Duration = Duration::from_secs(15);
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 /// Of undisturbed writing before the fault, and of writing at the new site after it.
 const STEADY: Duration = Duration::from_millis(800);
-/// Between two looks at a playground that is left running.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Shows one scenario from beginning to end.
 pub(super) async fn show(
@@ -56,6 +56,7 @@ pub(super) async fn show(
     let logins = playground.app_logins();
     let mut writer = Writer::start(logins.clone());
     let oracle = Oracle::start(&logins);
+    let by_name = by_name(playground, &logins)?;
     wait_for_ack(&writer, OLD, HEALTHY_WITHIN).await?;
     voice.step("a client writes a row every few milliseconds; an oracle tries both nodes");
     if scenario == Scenario::None {
@@ -64,18 +65,24 @@ pub(super) async fn show(
     tokio::time::sleep(STEADY).await;
     let narration = Narration::start(&playground.sites, voice.clone());
     let fault = strike(playground, scenario, voice, &mut writer).await?;
-    let followed = follow(playground, scenario, fault, &writer, &narration).await;
+    let clients = Clients {
+        writer: &writer,
+        by_name: by_name.as_ref(),
+    };
+    let followed = follow(playground, scenario, fault, &clients, &narration).await;
     // What was seen matters most when something did not go as it should.
     narration.end().await;
     let mut problems = followed?;
     writer.hold().await;
     let acks = writer.acks();
     let two_writers = oracle::two_writers(&oracle.spans());
+    let by_name = by_name.map(|client| client.acks());
     drop((writer, oracle));
     let proof = Proof {
         scenario,
         fault,
         acks,
+        by_name,
         two_writers,
     };
     let report = proof.report(playground, &mut problems).await?;
@@ -90,10 +97,7 @@ fn introduce(playground: &Playground, voice: &Voice) {
          {} at {}:{}",
         old.name, old.node.host, old.node.port, new.name, new.node.host, new.node.port
     ));
-    voice.line(&format!(
-        "DNS goes to a local stand-in for the Cloudflare API, {}; everything else is real",
-        playground.dns.url()
-    ));
+    voice.line(&playground.dns.words());
 }
 
 /// Both agents see a healthy pair, files and DNS are right.
@@ -120,14 +124,9 @@ async fn wait_until_healthy(playground: &Playground) -> Result<(), DemoError> {
                     .iter()
                     .all(|found| found.severity == Severity::Fine);
         }
-        Ok(fine && record(playground).is_some_and(|record| record.comment.is_some()))
+        Ok(fine && playground.is_named(OLD).await)
     };
     wait_for("both agents to be well", HEALTHY_WITHIN, healthy).await
-}
-
-fn record(playground: &Playground) -> Option<Record> {
-    let records = playground.dns.records();
-    records.into_iter().find(|record| record.name == RECORD)
 }
 
 /// The fault, on both clocks.
@@ -206,17 +205,33 @@ async fn wait_for_ack(writer: &Writer, node: usize, within: Duration) -> Result<
     wait_for("the client to commit", within, acknowledged).await
 }
 
+/// Who writes.
+struct Clients<'a> {
+    writer: &'a Writer,
+    by_name: Option<&'a ByName>,
+}
+
+/// A client that knows only the name, where that leads to the nodes.
+fn by_name(playground: &Playground, logins: &[Login; 2]) -> Result<Option<ByName>, DemoError> {
+    let Some(bind) = playground.dns.bind() else {
+        return Ok(None);
+    };
+    let client = ByName::start(bind.resolver()?, logins.clone());
+    Ok(Some(client))
+}
+
 /// Waits for the first commit at the new site, then for files and DNS; what of these does not
 /// follow in time is a problem.
 async fn follow(
     playground: &mut Playground,
     scenario: Scenario,
     fault: Fault,
-    writer: &Writer,
+    clients: &Clients<'_>,
     narration: &Narration,
 ) -> Result<Vec<String>, DemoError> {
-    wait_for_ack(writer, NEW, MOVED_WITHIN).await?;
-    let first = writer
+    wait_for_ack(clients.writer, NEW, MOVED_WITHIN).await?;
+    let first = clients
+        .writer
         .first_at(NEW)
         .map_or_else(wall, |ack| fault.wall_of(ack.at));
     let words = "the client commits here again";
@@ -227,9 +242,18 @@ async fn follow(
     if wait_for_file(playground, NEW, &host, port).await.is_err() {
         problems.push(".env of the new site does not name the new primary".to_owned());
     }
-    let moved = async || Ok(dns_moved(playground));
+    let moved = async || Ok(playground.is_named(NEW).await);
     if wait_for("DNS", FOLLOWED_WITHIN, moved).await.is_err() {
         problems.push("the DNS record has not moved, or its comment has no epoch".to_owned());
+    }
+    if let Some(client) = clients.by_name {
+        let there = async || Ok(client.acks().last().is_some_and(|ack| ack.node == NEW));
+        if wait_for("the client by name", FOLLOWED_WITHIN, there)
+            .await
+            .is_err()
+        {
+            problems.push("the client that knows only the name does not write".to_owned());
+        }
     }
     if scenario == Scenario::SiteLoss {
         let words = "the agent returns, its database does not";
@@ -254,20 +278,13 @@ async fn wait_for_file(
     wait_for("the app's .env", FOLLOWED_WITHIN, right).await
 }
 
-fn dns_moved(playground: &Playground) -> bool {
-    record(playground).is_some_and(|record| {
-        let comment = record.comment.unwrap_or_default();
-        record.content == CONTENT[NEW]
-            && comment.contains("epoch=")
-            && comment.contains(playground.sites[NEW].name)
-    })
-}
-
 /// Everything that was noted.
 struct Proof {
     scenario: Scenario,
     fault: Fault,
     acks: Vec<Ack>,
+    /// Of the client that knows only the name.
+    by_name: Option<Vec<Ack>>,
     two_writers: Duration,
 }
 
@@ -287,7 +304,10 @@ impl Proof {
         });
         let steps = measure::steps(&journals, self.fault.wall);
         let milestones = measure::milestones(&journals, &steps, self.fault.wall);
-        let lost = measure::lost(&self.acks, &rows(playground).await?);
+        let rows = rows(playground).await?;
+        let lost = measure::lost(&self.acks, &rows);
+        // Nobody waits for the standby to have this one's rows, so they are not counted.
+        let by_name = self.by_name.as_deref();
         let millis = |span: Duration| u64::try_from(span.as_micros().div_ceil(1000)).unwrap_or(0);
         if lost > 0 {
             problems.push(format!("{lost} acknowledged rows are lost"));
@@ -298,6 +318,9 @@ impl Proof {
         Ok(Report {
             scenario: self.scenario.name(),
             unavailable_ms: measure::unavailable(&self.acks, self.fault.at).map(millis),
+            by_name_ms: by_name
+                .and_then(|acks| measure::unavailable(acks, self.fault.at))
+                .map(millis),
             acknowledged: self.acks.len() as u64,
             lost,
             two_writers_ms: millis(self.two_writers),
@@ -332,10 +355,11 @@ fn conclude(voice: &Voice, report: &Report, proof: &Proof) {
     voice.line("\nservice, as the client saw it:");
     voice.line(&measure::timeline(&proof.acks, names, proof.fault.at, end));
     let after = |ms: Option<i64>| ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
-    let unavailable = report.unavailable_ms.and_then(|ms| i64::try_from(ms).ok());
+    let signed = |ms: Option<u64>| ms.and_then(|ms| i64::try_from(ms).ok());
     voice.line("\nmeasured:");
     for (what, value) in [
-        ("writes unavailable", after(unavailable)),
+        ("writes unavailable", after(signed(report.unavailable_ms))),
+        ("  to a client by name", after(signed(report.by_name_ms))),
         ("commits acknowledged", report.acknowledged.to_string()),
         ("  of these lost", report.lost.to_string()),
         (
@@ -362,77 +386,4 @@ fn conclude(voice: &Voice, report: &Report, proof: &Proof) {
     for problem in &report.problems {
         voice.line(&format!("PROBLEM: {problem}"));
     }
-}
-
-/// The playground stays up; somebody else breaks it.
-async fn play(
-    playground: &Playground,
-    voice: &Voice,
-    writer: &Writer,
-) -> Result<Option<Report>, DemoError> {
-    let narration = Narration::start(&playground.sites, voice.clone());
-    poking(playground, voice);
-    let mut at = writer.last();
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        if let Err(error) = playground.all_run() {
-            narration.end().await;
-            return Err(error);
-        }
-        let (Some(last), Some(now)) = (at, writer.last()) else {
-            continue;
-        };
-        if last.node != now.node {
-            let name = playground.sites.get(now.node).map_or("", |site| site.name);
-            let gap = measure::unavailable(&writer.acks(), last.at).unwrap_or_default();
-            let text = format!(
-                "the client commits here now, after {} ms without a commit",
-                gap.as_millis()
-            );
-            narration.tell(wall(), name, Verb::Writes, &text);
-        }
-        at = Some(now);
-    }
-}
-
-/// How to break it.
-fn poking(playground: &Playground, voice: &Voice) {
-    let program = std::env::current_exe().unwrap_or_default();
-    let program = program.display();
-    let [old, new] = &playground.sites;
-    voice.line("\nThe playground is yours until Ctrl-C. Try, in another terminal:");
-    for (what, command) in [
-        (
-            "look",
-            format!("{program} status --config {}", old.settings_file.display()),
-        ),
-        (
-            "read the journal",
-            format!(
-                "{program} journal --config {} -f",
-                new.settings_file.display()
-            ),
-        ),
-        (
-            "move the primary by hand",
-            format!(
-                "{program} failover --config {}",
-                old.settings_file.display()
-            ),
-        ),
-        (
-            "kill the primary",
-            format!(
-                "kill -9 $(head -1 {}/postmaster.pid)",
-                old.node.data_dir.display()
-            ),
-        ),
-        (
-            "see an app's file",
-            format!("cat {}", new.env_file.display()),
-        ),
-    ] {
-        voice.line(&format!("  # {what}\n  {command}"));
-    }
-    voice.line("");
 }

@@ -33,7 +33,7 @@ const ACKS_MAX: usize = 100_000;
 /// The table of the demo's app.
 pub(super) const TABLE: &str =
     "CREATE TABLE orders (number bigint PRIMARY KEY, placed timestamptz NOT NULL DEFAULT now())";
-const INSERT: &str = "INSERT INTO orders (number) VALUES ($1)";
+pub(super) const INSERT: &str = "INSERT INTO orders (number) VALUES ($1)";
 
 /// A commit that was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

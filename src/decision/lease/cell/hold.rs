@@ -34,10 +34,14 @@ enum Pin {
     /// Records of this version or newer do, under this epoch.
     On {
         since: (Epoch, u64),
+        /// The guard knows that there is no deadline.
+        known: bool,
     },
     /// It does no more; but until the guard knows, the last one that did is written.
     Ending {
         last: Box<ClusterRecord>,
+        /// What waits for it: the lease is to be given to this site, or to nobody in particular.
+        release: Option<Option<SiteName>>,
     },
 }
 
@@ -46,13 +50,14 @@ impl Pin {
         let pinned = record.filter(|record| record.pinned_to() == Some(site));
         pinned.map_or(Self::Off, |record| Self::On {
             since: record.version(),
+            known: false,
         })
     }
 
     /// The store has taken this record.
     fn holds_with(&self, record: Option<&ClusterRecord>) -> bool {
         match self {
-            Self::On { since } => record.is_some_and(|it| it.version() >= *since),
+            Self::On { since, .. } => record.is_some_and(|it| it.version() >= *since),
             Self::Off | Self::Ending { .. } => false,
         }
     }
@@ -99,6 +104,31 @@ impl Hold {
         let from_reply = rules.breaks(BrokenRule::CountFromReply);
         let sent = if from_reply { now } else { sent };
         self.fence_at = self.fence_at.max(rules.fence_at(sent));
+    }
+
+    /// The pin is in force: nobody counts the time.
+    fn is_pinned(&self) -> bool {
+        matches!(self.pin, Pin::On { .. }) && self.fence_at == Moment::NEVER
+    }
+
+    /// Counts the time again, from before the store hears of it.
+    fn end_pin(&mut self, rules: &LeaseRules, last: ClusterRecord, now: Moment) {
+        self.pin = Pin::Ending {
+            last: Box::new(last),
+            release: None,
+        };
+        self.fence_at = rules.fence_at(now);
+    }
+
+    /// Tells that a record is kept: by the store, and, where it pins, with a guard that knows.
+    fn tell_kept(&mut self, out: &mut Output) {
+        let kept = self.shown.as_ref().map(ClusterRecord::version);
+        let waits = matches!(self.pin, Pin::On { known: false, .. });
+        let version = self.to_tell.filter(|version| kept >= Some(*version));
+        if let Some(version) = version.filter(|_| !waits) {
+            self.to_tell = None;
+            out.changes.push(LeaseChange::RecordKept { version });
+        }
     }
 
     /// True when the cell says that this very lease is over.
@@ -238,10 +268,7 @@ impl CellContender {
             if kept > hold.shown.as_ref().map(ClusterRecord::version) {
                 hold.shown.clone_from(&cell.record);
             }
-            if let Some(version) = hold.to_tell.filter(|version| kept >= Some(*version)) {
-                hold.to_tell = None;
-                out.changes.push(LeaseChange::RecordKept { version });
-            }
+            hold.tell_kept(out);
             return;
         }
         if seen.is_some_and(|seen| hold.is_over_by(seen)) {
@@ -269,17 +296,16 @@ impl CellContender {
         if Some(version) > known {
             let pin = Pin::of(Some(&record), &self.site);
             match (&hold.pin, pin, self.record.take()) {
-                (Pin::On { .. }, Pin::Off, Some(last)) => {
-                    hold.pin = match self.rules.breaks(BrokenRule::UnpinnedTooSoon) {
-                        true => Pin::Off,
-                        false => Pin::Ending {
-                            last: Box::new(last),
-                        },
-                    };
-                    hold.fence_at = self.rules.fence_at(now);
+                // One that was never in force has changed nothing.
+                (Pin::On { .. }, Pin::Off, Some(last)) if hold.is_pinned() => {
+                    hold.end_pin(&self.rules, last, now);
+                    if self.rules.breaks(BrokenRule::UnpinnedTooSoon) {
+                        hold.pin = Pin::Off;
+                    }
                 }
-                (Pin::Ending { .. }, Pin::Off, _) | (Pin::On { .. }, Pin::On { .. }, _) => {}
-                (_, pin, _) => hold.pin = pin,
+                (Pin::Ending { release: None, .. }, pin @ Pin::On { .. }, _) => hold.pin = pin,
+                (Pin::Ending { .. }, ..) | (Pin::On { .. }, Pin::On { .. }, _) => {}
+                (Pin::Off | Pin::On { .. }, pin, _) => hold.pin = pin,
             }
             self.record = Some(record);
         }
@@ -290,39 +316,74 @@ impl CellContender {
     /// What a cell that is written now carries.
     pub(super) fn record_to_write(&self) -> Option<ClusterRecord> {
         if let Phase::Holding(hold) = &self.phase
-            && let Pin::Ending { last } = &hold.pin
+            && let Pin::Ending { last, .. } = &hold.pin
         {
             return Some(ClusterRecord::clone(last));
         }
         self.record.clone()
     }
 
-    /// The lease is to be pinned no more, and the guard may not know that yet.
-    pub(super) fn unpinning(&self) -> Option<Epoch> {
-        match &self.phase {
-            Phase::Holding(hold) if matches!(hold.pin, Pin::Ending { .. }) => Some(hold.epoch),
-            Phase::Holding(_) | Phase::Looking | Phase::Asking(_) => None,
-        }
+    /// The guard must know a deadline, or that there is none, before anybody else may count on it.
+    pub(super) fn awaits_guard(&self) -> Option<Epoch> {
+        let Phase::Holding(hold) = &self.phase else {
+            return None;
+        };
+        let waits = match &hold.pin {
+            Pin::Off => false,
+            Pin::On { known, .. } => !known && hold.fence_at == Moment::NEVER,
+            Pin::Ending { .. } => true,
+        };
+        waits.then_some(hold.epoch)
     }
 
-    /// The guard knows it now, so the store may.
-    pub(super) fn unpinned(&mut self, now: Moment) {
-        if let Phase::Holding(hold) = &mut self.phase
-            && matches!(hold.pin, Pin::Ending { .. })
-        {
-            hold.pin = Pin::Off;
-            hold.next_renewal_at = now;
+    /// It knows.
+    pub(super) fn guard_knows(&mut self, now: Moment, out: &mut Output) {
+        let Phase::Holding(hold) = &mut self.phase else {
+            return;
+        };
+        match &mut hold.pin {
+            Pin::Off => {}
+            Pin::On { known, .. } => {
+                *known = hold.fence_at == Moment::NEVER;
+                hold.tell_kept(out);
+            }
+            Pin::Ending { release, .. } => {
+                let release = release.take();
+                hold.pin = Pin::Off;
+                hold.next_renewal_at = now;
+                if let Some(to) = release {
+                    self.give_up(to, now);
+                }
+            }
         }
     }
 
     /// The command: give the lease up. By the time it is given the node must be fenced or cleanly
     /// stopped: the successor may write the next epoch as soon as it sees this.
+    ///
+    /// A pinned one waits for the guard and the word first: they would let a server go on that
+    /// somebody starts there later.
     pub(super) fn release(&mut self, to: Option<SiteName>, now: Moment) {
+        let Phase::Holding(hold) = &mut self.phase else {
+            return;
+        };
+        if let Some(last) = self.record.clone().filter(|_| hold.is_pinned()) {
+            hold.end_pin(&self.rules, last, now);
+            hold.next_renewal_at = now;
+        }
+        match &mut hold.pin {
+            Pin::Ending { release, .. } => *release = Some(to),
+            Pin::Off | Pin::On { .. } => self.give_up(to, now),
+        }
+    }
+
+    fn give_up(&mut self, to: Option<SiteName>, now: Moment) {
         let Phase::Holding(hold) = &self.phase else {
             return;
         };
+        let epoch = hold.epoch;
         self.give_back = Some(GiveBack {
-            epoch: hold.epoch,
+            epoch,
             claim: hold.claim,
             to,
             revision: hold.revision,
@@ -330,7 +391,6 @@ impl CellContender {
             until: now + self.rules.ttl,
         });
         // A pin is taken back by a newer record only.
-        let epoch = hold.epoch;
         if let Some(record) = self.record.as_mut().filter(|it| it.pinned_to().is_some()) {
             record.unpin();
             record.succeed(epoch);

@@ -163,14 +163,14 @@ impl CellContender {
             Input::Cell { round, reply } => self.take_cell(round, reply.as_ref(), now, &mut out),
             Input::PeerSaid { round, word } => self.take_word(round, word, now, &mut out),
             Input::PeerAsks(ask) => self.answer(&ask, now, &mut out),
-            Input::Unpinned => self.unpinned(now),
+            Input::GuardKnows => self.guard_knows(now, &mut out),
         }
         self.press_on(now, &mut out);
         self.resend_release(now, &mut out);
         self.renew_when_due(now, &mut out);
         self.look_when_due(now, &mut out);
         self.tell(&mut out);
-        out.unpinning = self.unpinning();
+        out.awaits_guard = self.awaits_guard();
         out.wake_at = self.wake_at();
         out
     }

@@ -38,10 +38,14 @@ enum Pin {
         since: (Epoch, u64),
         /// Who is known to keep one.
         kept_by: BTreeSet<Member>,
+        /// The guard knows that there is no deadline.
+        known: bool,
     },
     /// They do no more; but until the guard knows, the voters are told the last one that did.
     Ending {
         last: Box<ClusterRecord>,
+        /// What waits for it: the lease is to be given to this site, or to nobody in particular.
+        release: Option<Option<SiteName>>,
     },
 }
 
@@ -51,6 +55,7 @@ impl Pin {
         pinned.map_or(Self::Off, |record| Self::On {
             since: record.version(),
             kept_by: BTreeSet::new(),
+            known: false,
         })
     }
 }
@@ -94,15 +99,22 @@ impl Hold {
         from: &Member,
         record: &ClusterRecord,
     ) {
-        let Pin::On { since, kept_by } = &mut self.pin else {
+        let Pin::On { since, kept_by, .. } = &mut self.pin else {
             return;
         };
-        if record.version() >= *since && record.pinned_to() == Some(site) {
+        // Of this epoch: a late renewal of a former life may still replace an older one there.
+        let counts = record.epoch == self.epoch && record.version() >= *since;
+        if counts && record.pinned_to() == Some(site) {
             kept_by.insert(from.clone());
         }
         if kept_by.len() >= rules.majority() {
             self.fence_at = Moment::NEVER;
         }
+    }
+
+    /// The pin is in force: nobody counts the time.
+    fn is_pinned(&self) -> bool {
+        matches!(self.pin, Pin::On { .. }) && self.fence_at == Moment::NEVER
     }
 
     /// Another record is carried from now on.
@@ -115,24 +127,32 @@ impl Hold {
         now: Moment,
     ) {
         let pins = new.pinned_to() == Some(site);
-        let (next, unpinned) = match (std::mem::replace(&mut self.pin, Pin::Off), pins) {
-            (Pin::Off | Pin::Ending { .. }, true) => (Pin::of(Some(new), site), None),
-            (Pin::On { kept_by, .. }, false) => match old {
-                Some(last) if !rules.breaks(BrokenRule::UnpinnedTooSoon) => {
-                    let last = Box::new(last.clone());
-                    (Pin::Ending { last }, Some(kept_by))
+        match (&self.pin, pins, old) {
+            (Pin::Off | Pin::Ending { release: None, .. }, true, _) => {
+                self.pin = Pin::of(Some(new), site);
+            }
+            (Pin::On { .. }, false, Some(last)) if self.is_pinned() => {
+                self.end_pin(rules, last, now);
+                if rules.breaks(BrokenRule::UnpinnedTooSoon) {
+                    self.pin = Pin::Off;
                 }
-                Some(_) | None => (Pin::Off, Some(kept_by)),
-            },
-            (pin, _) => (pin, None),
+            }
+            (Pin::On { .. }, false, _) => self.pin = Pin::Off,
+            (Pin::Off | Pin::On { .. } | Pin::Ending { .. }, ..) => {}
+        }
+    }
+
+    /// Counts the time again. What pinned voters granted runs until they hear of the end: that is
+    /// not before now.
+    fn end_pin(&mut self, rules: &LeaseRules, last: &ClusterRecord, now: Moment) {
+        let last = Box::new(last.clone());
+        let ending = Pin::Ending {
+            last,
+            release: None,
         };
-        self.pin = next;
-        let Some(kept_by) = unpinned else {
-            return;
-        };
-        // What pinned voters granted runs until they hear of the new record: not before now.
-        for voter in kept_by {
-            self.granted.insert(voter, now);
+        if let Pin::On { kept_by, .. } = std::mem::replace(&mut self.pin, ending) {
+            let granted = kept_by.into_iter().map(|voter| (voter, now));
+            self.granted.extend(granted);
         }
         if let Some(fence_at) = deadline(rules, &self.granted) {
             self.fence_at = fence_at;
@@ -197,7 +217,7 @@ impl Contender {
         }
         let epoch = hold.epoch;
         let record = match &hold.pin {
-            Pin::Ending { last } => Some(ClusterRecord::clone(last)),
+            Pin::Ending { last, .. } => Some(ClusterRecord::clone(last)),
             Pin::Off | Pin::On { .. } => self.record.clone(),
         };
         let holder = self.site.clone();
@@ -244,8 +264,17 @@ impl Contender {
                 hold.shown = Some(record.clone());
             }
         }
+        self.tell_kept(out);
+    }
+
+    /// Tells that a record is kept: by a majority, and, where it pins, with a guard that knows.
+    fn tell_kept(&mut self, out: &mut Output) {
+        let Phase::Holding(hold) = &mut self.phase else {
+            return;
+        };
         let keepers = |version| hold.kept.values().filter(|kept| **kept >= version).count();
         if let Some(version) = hold.to_tell
+            && !matches!(hold.pin, Pin::On { known: false, .. })
             && keepers(version) >= self.rules.majority()
         {
             hold.to_tell = None;
@@ -272,27 +301,60 @@ impl Contender {
         self.next_round_at = now;
     }
 
-    /// The lease is to be pinned no more, and the guard may not know that yet.
-    pub(super) fn unpinning(&self) -> Option<Epoch> {
-        match &self.phase {
-            Phase::Holding(hold) if matches!(hold.pin, Pin::Ending { .. }) => Some(hold.epoch),
-            Phase::Holding(_) | Phase::Looking { .. } | Phase::Asking(_) => None,
-        }
+    /// The guard must know a deadline, or that there is none, before anybody else may count on it.
+    pub(super) fn awaits_guard(&self) -> Option<Epoch> {
+        let Phase::Holding(hold) = &self.phase else {
+            return None;
+        };
+        let waits = match &hold.pin {
+            Pin::Off => false,
+            Pin::On { known, .. } => !known && hold.fence_at == Moment::NEVER,
+            Pin::Ending { .. } => true,
+        };
+        waits.then_some(hold.epoch)
     }
 
-    /// The guard knows it now, so the voters may.
-    pub(super) fn unpinned(&mut self, now: Moment) {
-        if let Phase::Holding(hold) = &mut self.phase
-            && matches!(hold.pin, Pin::Ending { .. })
-        {
-            hold.pin = Pin::Off;
-            self.next_round_at = now;
+    /// It knows.
+    pub(super) fn guard_knows(&mut self, now: Moment, out: &mut Output) {
+        let Phase::Holding(hold) = &mut self.phase else {
+            return;
+        };
+        match &mut hold.pin {
+            Pin::Off => {}
+            Pin::On { known, .. } => {
+                *known = hold.fence_at == Moment::NEVER;
+                self.tell_kept(out);
+            }
+            Pin::Ending { release, .. } => {
+                let release = release.take();
+                hold.pin = Pin::Off;
+                self.next_round_at = now;
+                if let Some(to) = release {
+                    self.give_up(to, now);
+                }
+            }
         }
     }
 
     /// The command: give the lease up. By the time it is given the node must be fenced or cleanly
     /// stopped: voters may grant the lease to the successor as soon as they hear of it.
+    ///
+    /// A pinned one waits for the guard and the word first: they would let a server go on that
+    /// somebody starts there later.
     pub(super) fn release(&mut self, to: Option<SiteName>, now: Moment) {
+        let Phase::Holding(hold) = &mut self.phase else {
+            return;
+        };
+        if let Some(last) = self.record.as_ref().filter(|_| hold.is_pinned()) {
+            hold.end_pin(&self.rules, last, now);
+        }
+        match &mut hold.pin {
+            Pin::Ending { release, .. } => *release = Some(to),
+            Pin::Off | Pin::On { .. } => self.give_up(to, now),
+        }
+    }
+
+    fn give_up(&mut self, to: Option<SiteName>, now: Moment) {
         let Phase::Holding(hold) = &self.phase else {
             return;
         };

@@ -73,9 +73,9 @@ pub enum Input {
     },
     /// The other agent asks; it is answered by [`Output::word`].
     PeerAsks(PeerAsk),
-    /// The guard, and the word for the next life of this agent, have a deadline again: the answer
-    /// to [`Output::unpinning`].
-    Unpinned,
+    /// The guard, and the word for the next life of this agent, have the deadline of the current
+    /// view: the answer to [`Output::awaits_guard`].
+    GuardKnows,
 }
 
 /// One request to send.
@@ -120,9 +120,9 @@ pub struct Output {
     pub changes: Vec<LeaseChange>,
     /// The lease of this epoch is gone: fence the node now, before anything else.
     pub fence: Option<Epoch>,
-    /// The lease of this epoch is to be pinned no more: say [`Input::Unpinned`] once whatever
-    /// would fence the node has the deadline of the current view.
-    pub unpinning: Option<Epoch>,
+    /// The lease of this epoch was pinned, or is to be pinned no more: say [`Input::GuardKnows`]
+    /// once whatever would fence the node has the deadline of the current view.
+    pub awaits_guard: Option<Epoch>,
     /// When to tick, unless something else happens first.
     pub wake_at: Option<Moment>,
 }
@@ -228,7 +228,7 @@ impl Contender {
                 self.take_reply(&from, round, &reply, now, &mut out);
             }
             Input::NoReply { from, round } => self.count_vote(&from, round, None, now),
-            Input::Unpinned => self.unpinned(now),
+            Input::GuardKnows => self.guard_knows(now, &mut out),
             // Of a cell, which is not asked here.
             Input::Cell { .. } | Input::PeerSaid { .. } => {}
             Input::PeerAsks(_) => {
@@ -243,7 +243,7 @@ impl Contender {
         self.renew_when_due(now, &mut out);
         self.look_when_due(now, &mut out);
         self.tell(&mut out);
-        out.unpinning = self.unpinning();
+        out.awaits_guard = self.awaits_guard();
         out.wake_at = self.wake_at();
         out
     }

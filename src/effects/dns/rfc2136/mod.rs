@@ -1,0 +1,375 @@
+//! Servers that take signed updates: BIND, Knot, PowerDNS. One record is replaced in one message,
+//! on the condition that it still looks as it was seen.
+//!
+//! The epoch stands in a TXT record one label below, `_agent.<name>`: a CNAME allows nothing beside
+//! it, and the TXT records of the name itself belong to others. Both change in the same message.
+//! Sources: RFC 2136 (updates), RFC 8945 (signatures), RFC 1035.
+
+mod exchange;
+mod message;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::rdata::tsig::TsigAlgorithm as Algorithm;
+use hickory_proto::rr::{Name, RData, RecordType, TSigner};
+
+use self::exchange::{Connection, Reply, Trouble};
+use super::{DnsProvider, Opened, ProviderKind, Record};
+use crate::config::settings::{DnsAccess, DnsRecord, TsigAlgorithm};
+use crate::effects::error::EffectError;
+
+/// How far the server's clock may be off, in seconds. Source: RFC 8945, 10: 300 is recommended.
+const FUDGE: u16 = 300;
+/// Where the epoch is kept, below the record's name.
+const NOTE_LABEL: &str = "_agent";
+/// Servers do not tell these apart.
+const REFUSED: &str = "server must be the primary server of zone, and let the key change the record \
+    and the TXT record _agent below it (BIND: update-policy; Knot: acl; PowerDNS: \
+    TSIG-ALLOW-DNSUPDATE)";
+/// For a note that is new: as long as the record itself lives at most, usually.
+const NOTE_TTL: u32 = 60;
+
+/// This provider.
+pub const PROVIDER: ProviderKind = ProviderKind {
+    name: "rfc2136",
+    summary: "a server that takes updates signed with TSIG (BIND, Knot, PowerDNS)",
+    build,
+};
+
+fn build(settings: &DnsRecord) -> Option<Opened> {
+    let DnsAccess::Rfc2136 {
+        server,
+        zone,
+        key_name,
+        algorithm,
+        key,
+    } = &settings.access
+    else {
+        return None;
+    };
+    let refuse = |why: &str| {
+        EffectError::permanent(format!("dns {}: {why}", settings.name))
+            .hint("correct it in the configuration")
+    };
+    let open = || -> Opened {
+        let key = STANDARD
+            .decode(key.reveal().trim())
+            .map_err(|_| refuse("its key is not base64"))?;
+        let algorithm = match algorithm {
+            TsigAlgorithm::HmacSha256 => Algorithm::HmacSha256,
+            TsigAlgorithm::HmacSha384 => Algorithm::HmacSha384,
+            TsigAlgorithm::HmacSha512 => Algorithm::HmacSha512,
+        };
+        let name = |text: &str| message::name(text).ok_or_else(|| refuse("a name is malformed"));
+        let signer = TSigner::new(key, algorithm, name(key_name)?, FUDGE)
+            .map_err(|_| refuse("its key algorithm cannot be used"))?;
+        Ok(Box::new(Updates {
+            target: settings.name.clone(),
+            server: *server,
+            zone: name(zone)?,
+            signer,
+            timeout: settings.timeout,
+        }))
+    };
+    Some(open())
+}
+
+struct Updates {
+    target: String,
+    server: SocketAddr,
+    zone: Name,
+    signer: TSigner,
+    timeout: Duration,
+}
+
+impl std::fmt::Debug for Updates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Updates")
+            .field("target", &self.target)
+            .field("server", &self.server)
+            .field("zone", &self.zone.to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is kept at a name, as the server has it.
+struct Set {
+    ttl: u32,
+    rdata: Vec<RData>,
+}
+
+#[async_trait]
+impl DnsProvider for Updates {
+    async fn records(&self, name: &str) -> Result<Vec<Record>, EffectError> {
+        let what = format!("look {name} up");
+        self.within(self.timeout, &what, EffectError::retryable, async {
+            let mut connection = self.connect(&what).await?;
+            let note = self.note(&mut connection, name, &what).await?;
+            let note = note.map(|set| message::note_text(&set.rdata));
+            let note = note.unwrap_or_default();
+            let mut records = Vec::new();
+            for kind in [RecordType::A, RecordType::AAAA, RecordType::CNAME] {
+                let set = self.look(&mut connection, name, kind, &what).await?;
+                let Some(set) = set else { continue };
+                records.extend(set.rdata.iter().map(|rdata| Record {
+                    id: format!("{kind} {name}"),
+                    name: name.to_owned(),
+                    kind: kind.to_string(),
+                    content: message::content(rdata),
+                    comment: note.clone(),
+                    ttl: Some(set.ttl),
+                    proxied: false,
+                }));
+            }
+            Ok(records)
+        })
+        .await
+    }
+
+    async fn record(&self, id: &str) -> Result<Record, EffectError> {
+        let (kind, name) = id.split_once(' ').unwrap_or(("", id));
+        let mut records = self.records(name).await?;
+        records.retain(|record| record.kind == kind);
+        match <[Record; 1]>::try_from(records) {
+            Ok([record]) => Ok(record),
+            Err(records) => Err(EffectError::retryable(format!(
+                "dns {}: {kind} {name} exists {} times after it was changed",
+                self.target,
+                records.len()
+            ))),
+        }
+    }
+
+    async fn patch(
+        &self,
+        seen: &Record,
+        content: &str,
+        comment: &str,
+        within: Duration,
+    ) -> Result<(), EffectError> {
+        let what = format!("change the record to {content}");
+        let span = within.min(self.timeout);
+        self.within(span, &what, EffectError::unknown, async {
+            let mut connection = self.connect(&what).await?;
+            let note = self.note(&mut connection, &seen.name, &what).await?;
+            let texts = note.as_ref().map(|set| message::note_text(&set.rdata));
+            if texts.unwrap_or_default() != seen.comment {
+                return Err(self.moved(seen));
+            }
+            let update = self.update(seen, content, comment, note).ok_or_else(|| {
+                EffectError::permanent(format!(
+                    "dns {}: cannot {what}: it is no {} record",
+                    self.target, seen.kind
+                ))
+            })?;
+            // From here on it may have happened, whatever comes back.
+            let reply = connection.ask(update, &self.signer).await;
+            let code = self.judged(&what, reply, true)?.code;
+            if code == ResponseCode::NoError {
+                Ok(())
+            } else if matches!(code, ResponseCode::NXRRSet | ResponseCode::YXRRSet) {
+                Err(self.moved(seen))
+            } else {
+                Err(self.refused(&what, code))
+            }
+        })
+        .await
+    }
+}
+
+impl Updates {
+    /// Bounds everything that is asked for one purpose. A change that is late may have been made; a
+    /// look is merely late.
+    async fn within<T>(
+        &self,
+        span: Duration,
+        what: &str,
+        late: fn(String) -> EffectError,
+        doing: impl Future<Output = Result<T, EffectError>>,
+    ) -> Result<T, EffectError> {
+        tokio::time::timeout(span, doing).await.unwrap_or_else(|_| {
+            let span = span.as_millis();
+            Err(late(format!(
+                "dns {}: cannot {what} at {}: no answer within {span} ms",
+                self.target, self.server
+            )))
+        })
+    }
+
+    async fn connect(&self, what: &str) -> Result<Connection, EffectError> {
+        Connection::open(self.server).await.map_err(|error| {
+            EffectError::retryable(format!(
+                "dns {}: cannot {what} at {}: no connection",
+                self.target, self.server
+            ))
+            .caused_by(error)
+        })
+    }
+
+    /// The epoch's record; one at most, because nobody could say which counts.
+    async fn note(
+        &self,
+        connection: &mut Connection,
+        name: &str,
+        what: &str,
+    ) -> Result<Option<Set>, EffectError> {
+        let name = format!("{NOTE_LABEL}.{}", name.trim_start_matches("*."));
+        let set = self.look(connection, &name, RecordType::TXT, what).await?;
+        match set {
+            Some(set) if set.rdata.len() > 1 => Err(EffectError::permanent(format!(
+                "dns {}: the TXT record {name}, which keeps the epoch, exists {} times",
+                self.target,
+                set.rdata.len()
+            ))
+            .hint("leave one of them, or none")),
+            set => Ok(set),
+        }
+    }
+
+    /// What the server itself has at a name; `None`: nothing of this type.
+    async fn look(
+        &self,
+        connection: &mut Connection,
+        name: &str,
+        kind: RecordType,
+        what: &str,
+    ) -> Result<Option<Set>, EffectError> {
+        let name = self.name(name)?;
+        let query = message::query(name.clone(), kind);
+        let reply = connection.ask(query, &self.signer).await;
+        let reply = self.judged(what, reply, false)?;
+        if !matches!(reply.code, ResponseCode::NoError | ResponseCode::NXDomain) {
+            return Err(self.refused(what, reply.code));
+        }
+        if !reply.authoritative {
+            return Err(EffectError::permanent(format!(
+                "dns {}: cannot {what}: {} is not authoritative for {}",
+                self.target, self.server, self.zone
+            ))
+            .hint("server must be the zone's primary server, not a resolver"));
+        }
+        let mut found = Set {
+            ttl: u32::MAX,
+            rdata: Vec::new(),
+        };
+        for record in reply.answers {
+            // A CNAME is answered, too, when an address is asked for.
+            if record.name == name && record.record_type() == kind {
+                found.ttl = found.ttl.min(record.ttl);
+                found.rdata.push(record.data);
+            }
+        }
+        Ok((!found.rdata.is_empty()).then_some(found))
+    }
+
+    fn name(&self, text: &str) -> Result<Name, EffectError> {
+        message::name(text).ok_or_else(|| {
+            EffectError::permanent(format!("dns {}: {text} is no domain name", self.target))
+        })
+    }
+
+    /// Replaces the record and its note, if both are as they were seen.
+    fn update(
+        &self,
+        seen: &Record,
+        content: &str,
+        comment: &str,
+        note: Option<Set>,
+    ) -> Option<hickory_proto::op::Message> {
+        let kind = seen.kind.parse().ok()?;
+        let name = message::name(&seen.name)?;
+        let below = message::name(&format!(
+            "{NOTE_LABEL}.{}",
+            seen.name.trim_start_matches("*.")
+        ))?;
+        let ttl = seen.ttl.unwrap_or(NOTE_TTL);
+        let mut update = message::update(self.zone.clone());
+        let old = message::rdata(kind, &seen.content)?;
+        message::require(&mut update, &name, kind, Some(old));
+        let noted = note.as_ref().and_then(|set| set.rdata.first().cloned());
+        message::require(&mut update, &below, RecordType::TXT, noted);
+        let new = message::rdata(kind, content)?;
+        message::replace(&mut update, &name, ttl, new);
+        let note_ttl = note.map_or(NOTE_TTL, |set| set.ttl);
+        message::replace(&mut update, &below, note_ttl, message::note(comment));
+        Some(update)
+    }
+
+    /// What came back, if anything did and the key says that the server wrote it.
+    fn judged(
+        &self,
+        what: &str,
+        reply: Result<Reply, Trouble>,
+        writes: bool,
+    ) -> Result<Reply, EffectError> {
+        let text = |why: &str| {
+            format!(
+                "dns {}: cannot {what} at {}: {why}",
+                self.target, self.server
+            )
+        };
+        match reply {
+            Ok(reply) => Ok(reply),
+            Err(Trouble::NotSent(error)) => {
+                Err(EffectError::retryable(text("it could not be sent")).caused_by(error))
+            }
+            Err(Trouble::Refused(why)) => {
+                Err(EffectError::permanent(text(why.words())).hint(format!(
+                    "key_name, key and key_algorithm must be the server's, and both clocks right; \
+                     {REFUSED}"
+                )))
+            }
+            Err(Trouble::NoAnswer(error)) if writes => {
+                Err(EffectError::unknown(text("no answer")).caused_by(error))
+            }
+            Err(Trouble::NoAnswer(error)) => {
+                Err(EffectError::retryable(text("no answer")).caused_by(error))
+            }
+            Err(Trouble::Unproved(code)) => {
+                let error = match writes {
+                    true => EffectError::unknown,
+                    // A server that has no such zone does not look at the key.
+                    false if code == ResponseCode::Refused => EffectError::permanent,
+                    false => EffectError::retryable,
+                };
+                Err(error(text(&format!(
+                    "its answer ({code}) is not signed with the key"
+                )))
+                .hint(REFUSED))
+            }
+        }
+    }
+
+    fn moved(&self, seen: &Record) -> EffectError {
+        EffectError::retryable(format!(
+            "dns {}: {} {} is not as it was seen any more: somebody else changes it too",
+            self.target, seen.kind, seen.name
+        ))
+    }
+
+    fn refused(&self, what: &str, code: ResponseCode) -> EffectError {
+        let text = format!(
+            "dns {}: cannot {what} at {}: {code}",
+            self.target, self.server
+        );
+        if code == ResponseCode::ServFail {
+            return EffectError::retryable(text);
+        }
+        let error = EffectError::permanent(text);
+        if matches!(
+            code,
+            ResponseCode::Refused | ResponseCode::NotAuth | ResponseCode::NotZone
+        ) {
+            error.hint(REFUSED)
+        } else if code == ResponseCode::NotImp {
+            error.hint("the server takes no updates (PowerDNS: dnsupdate=yes)")
+        } else {
+            error
+        }
+    }
+}

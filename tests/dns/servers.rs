@@ -1,0 +1,227 @@
+//! Real servers of DNS that take signed updates: BIND and Knot, each in a directory of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use failover_agent::config::secret::Secret;
+use failover_agent::config::settings::{DnsAccess, DnsRecord, TsigAlgorithm};
+use tempfile::TempDir;
+
+use crate::support::ports::free_port;
+use crate::support::processes::watch;
+use crate::support::wait_until_blocking;
+
+pub(super) const ZONE: &str = "example.test";
+pub(super) const KEY_NAME: &str = "agent-key";
+/// 32 bytes in base64, as `tsig-keygen` prints them.
+pub(super) const KEY: &str = "c2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgISE=";
+
+const SOON: Duration = Duration::from_secs(20);
+
+/// The names that the key may change.
+const GRANTED: [&str; 5] = ["shop", "six", "alias", "twice", "missing"];
+
+const RECORDS: &str = "\
+$TTL 300
+@       IN SOA ns hostmaster 1 3600 600 86400 60
+@       IN NS  ns
+ns      IN A   127.0.0.1
+shop 45 IN A   192.0.2.1
+shop    IN AAAA 2001:db8::1
+shop    IN TXT \"v=spf1 -all\"
+six     IN AAAA 2001:db8::1
+alias   IN CNAME fra.example.test.
+twice   IN A   192.0.2.1
+twice   IN A   192.0.2.9
+other   IN A   192.0.2.1
+";
+
+/// A server, and how it is started.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) name: &'static str,
+    program: &'static str,
+    settings: fn(&Path, u16) -> String,
+    arguments: fn(&Path) -> Vec<String>,
+}
+
+pub(super) const KINDS: [Kind; 2] = [
+    Kind {
+        name: "BIND",
+        program: "named",
+        settings: bind,
+        arguments: |settings| vec!["-g".into(), "-c".into(), text(settings)],
+    },
+    Kind {
+        name: "Knot",
+        program: "knotd",
+        settings: knot,
+        arguments: |settings| vec!["-c".into(), text(settings)],
+    },
+];
+
+fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+fn bind(dir: &Path, port: u16) -> String {
+    let dir = dir.display();
+    let grants: String = GRANTED
+        .iter()
+        .map(|name| {
+            format!(
+                "grant {KEY_NAME} name {name}.{ZONE}. A AAAA CNAME;\n\
+                 grant {KEY_NAME} name _agent.{name}.{ZONE}. TXT;\n"
+            )
+        })
+        .collect();
+    format!(
+        "options {{ directory \"{dir}\"; listen-on port {port} {{ 127.0.0.1; }};\n\
+         listen-on-v6 {{ none; }}; pid-file \"{dir}/pid\"; session-keyfile \"{dir}/session.key\";\n\
+         recursion no; dnssec-validation no; }};\n\
+         controls {{ }};\n\
+         key \"{KEY_NAME}\" {{ algorithm hmac-sha256; secret \"{KEY}\"; }};\n\
+         zone \"{ZONE}\" {{ type primary; file \"{dir}/zone\"; update-policy {{\n{grants}}}; }};\n"
+    )
+}
+
+fn knot(dir: &Path, port: u16) -> String {
+    let dir = dir.display();
+    let owners: Vec<String> = GRANTED
+        .iter()
+        .flat_map(|name| [format!("{name}.{ZONE}."), format!("_agent.{name}.{ZONE}.")])
+        .collect();
+    let owners = owners.join(", ");
+    format!(
+        "server:\n    rundir: \"{dir}\"\n    listen: 127.0.0.1@{port}\n\
+         log:\n  - target: stderr\n    any: warning\n\
+         database:\n    storage: \"{dir}/db\"\n\
+         key:\n  - id: {KEY_NAME}\n    algorithm: hmac-sha256\n    secret: {KEY}\n\
+         acl:\n  - id: agent\n    action: update\n    key: {KEY_NAME}\n    update-owner: name\n    \
+         update-owner-match: equal\n    update-owner-name: [{owners}]\n\
+         zone:\n  - domain: {ZONE}\n    storage: \"{dir}\"\n    file: \"zone\"\n    acl: agent\n    \
+         zonefile-sync: -1\n    journal-content: changes\n"
+    )
+}
+
+/// A running server.
+pub(super) struct Server {
+    child: Child,
+    /// Ends it when the test process is gone, however it went.
+    watch: Child,
+    address: SocketAddr,
+    dir: TempDir,
+}
+
+impl Server {
+    pub(super) fn start(kind: Kind) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        fs::write(dir.path().join("zone"), RECORDS).unwrap();
+        fs::create_dir(dir.path().join("db")).unwrap();
+        let settings = dir.path().join("settings");
+        fs::write(&settings, (kind.settings)(dir.path(), port)).unwrap();
+        // A copy: the system's rules for the installed program keep it to the system's directories.
+        let program = dir.path().join(kind.program);
+        fs::copy(installed(kind.program), &program).unwrap();
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let child = Command::new(program)
+            .args((kind.arguments)(&settings))
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let server = Self {
+            child,
+            watch: watch(dir.path(), dir.path()),
+            address,
+            dir,
+        };
+        wait_until_blocking(kind.name, SOON, || server.dig("ns", "A") == ["127.0.0.1"]);
+        server
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a client is answered, in order.
+    pub(super) fn dig(&self, name: &str, kind: &str) -> Vec<String> {
+        let output = Command::new("dig")
+            .args(["+short", "+tries=1", "+time=2", "+norecurse", "@127.0.0.1"])
+            .args(["-p", &self.address.port().to_string()])
+            .args([&format!("{name}.{ZONE}"), kind])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
+    pub(super) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+}
+
+pub(super) fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        for process in [&mut self.child, &mut self.watch] {
+            process.kill().ok();
+            process.wait().ok();
+        }
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+    }
+}
+
+/// Servers are not in the path of normal users.
+fn installed(program: &str) -> PathBuf {
+    let places = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+    let mut places = places
+        .map(|place| Path::new(place).join(program))
+        .into_iter();
+    let found = places.find(|path| path.exists());
+    found.unwrap_or_else(|| panic!("{program} is installed by `make setup`"))
+}
+
+/// A record at this server, with the right key.
+pub(super) fn settings(server: SocketAddr, name: &str, kind: &str) -> DnsRecord {
+    DnsRecord {
+        name: "public".to_owned(),
+        record: format!("{name}.{ZONE}"),
+        kind: kind.to_owned(),
+        access: DnsAccess::Rfc2136 {
+            server,
+            zone: ZONE.to_owned(),
+            key_name: KEY_NAME.to_owned(),
+            algorithm: TsigAlgorithm::HmacSha256,
+            key: Secret::new(KEY),
+        },
+        timeout: Duration::from_secs(20),
+        content: [String::new(), String::new()],
+    }
+}
