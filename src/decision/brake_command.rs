@@ -7,7 +7,7 @@ use crate::decision::deeds::keep;
 use crate::decision::guard_words::ONLY_OBSERVES;
 use crate::decision::policy::Policy;
 use crate::decision::records;
-use crate::decision::state::State;
+use crate::decision::state::{Phase, State};
 use crate::model::Epoch;
 use crate::model::brakes::{Acknowledged, Brake, Braked, Brakes, Conduct, Paused, span_words};
 use crate::model::diagnosis::Severity;
@@ -155,13 +155,17 @@ fn against_guard_change(
             "without a witness the lease does not run out, so nothing fences the node at its end: \
              pause without --guard-off",
         ),
-        (false, true) if record.primary != policy.me || record.promoting => Some(
-            "the guard can be switched off only once the active site's node is the proved primary: \
-             try again in a moment",
+        (false, true) if !is_settled(policy, state, record) => Some(
+            "the guard can be switched off only once the active site's node is the proved primary, \
+             and no plan is under way: try again in a moment",
         ),
         (false, true) | (true, false) if !renews => Some(CUT_OFF),
         _ => None,
     }
+}
+
+fn is_settled(policy: &Policy, state: &State, record: &ClusterRecord) -> bool {
+    record.primary == policy.me && !record.promoting && state.phase == Phase::Active
 }
 
 const CUT_OFF: &str = "those who keep the lease do not answer: with its guard on, this site's node \

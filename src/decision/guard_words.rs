@@ -69,6 +69,7 @@ impl Guard {
             | Self::PrimaryLives { .. }
             | Self::LeaseRuns { .. }
             | Self::GuardOff { .. }
+            | Self::OwnGuardOff
             | Self::NoRecord
             | Self::PromotionUnfinished { .. }
             | Self::PromotionUnproved
@@ -122,6 +123,7 @@ impl Guard {
             | Self::WrongCluster
             | Self::CutOff
             | Self::NoWitness
+            | Self::OwnGuardOff
             | Self::NoRecord
             | Self::PromotionUnfinished { .. }
             | Self::PromotionUnproved
@@ -160,6 +162,9 @@ impl fmt::Display for Guard {
             Self::NoWitness => f.write_str(
                 "there is no witness: a silent site is never taken over, because it cannot be \
                  told from a cut link; bring its agent back, or configure a witness",
+            ),
+            Self::OwnGuardOff => f.write_str(
+                "the guard of this site is off, so its lease does not run out: `agent resume` first",
             ),
             Self::NoRecord => f.write_str(
                 "nobody has ever held the lease, so it is not known which node has the data: \

@@ -10,6 +10,7 @@ use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
 use crate::model::brakes::Conduct;
+use crate::model::lease::ClusterRecord;
 use crate::model::observation::DatabaseSeen;
 use crate::model::situation::{
     Facts, Identity, NodeState, PeerNode, Reach, RecordSays, StandbyState, Standing,
@@ -128,6 +129,8 @@ pub enum Guard {
         /// By whom.
         by: String,
     },
+    /// The own guard was switched off.
+    OwnGuardOff,
     /// Nobody has ever held the lease, so nobody knows which node has the data.
     NoRecord,
     /// The other site began a promotion that nobody knows the end of.
@@ -163,6 +166,11 @@ pub fn against_give_up(
     let site = policy.peer.clone();
     if facts.standing == Standing::ActiveCutOff {
         guards.push(Guard::CutOff);
+    }
+    // Guard and gate would go on believing that this lease never ends.
+    let pinned = state.record.as_ref().and_then(ClusterRecord::pinned_to);
+    if pinned == Some(&policy.me) {
+        guards.push(Guard::OwnGuardOff);
     }
     if state.record.as_ref().is_some_and(|record| record.promoting) {
         guards.push(Guard::PromotionUnproved);

@@ -7,6 +7,8 @@
 //! they are about to be told that there is no deadline, nothing is.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -22,6 +24,9 @@ use crate::model::{Epoch, Moment};
 #[derive(Debug)]
 pub(super) struct KnownDeadlines {
     leave: watch::Sender<Option<Held>>,
+    written: Arc<watch::Sender<Held>>,
+    /// How often it was said that there is no deadline.
+    endless: Arc<AtomicU64>,
     left: watch::Receiver<Held>,
     guard: Option<watch::Receiver<Option<Term>>>,
     state_dir: PathBuf,
@@ -39,12 +44,18 @@ impl KnownDeadlines {
     pub(super) fn new(state_dir: PathBuf, guard: Option<watch::Receiver<Option<Term>>>) -> Self {
         let (leave, wanted) = watch::channel(None);
         let (written, left) = watch::channel(None);
-        spawn_named(
-            "fence deadline",
-            leave_deadlines(state_dir.clone(), wanted, written),
+        let (written, endless) = (Arc::new(written), Arc::new(AtomicU64::new(0)));
+        let task = leave_deadlines(
+            state_dir.clone(),
+            wanted,
+            Arc::clone(&written),
+            Arc::clone(&endless),
         );
+        spawn_named("fence deadline", task);
         Self {
             leave,
+            written,
+            endless,
             left,
             guard,
             state_dir,
@@ -54,6 +65,11 @@ impl KnownDeadlines {
 
     /// Leaves word of a deadline for the next life of this agent.
     pub(super) fn leave(&self, held: Held) {
+        if is_endless(held) {
+            // Whoever else writes the word may do so from now on.
+            self.endless.fetch_add(1, Ordering::SeqCst);
+            self.written.send_replace(None);
+        }
         self.leave.send_replace(Some(held));
     }
 
@@ -125,7 +141,8 @@ impl KnownDeadlines {
 async fn leave_deadlines(
     state_dir: PathBuf,
     mut wanted: watch::Receiver<Option<Held>>,
-    written: watch::Sender<Held>,
+    written: Arc<watch::Sender<Held>>,
+    endless: Arc<AtomicU64>,
 ) {
     let mut failed = false;
     loop {
@@ -138,14 +155,19 @@ async fn leave_deadlines(
         let Some(at) = *wanted.borrow_and_update() else {
             continue;
         };
-        if is_endless(at) {
-            written.send_replace(None);
-        }
+        let said = endless.load(Ordering::SeqCst);
         let dir = state_dir.clone();
         let left = tokio::task::spawn_blocking(move || inherited::leave(&dir, || at)).await;
         failed = match left {
             Ok(Ok(())) => {
-                written.send_replace(at);
+                // What was said meanwhile may be in the file already.
+                written.send_if_modified(|known| {
+                    let newest = endless.load(Ordering::SeqCst) == said;
+                    if newest {
+                        *known = at;
+                    }
+                    newest
+                });
                 false
             }
             Ok(Err(error)) => {

@@ -22,7 +22,7 @@ pub(super) const KEY: &str = "c2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgISE=";
 const SOON: Duration = Duration::from_secs(20);
 
 /// The names that the key may change.
-const GRANTED: [&str; 5] = ["shop", "six", "alias", "twice", "missing"];
+const GRANTED: [&str; 6] = ["shop", "six", "alias", "twice", "missing", "a.wild"];
 
 const RECORDS: &str = "\
 $TTL 300
@@ -37,6 +37,7 @@ alias   IN CNAME fra.example.test.
 twice   IN A   192.0.2.1
 twice   IN A   192.0.2.9
 other   IN A   192.0.2.1
+*.wild  IN A   192.0.2.1
 ";
 
 /// A server, and how it is started.
@@ -128,6 +129,8 @@ impl Server {
         let program = dir.path().join(kind.program);
         fs::copy(installed(kind.program), &program).unwrap();
         let log = fs::File::create(dir.path().join("log")).unwrap();
+        // Before the server: should it not come up, nobody is left behind.
+        let watch = watch(dir.path(), dir.path());
         let child = Command::new(program)
             .args((kind.arguments)(&settings))
             .current_dir(dir.path())
@@ -139,7 +142,7 @@ impl Server {
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let server = Self {
             child,
-            watch: watch(dir.path(), dir.path()),
+            watch,
             address,
             dir,
         };

@@ -18,6 +18,8 @@ use super::wires::{Host, SITES};
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 /// A node is writable if it took a commit within this.
 const RECENT: Duration = Duration::from_millis(1000);
+/// A lease that was renewed after a heal has more than this left.
+const RENEWED_MS: u64 = 500;
 /// The ttl of every round.
 pub const TTL: &str = "2s";
 /// The pause of the old sessions between two commits.
@@ -234,7 +236,14 @@ fn end_state(place: &Place<'_>, oracle: &Oracle) -> Result<Host, String> {
         .as_ref()
         .map(|record| record.primary.to_string());
     if status.active && named.as_deref() == Some(primary.name()) {
-        return Ok(*primary);
+        // A heal may come too late for a renewal: then the node is still to be fenced.
+        return match status.lease.fence_in_ms {
+            Some(left) if left < RENEWED_MS => Err(format!(
+                "{} is fenced in {left} ms unless it renews",
+                primary.name()
+            )),
+            Some(_) | None => Ok(*primary),
+        };
     }
     Err(format!(
         "{} is writable, active {}, the record names {named:?}",

@@ -91,10 +91,6 @@ pub(crate) enum Late {
     },
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a question of its own"
-)]
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Agent {
     pub(crate) contender: u32,
@@ -106,8 +102,6 @@ pub(crate) struct Agent {
     pub(crate) writable_until: Option<Moment>,
     /// Its record pins the lease.
     pub(crate) pinned: bool,
-    /// Its node is fenced, because the lease is being given up.
-    pub(crate) giving: bool,
     /// It waits until its guard knows a deadline again.
     pub(crate) awaits_guard: bool,
     /// Requests that arrive now, in the order sent.
@@ -174,7 +168,6 @@ impl World {
             links: [Link::Up; 2],
             writable_until: None,
             pinned: false,
-            giving: false,
             awaits_guard: false,
             queue: Vec::new(),
         });
@@ -301,7 +294,6 @@ impl World {
     /// The holder fences its node, and gives the lease to the other site.
     pub(crate) fn release(&mut self, machines: &mut Machines, index: usize) -> Done {
         self.agents[index].writable_until = None;
-        self.agents[index].giving = true;
         let to = Some(site(1 - index));
         self.feed(
             machines,
@@ -331,7 +323,6 @@ impl World {
         agent.incarnation = incarnation;
         agent.contender = machines.boot_contender(index, seed, self.real_ms);
         agent.queue.clear();
-        agent.giving = false;
         agent.awaits_guard = false;
         self.late
             .retain(|late| !matches!(late, Late::Reply { to, .. } if *to == index));
@@ -360,8 +351,8 @@ impl World {
                 let pinned_to = record.as_ref().and_then(ClusterRecord::pinned_to);
                 agent.pinned = pinned_to == Some(&site(index));
                 // The guard hears of a later deadline with the holder, of a nearer one any time.
-                let until = Some(*fence_at + FENCE_BUDGET).filter(|_| !agent.giving);
-                agent.writable_until = agent.writable_until.max(until);
+                let until = *fence_at + FENCE_BUDGET;
+                agent.writable_until = agent.writable_until.max(Some(until));
                 let version = record.as_ref().map(ClusterRecord::version);
                 if version < self.kept {
                     return Err(Violation::RecordWentBack);
@@ -382,11 +373,8 @@ impl World {
                 self.kept = self.kept.max(Some(*version));
                 Ok(())
             }
-            LeaseChange::View { .. } => {
-                self.agents[index].giving = false;
-                Ok(())
-            }
-            LeaseChange::NotAcquired { .. }
+            LeaseChange::View { .. }
+            | LeaseChange::NotAcquired { .. }
             | LeaseChange::Fenced { .. }
             | LeaseChange::Released { .. } => Ok(()),
         }

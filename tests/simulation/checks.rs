@@ -54,8 +54,6 @@ pub(crate) struct Truth {
     pub(crate) held_until: [Option<HeldUntil>; 2],
     /// The epoch that each site holds right now.
     pub(crate) held: [Option<Epoch>; 2],
-    /// The epoch that each site gives up, with a node that was seen unable to write.
-    pub(crate) giving: [Option<Epoch>; 2],
     pub(crate) holders: BTreeMap<Epoch, usize>,
     /// When no agent process ran at this site: dead, or frozen.
     pub(crate) gaps: [Vec<(Real, Option<Real>)>; 2],
@@ -255,10 +253,6 @@ impl World {
 
     /// A site's contender says that it holds the lease.
     pub(crate) fn held(&mut self, site: usize, epoch: Epoch, fence_at: Moment) {
-        if self.truth.giving[site] == Some(epoch) {
-            // A pinned one is given up once the guard knows a deadline.
-            return;
-        }
         let fence_budget = self.setup.rules[site].fence_budget;
         let clock = self.clock(site);
         let until = HeldUntil {
@@ -301,7 +295,7 @@ impl World {
         match command {
             LeaseCommand::Acquire => self.truth.saw_other[site] = self.sees_other(site),
             LeaseCommand::Release { .. } => {
-                self.truth.giving[site] = self.truth.held[site].take();
+                self.truth.held[site] = None;
                 self.truth.held_until[site] = None;
                 if self.sites[site].node.writable() {
                     let what = format!("{} releases the lease while its node writes", name(site));

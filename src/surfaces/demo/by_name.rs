@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// For everything that one connection is for.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// The newest acknowledgements that are kept.
+const ACKS_MAX: usize = 20_000;
+
 /// The running client; it stops when dropped.
 #[derive(Debug)]
 pub(super) struct ByName {
@@ -56,6 +59,9 @@ async fn run(resolver: TokioResolver, nodes: [Login; 2], acks: Arc<Mutex<Vec<Ack
         if let Ok(Some(node)) = timeout(PATIENCE, write(&resolver, &nodes, number)).await {
             let at = boottime();
             let mut acks = acks.lock().unwrap_or_else(PoisonError::into_inner);
+            if acks.len() == ACKS_MAX {
+                acks.remove(0);
+            }
             acks.push(Ack { number, node, at });
         }
         sleep(PAUSE).await;

@@ -40,8 +40,6 @@ enum Pin {
     /// It does no more; but until the guard knows, the last one that did is written.
     Ending {
         last: Box<ClusterRecord>,
-        /// What waits for it: the lease is to be given to this site, or to nobody in particular.
-        release: Option<Option<SiteName>>,
     },
 }
 
@@ -115,7 +113,6 @@ impl Hold {
     fn end_pin(&mut self, rules: &LeaseRules, last: ClusterRecord, now: Moment) {
         self.pin = Pin::Ending {
             last: Box::new(last),
-            release: None,
         };
         self.fence_at = rules.fence_at(now);
     }
@@ -303,7 +300,7 @@ impl CellContender {
                         hold.pin = Pin::Off;
                     }
                 }
-                (Pin::Ending { release: None, .. }, pin @ Pin::On { .. }, _) => hold.pin = pin,
+                (Pin::Ending { .. }, pin @ Pin::On { .. }, _) => hold.pin = pin,
                 (Pin::Ending { .. }, ..) | (Pin::On { .. }, Pin::On { .. }, _) => {}
                 (Pin::Off | Pin::On { .. }, pin, _) => hold.pin = pin,
             }
@@ -316,7 +313,7 @@ impl CellContender {
     /// What a cell that is written now carries.
     pub(super) fn record_to_write(&self) -> Option<ClusterRecord> {
         if let Phase::Holding(hold) = &self.phase
-            && let Pin::Ending { last, .. } = &hold.pin
+            && let Pin::Ending { last } = &hold.pin
         {
             return Some(ClusterRecord::clone(last));
         }
@@ -347,37 +344,16 @@ impl CellContender {
                 *known = hold.fence_at == Moment::NEVER;
                 hold.tell_kept(out);
             }
-            Pin::Ending { release, .. } => {
-                let release = release.take();
+            Pin::Ending { .. } => {
                 hold.pin = Pin::Off;
                 hold.next_renewal_at = now;
-                if let Some(to) = release {
-                    self.give_up(to, now);
-                }
             }
         }
     }
 
     /// The command: give the lease up. By the time it is given the node must be fenced or cleanly
     /// stopped: the successor may write the next epoch as soon as it sees this.
-    ///
-    /// A pinned one waits for the guard and the word first: they would let a server go on that
-    /// somebody starts there later.
     pub(super) fn release(&mut self, to: Option<SiteName>, now: Moment) {
-        let Phase::Holding(hold) = &mut self.phase else {
-            return;
-        };
-        if let Some(last) = self.record.clone().filter(|_| hold.is_pinned()) {
-            hold.end_pin(&self.rules, last, now);
-            hold.next_renewal_at = now;
-        }
-        match &mut hold.pin {
-            Pin::Ending { release, .. } => *release = Some(to),
-            Pin::Off | Pin::On { .. } => self.give_up(to, now),
-        }
-    }
-
-    fn give_up(&mut self, to: Option<SiteName>, now: Moment) {
         let Phase::Holding(hold) = &self.phase else {
             return;
         };

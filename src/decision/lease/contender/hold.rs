@@ -44,8 +44,6 @@ enum Pin {
     /// They do no more; but until the guard knows, the voters are told the last one that did.
     Ending {
         last: Box<ClusterRecord>,
-        /// What waits for it: the lease is to be given to this site, or to nobody in particular.
-        release: Option<Option<SiteName>>,
     },
 }
 
@@ -128,7 +126,7 @@ impl Hold {
     ) {
         let pins = new.pinned_to() == Some(site);
         match (&self.pin, pins, old) {
-            (Pin::Off | Pin::Ending { release: None, .. }, true, _) => {
+            (Pin::Off | Pin::Ending { .. }, true, _) => {
                 self.pin = Pin::of(Some(new), site);
             }
             (Pin::On { .. }, false, Some(last)) if self.is_pinned() => {
@@ -146,10 +144,7 @@ impl Hold {
     /// not before now.
     fn end_pin(&mut self, rules: &LeaseRules, last: &ClusterRecord, now: Moment) {
         let last = Box::new(last.clone());
-        let ending = Pin::Ending {
-            last,
-            release: None,
-        };
+        let ending = Pin::Ending { last };
         if let Pin::On { kept_by, .. } = std::mem::replace(&mut self.pin, ending) {
             let granted = kept_by.into_iter().map(|voter| (voter, now));
             self.granted.extend(granted);
@@ -217,7 +212,7 @@ impl Contender {
         }
         let epoch = hold.epoch;
         let record = match &hold.pin {
-            Pin::Ending { last, .. } => Some(ClusterRecord::clone(last)),
+            Pin::Ending { last } => Some(ClusterRecord::clone(last)),
             Pin::Off | Pin::On { .. } => self.record.clone(),
         };
         let holder = self.site.clone();
@@ -325,36 +320,16 @@ impl Contender {
                 *known = hold.fence_at == Moment::NEVER;
                 self.tell_kept(out);
             }
-            Pin::Ending { release, .. } => {
-                let release = release.take();
+            Pin::Ending { .. } => {
                 hold.pin = Pin::Off;
                 self.next_round_at = now;
-                if let Some(to) = release {
-                    self.give_up(to, now);
-                }
             }
         }
     }
 
     /// The command: give the lease up. By the time it is given the node must be fenced or cleanly
     /// stopped: voters may grant the lease to the successor as soon as they hear of it.
-    ///
-    /// A pinned one waits for the guard and the word first: they would let a server go on that
-    /// somebody starts there later.
     pub(super) fn release(&mut self, to: Option<SiteName>, now: Moment) {
-        let Phase::Holding(hold) = &mut self.phase else {
-            return;
-        };
-        if let Some(last) = self.record.as_ref().filter(|_| hold.is_pinned()) {
-            hold.end_pin(&self.rules, last, now);
-        }
-        match &mut hold.pin {
-            Pin::Ending { release, .. } => *release = Some(to),
-            Pin::Off | Pin::On { .. } => self.give_up(to, now),
-        }
-    }
-
-    fn give_up(&mut self, to: Option<SiteName>, now: Moment) {
         let Phase::Holding(hold) = &self.phase else {
             return;
         };

@@ -173,7 +173,7 @@ impl DnsProvider for Updates {
             if code == ResponseCode::NoError {
                 Ok(())
             } else if matches!(code, ResponseCode::NXRRSet | ResponseCode::YXRRSet) {
-                Err(self.moved(seen))
+                Err(self.moved_or_wildcard(seen).await)
             } else {
                 Err(self.refused(&what, code))
             }
@@ -319,7 +319,13 @@ impl Updates {
                 Err(EffectError::retryable(text("it could not be sent")).caused_by(error))
             }
             Err(Trouble::Refused(why)) => {
-                Err(EffectError::permanent(text(why.words())).hint(format!(
+                // Nobody has signed this. A look changes nothing whoever said it; a change may have
+                // been made all the same.
+                let error = match writes {
+                    true => EffectError::unknown,
+                    false => EffectError::permanent,
+                };
+                Err(error(text(why.words())).hint(format!(
                     "key_name, key and key_algorithm must be the server's, and both clocks right; \
                      {REFUSED}"
                 )))
@@ -334,7 +340,6 @@ impl Updates {
                 let error = match writes {
                     true => EffectError::unknown,
                     // A server that has no such zone does not look at the key.
-                    false if code == ResponseCode::Refused => EffectError::permanent,
                     false => EffectError::retryable,
                 };
                 Err(error(text(&format!(
@@ -342,6 +347,19 @@ impl Updates {
                 )))
                 .hint(REFUSED))
             }
+        }
+    }
+
+    /// Prerequisites look at what is really there, answers may come from a wildcard.
+    async fn moved_or_wildcard(&self, seen: &Record) -> EffectError {
+        match self.record(&seen.id).await {
+            Ok(now) if now == *seen => EffectError::permanent(format!(
+                "dns {}: {} {} is refused although it looks as it was seen: it, or the TXT record \
+                 {NOTE_LABEL} below it, comes from a wildcard",
+                self.target, seen.kind, seen.name
+            ))
+            .hint("create both by hand, once; the agent only changes what is there"),
+            Ok(_) | Err(_) => self.moved(seen),
         }
     }
 
