@@ -65,12 +65,15 @@ impl KnownDeadlines {
 
     /// Leaves word of a deadline for the next life of this agent.
     pub(super) fn leave(&self, held: Held) {
-        if is_endless(held) {
-            // Whoever else writes the word may do so from now on.
-            self.endless.fetch_add(1, Ordering::SeqCst);
-            self.written.send_replace(None);
-        }
-        self.leave.send_replace(Some(held));
+        // In one, so that whoever reads what is wanted reads how often that was "none", too.
+        self.leave.send_modify(|wanted| {
+            if is_endless(held) {
+                // Whoever else writes the word may do so from now on.
+                self.endless.fetch_add(1, Ordering::SeqCst);
+                self.written.send_replace(None);
+            }
+            *wanted = Some(held);
+        });
     }
 
     /// Whether something is awaited, and has come. What does not come for long is told: until then
@@ -152,10 +155,11 @@ async fn leave_deadlines(
             },
             () = tokio::time::sleep(RETRY_EVERY), if failed => {}
         }
-        let Some(at) = *wanted.borrow_and_update() else {
-            continue;
+        let (newest, said) = {
+            let wanted = wanted.borrow_and_update();
+            (*wanted, endless.load(Ordering::SeqCst))
         };
-        let said = endless.load(Ordering::SeqCst);
+        let Some(at) = newest else { continue };
         let dir = state_dir.clone();
         let left = tokio::task::spawn_blocking(move || inherited::leave(&dir, || at)).await;
         failed = match left {
