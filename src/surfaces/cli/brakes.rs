@@ -40,7 +40,7 @@ pub(super) struct AckArguments {
 /// To work on the agents, the network or the lease itself for longer than a lease lasts, add
 /// --guard-off: the active site's lease does not run out then, and its node goes on although its
 /// agent is stopped or cut off. The price: no other site can be made active, not even by hand,
-/// until that agent runs again. The guard is on again after `agent resume`.
+/// before `agent resume`, which only that site's agent can carry out.
 #[derive(Debug, Args)]
 pub(super) struct PauseArguments {
     /// Resume by itself after this, e.g. 30m or 1h; without it somebody must resume.
