@@ -131,7 +131,7 @@ impl GuardLink {
                     let since = *lost_since.get_or_insert_with(boottime);
                     // The first start has had its time, and so has the second one of another.
                     if boottime().since(since) + RETRY_EVERY >= SILENCE_MAX || told.never() {
-                        told.want(Some(format!("cannot start it: {error}")));
+                        told.gone(format!("cannot start it: {error}"));
                     }
                     error.to_string()
                 }
@@ -271,7 +271,7 @@ impl GuardLink {
                 };
                 // Its predecessor may still be letting go of the device.
                 if unfit != 1 || told.never() {
-                    told.want(self.unfit(&answer.state));
+                    told.answered(self.unfit(&answer.state));
                 }
                 words.look(answer.state.fences, &self.events).await;
                 self.seen.send_replace(GuardSeen::AtWork(answer.state));

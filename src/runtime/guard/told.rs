@@ -17,12 +17,18 @@ impl Told {
         self.told.is_none()
     }
 
-    pub(super) fn want(&mut self, lost: Option<String>) {
-        // The first reason stays until the guard is back.
-        let same = matches!((&self.wanted, &lost), (Some(Some(_)), Some(_)));
-        if !same {
-            self.wanted = Some(lost);
+    /// There is no guard. The first reason for that stays until one is back: the later ones say
+    /// only that it is still so.
+    pub(super) fn gone(&mut self, why: String) {
+        if !matches!(self.wanted, Some(Some(_))) {
+            self.wanted = Some(Some(why));
         }
+    }
+
+    /// What a guard that answers says of itself: why it is unfit, or that it is not. Its newest
+    /// word counts; the first one may be that it has not looked yet.
+    pub(super) fn answered(&mut self, unfit: Option<String>) {
+        self.wanted = Some(unfit);
     }
 
     pub(super) fn tell(&mut self, events: &mpsc::Sender<Event>) {
@@ -39,5 +45,61 @@ impl Told {
         if events.try_send(event).is_ok() {
             self.told = Some(wanted);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn heard(events: &mut mpsc::Receiver<Event>) -> Vec<Option<String>> {
+        let mut all = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            all.push(match event {
+                Event::GuardLost { why } => Some(why),
+                Event::GuardBack => None,
+                other => panic!("told {other:?}"),
+            });
+        }
+        all
+    }
+
+    #[test]
+    fn newest_word_of_a_guard_that_answers_counts() {
+        let (events, mut loop_end) = mpsc::channel(8);
+        let mut told = Told::default();
+        for why in ["not looked at yet", "no such device", "no such device"] {
+            told.answered(Some(why.to_owned()));
+            told.tell(&events);
+        }
+        told.answered(None);
+        told.tell(&events);
+        let some = |why: &str| Some(why.to_owned());
+        let expected = [some("not looked at yet"), some("no such device"), None];
+        assert_eq!(heard(&mut loop_end), expected);
+    }
+
+    #[test]
+    fn first_reason_for_a_guard_that_is_gone_stays() {
+        let (events, mut loop_end) = mpsc::channel(8);
+        let mut told = Told::default();
+        for why in ["no such file", "still none"] {
+            told.gone(why.to_owned());
+            told.tell(&events);
+        }
+        assert_eq!(heard(&mut loop_end), [Some("no such file".to_owned())]);
+    }
+
+    #[test]
+    fn what_the_loop_had_no_room_for_is_told_later() {
+        let (events, mut loop_end) = mpsc::channel(1);
+        let mut told = Told::default();
+        told.gone("first".to_owned());
+        told.tell(&events);
+        told.answered(None);
+        told.tell(&events);
+        assert_eq!(heard(&mut loop_end), [Some("first".to_owned())]);
+        told.tell(&events);
+        assert_eq!(heard(&mut loop_end), [None]);
     }
 }
