@@ -1,10 +1,15 @@
 //! The settings as the rest of the program sees them: checked, complete, with units in the types.
 
+mod app_config;
+mod dns;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::app_config::{AppConfig, AppConfigEdit, AppConfigValue};
+pub use self::dns::{DnsAccess, DnsRecord, TsigAlgorithm};
 use super::secret::Secret;
 use crate::model::brakes::Conduct;
 use crate::model::lease::LeaseStore;
@@ -342,124 +347,6 @@ pub struct Trip {
     pub at_least: usize,
     /// For how long without a break.
     pub down_for: Duration,
-}
-
-/// A file of an app that names the primary.
-#[derive(Debug, Clone)]
-pub struct AppConfig {
-    /// Its name.
-    pub name: String,
-    /// The site where the file lies; `None`: on both.
-    pub site: Option<SiteName>,
-    /// Where.
-    pub path: PathBuf,
-    /// Which keys follow the primary.
-    pub edits: Vec<AppConfigEdit>,
-    /// Run after a change: program and arguments.
-    pub reload: Option<Vec<String>>,
-    /// Bound on `reload`.
-    pub reload_timeout: Duration,
-    /// How many previous versions are kept.
-    pub keep: u32,
-}
-
-/// One key that follows the primary.
-#[derive(Debug, Clone)]
-pub struct AppConfigEdit {
-    /// The key.
-    pub key: String,
-    /// What its value becomes.
-    pub value: AppConfigValue,
-}
-
-/// What a value becomes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AppConfigValue {
-    /// This text, with `{host}`, `{port}` and `{site}` of the primary replaced.
-    Text(String),
-    /// The URL it is, with host and port replaced by the primary's.
-    UrlAuthority,
-}
-
-/// A DNS record that follows the primary.
-#[derive(Debug, Clone)]
-pub struct DnsRecord {
-    /// Its name in this file.
-    pub name: String,
-    /// Fully qualified, lower case, no final dot.
-    pub record: String,
-    /// `A`, `AAAA` or `CNAME`.
-    pub kind: String,
-    /// Who serves it, and how that is reached.
-    pub access: DnsAccess,
-    /// Bound on one call to the provider.
-    pub timeout: Duration,
-    /// What the record contains when the site of the same index in [`Config::sites`] is active.
-    pub content: [String; 2],
-}
-
-/// How a provider of DNS is reached.
-#[derive(Debug, Clone)]
-pub enum DnsAccess {
-    /// Cloudflare's API.
-    Cloudflare {
-        /// The zone's id at the provider.
-        zone_id: String,
-        /// The API token.
-        token: Secret,
-        /// Where the API is; `None`: the provider's own address.
-        api_url: Option<String>,
-    },
-    /// A server that takes signed updates (RFC 2136): BIND, Knot, PowerDNS.
-    Rfc2136 {
-        /// The zone's primary server.
-        server: SocketAddr,
-        /// The zone's name: lower case, no final dot.
-        zone: String,
-        /// What the server calls the key.
-        key_name: String,
-        /// How updates are signed.
-        algorithm: TsigAlgorithm,
-        /// The key, in base64.
-        key: Secret,
-    },
-}
-
-impl DnsAccess {
-    /// The provider's kind in `agent.toml`.
-    #[must_use]
-    pub fn provider(&self) -> &'static str {
-        match self {
-            Self::Cloudflare { .. } => "cloudflare",
-            Self::Rfc2136 { .. } => "rfc2136",
-        }
-    }
-}
-
-/// How updates of DNS are signed. Source: RFC 8945, 6; the others there are too short or too old.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TsigAlgorithm {
-    /// HMAC with SHA-256.
-    HmacSha256,
-    /// HMAC with SHA-384.
-    HmacSha384,
-    /// HMAC with SHA-512.
-    HmacSha512,
-}
-
-impl TsigAlgorithm {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::HmacSha256, Self::HmacSha384, Self::HmacSha512];
-
-    /// Its name in settings files of servers.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::HmacSha256 => "hmac-sha256",
-            Self::HmacSha384 => "hmac-sha384",
-            Self::HmacSha512 => "hmac-sha512",
-        }
-    }
 }
 
 /// Whom to tell, and how.

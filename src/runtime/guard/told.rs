@@ -55,11 +55,12 @@ mod tests {
     fn heard(events: &mut mpsc::Receiver<Event>) -> Vec<Option<String>> {
         let mut all = Vec::new();
         while let Ok(event) = events.try_recv() {
-            all.push(match event {
-                Event::GuardLost { why } => Some(why),
-                Event::GuardBack => None,
-                other => panic!("told {other:?}"),
-            });
+            if let Event::GuardLost { why } = event {
+                all.push(Some(why));
+            } else {
+                assert!(matches!(event, Event::GuardBack), "{event:?}");
+                all.push(None);
+            }
         }
         all
     }
