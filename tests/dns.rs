@@ -1,5 +1,5 @@
 //! DNS providers against their counterparts: here Cloudflare against the stand-in, `rfc2136`
-//! against BIND and Knot.
+//! against BIND, Knot and PowerDNS.
 //! S8: a record remembers the epoch that moved it.
 #![expect(
     clippy::disallowed_methods,

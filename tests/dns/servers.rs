@@ -1,4 +1,5 @@
-//! Real servers of DNS that take signed updates: BIND and Knot, each in a directory of its own.
+//! Real servers of DNS that take signed updates: BIND, Knot and PowerDNS, each in a directory of
+//! its own.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -47,20 +48,45 @@ pub(super) struct Kind {
     program: &'static str,
     settings: fn(&Path, u16) -> String,
     arguments: fn(&Path) -> Vec<String>,
+    /// What has to be done before its first start.
+    prepare: fn(&Path),
+    /// Its rules can name what a key may change; else a key may change the whole zone.
+    pub(super) grants_names: bool,
+    /// It says what is wrong with a key; else it refuses without a signature, which proves nothing.
+    pub(super) says_what_is_wrong: bool,
 }
 
-pub(super) const KINDS: [Kind; 2] = [
+pub(super) const KINDS: [Kind; 3] = [
     Kind {
         name: "BIND",
         program: "named",
         settings: bind,
         arguments: |settings| vec!["-g".into(), "-c".into(), text(settings)],
+        prepare: |_| {},
+        grants_names: true,
+        says_what_is_wrong: true,
     },
     Kind {
         name: "Knot",
         program: "knotd",
         settings: knot,
         arguments: |settings| vec!["-c".into(), text(settings)],
+        prepare: |dir| fs::create_dir(dir.join("db")).unwrap(),
+        grants_names: true,
+        says_what_is_wrong: true,
+    },
+    Kind {
+        name: "PowerDNS",
+        program: "pdns_server",
+        settings: powerdns,
+        arguments: |settings| {
+            let dir = settings.parent().map(text).unwrap_or_default();
+            let rest = ["--config-name=", "--daemon=no", "--guardian=no"].map(str::to_owned);
+            [vec![format!("--config-dir={dir}")], rest.to_vec()].concat()
+        },
+        prepare: fill_powerdns,
+        grants_names: false,
+        says_what_is_wrong: false,
     },
 ];
 
@@ -108,6 +134,39 @@ fn knot(dir: &Path, port: u16) -> String {
     )
 }
 
+/// Answers are not cached: the tests look right after a change.
+fn powerdns(dir: &Path, port: u16) -> String {
+    let dir = dir.display();
+    format!(
+        "launch=gsqlite3\ngsqlite3-database={dir}/zones\ngsqlite3-pragma-synchronous=0\n\
+         local-address=127.0.0.1\nlocal-port={port}\nsocket-dir={dir}\nsecurity-poll-suffix=\n\
+         dnsupdate=yes\nallow-dnsupdate-from=127.0.0.0/8\ncache-ttl=0\nquery-cache-ttl=0\n\
+         negquery-cache-ttl=0\nzone-cache-refresh-interval=0\n"
+    )
+}
+
+/// It keeps its zones in a database, and what a key may do beside them.
+/// Source: PowerDNS manual, "Dynamic DNS Update (RFC 2136)".
+fn fill_powerdns(dir: &Path) {
+    fs::copy(dir.join("settings"), dir.join("pdns.conf")).unwrap();
+    let run = |program: &mut Command| {
+        let output = program.current_dir(dir).output().unwrap();
+        assert!(output.status.success(), "{program:?}: {output:?}");
+    };
+    let schema = "/usr/share/pdns-backend-sqlite3/schema/schema.sqlite3.sql";
+    run(Command::new("sqlite3").args(["zones", &format!(".read {schema}")]));
+    let config = format!("--config-dir={}", text(dir));
+    for arguments in [
+        &["load-zone", ZONE, "zone"][..],
+        &["import-tsig-key", KEY_NAME, "hmac-sha256", KEY],
+        &["set-meta", ZONE, "TSIG-ALLOW-DNSUPDATE", KEY_NAME],
+    ] {
+        run(Command::new(installed("pdnsutil"))
+            .arg(&config)
+            .args(arguments));
+    }
+}
+
 /// A running server.
 pub(super) struct Server {
     child: Child,
@@ -122,9 +181,9 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         fs::write(dir.path().join("zone"), RECORDS).unwrap();
-        fs::create_dir(dir.path().join("db")).unwrap();
         let settings = dir.path().join("settings");
         fs::write(&settings, (kind.settings)(dir.path(), port)).unwrap();
+        (kind.prepare)(dir.path());
         // A copy: the system's rules for the installed program keep it to the system's directories.
         let program = dir.path().join(kind.program);
         fs::copy(installed(kind.program), &program).unwrap();
