@@ -9,6 +9,8 @@
     reason = "helpers of tests may fail loudly"
 )]
 
+#[path = "routing/pgbench.rs"]
+mod pgbench;
 mod support;
 
 use std::fs;
@@ -16,6 +18,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use pgbench::Pgbench;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use support::cluster::{ClusterOptions, SITES, TestCluster};
@@ -340,8 +343,11 @@ async fn haproxy_with_patronis_file_follows_a_failover() {
         kept: Vec::new(),
     };
     haproxy.wait_checked().await;
-    app.write_until("through HAProxy", |app| app.kept.len() >= 20)
-        .await;
+    let load = Pgbench::start(pair.members.cluster.node(0).port, haproxy.port);
+    app.write_until("through HAProxy", |app| {
+        app.kept.len() >= 20 && load.transactions() > 0
+    })
+    .await;
     pair.members.cluster.pair.wait_caught_up().await;
     let before = app.kept.clone();
     let postmaster = pair.members.cluster.node(0).postmaster_pid();
@@ -356,6 +362,13 @@ async fn haproxy_with_patronis_file_follows_a_failover() {
         "timing haproxy: 20 commits behind it {:?} after the kill",
         died.elapsed()
     );
+    // A run that began after the failover has to end, too.
+    let before_the_last = load.transactions();
+    app.write_until("by pgbench too", |_| load.transactions() > before_the_last)
+        .await;
+    let load = load.end();
+    assert!(load.odd.is_empty(), "more than reconnects: {:?}", load.odd);
+    println!("pgbench: {} transactions in whole runs", load.transactions);
     let ams = pair.members.cluster.node(1).connect("postgres").await;
     let rows = ams.query("SELECT n FROM kept", &[]).await.unwrap();
     let there: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
