@@ -76,7 +76,7 @@ fn example_is_accepted_without_a_warning() {
     assert_eq!(config.own_site().unwrap().name.as_str(), "fra");
     assert_eq!(config.peer_site().unwrap().name.as_str(), "ams");
     assert_eq!(config.sites[0].name.as_str(), "ams");
-    assert_eq!(config.dns[0].content, ["198.51.100.1", "192.0.2.1"]);
+    assert_eq!(config.dns[0].contents, [["198.51.100.1"], ["192.0.2.1"]]);
     assert_eq!(config.peer.secret.reveal(), "0123456789abcdef");
     assert_eq!(
         config.notifiers[0].url.reveal(),

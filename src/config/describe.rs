@@ -327,7 +327,7 @@ fn rewrites(app: &AppConfig) -> String {
 
 fn moves(record: &DnsRecord, config: &Config) -> String {
     let [first, second] = &config.sites;
-    let [at_first, at_second] = &record.content;
+    let [at_first, at_second] = record.contents.each_ref().map(|it| it.join(" and "));
     format!(
         "Moves the {} record {} at {}: {at_first} when {} is active, {at_second} when {} is.",
         record.kind,

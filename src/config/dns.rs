@@ -1,12 +1,14 @@
 //! `[[dns]]`: the records that follow the primary, and how each provider is reached.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use toml::Spanned;
+use toml::de::DeValue;
 
 use super::problem::{Refusal, quoted};
 use super::reader::{Spot, Table, type_of};
@@ -28,6 +30,12 @@ struct Provider {
     keys: &'static [&'static str],
     read: fn(&Table<'_>, Option<&str>, MemberRole) -> Option<DnsAccess>,
 }
+
+const KINDS: [&str; 4] = ["A", "AAAA", "CNAME", "TXT"];
+/// Values of one name: far more than a resolver would use.
+const VALUES_MAX: usize = 20;
+/// One text in quotes; longer ones are kept in pieces, which nothing here needs.
+const TEXT_CHARS_MAX: usize = 255;
 
 const PROVIDERS: [Provider; 2] = [
     Provider {
@@ -54,17 +62,17 @@ const PROVIDERS: [Provider; 2] = [
 pub(super) fn records(root: &Table<'_>, sites: &Sites, role: MemberRole) -> Vec<DnsRecord> {
     let tables = root.tables("dns", &keys::DNS);
     validate::names_differ(&tables);
-    let mut records: BTreeMap<(String, &str), Spot> = BTreeMap::new();
+    let mut records: BTreeMap<(String, &str, Vec<String>), Spot> = BTreeMap::new();
     let mut read = Vec::new();
     for table in &tables {
         let record = table.parsed("record", syntax::dns_name);
         let kind = match table.has("type") {
-            true => table.choice("type", &["A", "AAAA", "CNAME"]),
+            true => table.choice("type", &KINDS),
             false => Some(defaults::DNS_TYPE),
         };
         if let (Some(record), Some(kind)) = (&record, kind) {
             let spot = table.spot("record");
-            if let Some(first) = records.insert((record.clone(), kind), spot) {
+            if let Some(first) = records.insert((record.clone(), kind, place(table)), spot) {
                 let line = first.line.unwrap_or_default();
                 let what = format!("line {line} already moves the {kind} record {record}");
                 table.error("record", Refusal::new(what));
@@ -73,6 +81,14 @@ pub(super) fn records(root: &Table<'_>, sites: &Sites, role: MemberRole) -> Vec<
         read.extend(dns_record(table, record, kind, (sites, role)));
     }
     read
+}
+
+/// Where a record is kept: one name may be kept at several places, each moved by itself.
+fn place(table: &Table<'_>) -> Vec<String> {
+    let keys = ["provider", "api_url", "zone_id", "server", "zone"];
+    let texts = keys.map(|key| table.value(key).and_then(DeValue::as_str));
+    let texts = texts.map(|text| text.unwrap_or_default().to_ascii_lowercase());
+    texts.to_vec()
 }
 
 fn dns_record(
@@ -89,7 +105,7 @@ fn dns_record(
     let name = table.parsed("name", syntax::name);
     let named = table.choice("provider", &known);
     let timeout = table.duration("timeout", &TIMEOUT);
-    let content = kind.and_then(|kind| content(table, record.as_deref(), kind, sites));
+    let contents = kind.and_then(|kind| contents(table, record.as_deref(), kind, sites));
     // All mistakes are told at once, also when the provider's name is one of them.
     let seems = |it: &&Provider| it.keys.iter().any(|key| table.has(key));
     let provider = match named {
@@ -109,7 +125,7 @@ fn dns_record(
         kind: kind?.to_owned(),
         access: access?,
         timeout: timeout.unwrap_or(defaults::DNS_TIMEOUT),
-        content: content?,
+        contents: contents?,
     })
 }
 
@@ -217,33 +233,23 @@ fn key(table: &Table<'_>) -> Option<Secret> {
     }
 }
 
-/// What the record contains for each site, in the order of the sites.
-fn content(
+/// What the records contain for each site, in the order of the sites.
+fn contents(
     table: &Table<'_>,
     record: Option<&str>,
     kind: &str,
     sites: &Sites,
-) -> Option<[String; 2]> {
-    let mut contents: BTreeMap<SiteName, String> = BTreeMap::new();
+) -> Option<[Vec<String>; 2]> {
+    let mut contents: BTreeMap<SiteName, Vec<String>> = BTreeMap::new();
     let named = table.named("content")?;
     for (name, spot, value) in &named {
         let Some(site) = sites.known(name) else {
             table.reader.error(spot, sites.unknown(name));
             continue;
         };
-        let Some(text) = value.as_str() else {
-            let what = format!("expected a text in quotes, found {}", type_of(value));
-            table.reader.error(spot, Refusal::new(what));
-            continue;
-        };
-        match syntax::record_content(kind, text) {
-            Ok(content) if kind == "CNAME" && Some(content.as_str()) == record => {
-                table
-                    .reader
-                    .error(spot, Refusal::new("the record would point to itself"));
-            }
-            Ok(content) => {
-                contents.insert(site, content);
+        match values(value, record, kind) {
+            Ok(values) => {
+                contents.insert(site, values);
             }
             Err(refusal) => table.reader.error(spot, refusal),
         }
@@ -256,11 +262,61 @@ fn content(
             table.error("content", Refusal::new(what));
         }
     }
-    let contents: [String; 2] = contents.into_values().collect::<Vec<_>>().try_into().ok()?;
-    let [first, second] = &contents;
+    let contents: [Vec<String>; 2] = contents.into_values().collect::<Vec<_>>().try_into().ok()?;
+    let [first, second] = contents
+        .each_ref()
+        .map(|it| it.iter().collect::<BTreeSet<_>>());
     if first == second {
         let refusal = Refusal::new("the same for both sites: nothing would ever move");
         table.warning("content", refusal);
     }
     Some(contents)
+}
+
+/// One text, or a list of them.
+fn values(value: &DeValue<'_>, record: Option<&str>, kind: &str) -> Result<Vec<String>, Refusal> {
+    let list = value.as_array();
+    if list.is_some_and(|list| list.is_empty() || list.len() > VALUES_MAX) {
+        let what = format!("a name has 1 to {VALUES_MAX} values");
+        return Err(Refusal::new(what).hint("an empty list would remove it"));
+    }
+    if kind == "CNAME" && list.is_some_and(|list| list.len() > 1) {
+        let refusal = Refusal::new("a name has one CNAME");
+        return Err(refusal.hint("one text in quotes"));
+    }
+    let each: Vec<&DeValue<'_>> = match list {
+        Some(list) => list.iter().map(Spanned::get_ref).collect(),
+        None => vec![value],
+    };
+    let mut values: Vec<String> = Vec::new();
+    for value in each {
+        let Some(text) = value.as_str() else {
+            let what = format!("expected a text in quotes, found {}", type_of(value));
+            return Err(Refusal::new(what).hint("or a list of texts, for several values"));
+        };
+        let content = match kind {
+            "TXT" => record_text(text)?,
+            _ => syntax::record_content(kind, text)?,
+        };
+        if kind == "CNAME" && Some(content.as_str()) == record {
+            return Err(Refusal::new("the record would point to itself"));
+        }
+        if values.contains(&content) {
+            return Err(Refusal::new(format!("{} stands here twice", quoted(text))));
+        }
+        values.push(content);
+    }
+    Ok(values)
+}
+
+/// What people write into a TXT record, without the quotes of zone files.
+fn record_text(text: &str) -> Result<String, Refusal> {
+    let fits = (1..=TEXT_CHARS_MAX).contains(&text.len());
+    if fits && text.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        Ok(text.to_owned())
+    } else {
+        let what =
+            format!("not a text of 1 to {TEXT_CHARS_MAX} characters that every server takes");
+        Err(Refusal::new(what).hint("ASCII, in one line"))
+    }
 }

@@ -202,7 +202,7 @@ impl<'r> Table<'r> {
         self.value(key).is_some()
     }
 
-    fn value(&self, key: &'static str) -> Option<&'r DeValue<'r>> {
+    pub(super) fn value(&self, key: &'static str) -> Option<&'r DeValue<'r>> {
         debug_assert!(self.section.keys.contains(&key), "{key} is not in keys.rs");
         #[cfg(test)]
         self.reader

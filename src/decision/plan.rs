@@ -239,7 +239,7 @@ pub fn converging(policy: &Policy, site: &SiteName, primary: &SiteName, active: 
             provider: record.provider.clone(),
             name: record.record.clone(),
             kind: record.kind.clone(),
-            content: record.content.get(primary)?.clone(),
+            contents: record.contents.get(primary)?.clone(),
         })
     });
     files.chain(records).collect()

@@ -126,8 +126,8 @@ pub struct DnsTarget {
     pub record: String,
     /// The record's type.
     pub kind: String,
-    /// What it must contain, by the primary's site.
-    pub content: BTreeMap<SiteName, String>,
+    /// What its records must contain, by the primary's site.
+    pub contents: BTreeMap<SiteName, Vec<String>>,
 }
 
 impl Policy {

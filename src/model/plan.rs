@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::diagnosis::Diagnosis;
 use super::{Epoch, LagBytes, Lsn, PlanId, SiteName, SystemId, Timeline};
@@ -175,7 +175,7 @@ pub enum Step {
         /// Which keys get which values.
         edits: Vec<ConfigEdit>,
     },
-    /// Points one DNS record at the new site.
+    /// Points one DNS name at the new site.
     UpdateDns {
         /// The record's name in `agent.toml`.
         target: String,
@@ -183,16 +183,31 @@ pub enum Step {
         provider: String,
         /// Fully qualified name without the final dot.
         name: String,
-        /// `A`, `AAAA` or `CNAME`.
+        /// `A`, `AAAA`, `CNAME` or `TXT`.
         kind: String,
-        /// The new content.
-        content: String,
+        /// What its records of that type contain afterwards: these and no others. Journals of
+        /// earlier versions name one text, as `content`.
+        #[serde(alias = "content", deserialize_with = "one_or_several")]
+        contents: Vec<String>,
     },
     /// Tells people, through the outbox; never waits for delivery (S16).
     Notify {
         /// One line.
         summary: String,
     },
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Texts {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Texts::deserialize(from)? {
+        Texts::One(text) => vec![text],
+        Texts::Several(texts) => texts,
+    })
 }
 
 /// One change in an app config file.
@@ -370,14 +385,44 @@ impl fmt::Display for Step {
                 provider,
                 name,
                 kind,
-                content,
+                contents,
             } => {
                 write!(
                     f,
-                    "update DNS {target} at {provider}: {name} {kind} -> {content}"
+                    "update DNS {target} at {provider}: {name} {kind} -> {}",
+                    contents.join(", ")
                 )
             }
             Self::Notify { summary } => write!(f, "notify: {summary}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn step_of_an_earlier_version_names_one_content() {
+        let step = |contents: &[&str]| Step::UpdateDns {
+            target: "shop".to_owned(),
+            provider: "cloudflare".to_owned(),
+            name: "shop.example.com".to_owned(),
+            kind: "A".to_owned(),
+            contents: contents.iter().map(|it| (*it).to_owned()).collect(),
+        };
+        let old = r#"{"step":"update_dns","target":"shop","provider":"cloudflare",
+            "name":"shop.example.com","kind":"A","content":"192.0.2.1"}"#;
+        let read: Step = serde_json::from_str(old).unwrap();
+        assert_eq!(read, step(&["192.0.2.1"]));
+        for contents in [&["192.0.2.1"][..], &["192.0.2.1", "192.0.2.2"]] {
+            let written = serde_json::to_string(&step(contents)).unwrap();
+            assert_eq!(
+                serde_json::from_str::<Step>(&written).unwrap(),
+                step(contents)
+            );
+        }
+        let shown = "update DNS shop at cloudflare: shop.example.com A -> 192.0.2.1, 192.0.2.2";
+        assert_eq!(step(&["192.0.2.1", "192.0.2.2"]).to_string(), shown);
     }
 }

@@ -160,17 +160,17 @@ fn edits(app: &AppConfig, primary: &Site) -> Vec<ConfigEdit> {
 }
 
 fn dns(config: &Config, record: &crate::config::settings::DnsRecord) -> DnsTarget {
-    let content: BTreeMap<_, _> = config
+    let contents: BTreeMap<_, _> = config
         .sites
         .iter()
         .map(|site| site.name.clone())
-        .zip(record.content.iter().cloned())
+        .zip(record.contents.iter().cloned())
         .collect();
     DnsTarget {
         name: record.name.clone(),
         provider: record.access.provider().to_owned(),
         record: record.record.clone(),
         kind: record.kind.clone(),
-        content,
+        contents,
     }
 }

@@ -27,10 +27,9 @@ enum Trouble {
     Answers(Fault),
     OnWrite(Fault),
     Missing,
-    Two,
 }
 
-const TROUBLES: [(&str, Trouble); 11] = [
+const TROUBLES: [(&str, Trouble); 10] = [
     ("unauthorized", Trouble::Answers(Fault::Status(401))),
     ("forbidden", Trouble::OnWrite(Fault::Status(403))),
     ("limited", Trouble::OnWrite(Fault::RateLimited(RETRY_AFTER))),
@@ -40,7 +39,6 @@ const TROUBLES: [(&str, Trouble); 11] = [
     ("late", Trouble::OnWrite(Fault::AppliedButTimedOut)),
     ("garbage", Trouble::OnWrite(Fault::Garbage)),
     ("missing", Trouble::Missing),
-    ("two", Trouble::Two),
     ("fine", Trouble::Answers(Fault::FilterIgnored)),
 ];
 
@@ -89,7 +87,6 @@ impl Dns {
             Trouble::Answers(fault) => self.provider.fail_next(fault),
             Trouble::OnWrite(fault) => self.provider.fail_next_write(fault),
             Trouble::Missing => self.rename(0, "elsewhere.example.com"),
-            Trouble::Two => self.rename(1, "two.example.com"),
         }
     }
 
@@ -97,7 +94,6 @@ impl Dns {
     fn end(&self) {
         match self.trouble {
             Trouble::Missing => self.rename(0, "missing.example.com"),
-            Trouble::Two => self.rename(1, "spare.example.com"),
             Trouble::Answers(_) | Trouble::OnWrite(_) => {}
         }
     }
@@ -138,7 +134,7 @@ async fn s9_failing_dns_delays_no_failover_and_converges_when_the_fault_ends() {
     let epoch = cluster.status(1).lease.epoch.0;
     for dns in &all {
         match dns.trouble {
-            Trouble::Missing | Trouble::Two => {}
+            Trouble::Missing => {}
             Trouble::Answers(_) | Trouble::OnWrite(_) => dns.wait_names(AMS, Some(epoch)).await,
         }
         if let Trouble::OnWrite(Fault::RateLimited(seconds)) = dns.trouble {
@@ -149,7 +145,7 @@ async fn s9_failing_dns_delays_no_failover_and_converges_when_the_fault_ends() {
         }
     }
     for dns in &all {
-        if matches!(dns.trouble, Trouble::Missing | Trouble::Two) {
+        if matches!(dns.trouble, Trouble::Missing) {
             assert_eq!(dns.record().content, FRA, "{}: nobody guesses", dns.name);
             dns.end();
             dns.wait_names(AMS, Some(epoch)).await;

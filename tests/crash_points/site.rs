@@ -96,8 +96,8 @@ impl Site {
                 self.file = edits.iter().find_map(|edit| named_by(&edit.to));
                 true
             }
-            (Step::UpdateDns { content, .. }, false) => {
-                dns = named(content);
+            (Step::UpdateDns { contents, .. }, false) => {
+                dns = contents.first().and_then(|content| named(content));
                 true
             }
             (Step::Notify { .. }, false) => true,

@@ -1,20 +1,20 @@
 //! Records at servers that take signed updates, against BIND, Knot and PowerDNS.
 
-use std::fmt;
 use std::time::Duration;
 
 use failover_agent::config::secret::Secret;
 use failover_agent::config::settings::{DnsAccess, DnsRecord, TsigAlgorithm};
+use failover_agent::effects::dns::diff::{Change, diff};
 use failover_agent::effects::dns::{DnsProvider, Wanted, apply, observe, provider_of, verify};
 use failover_agent::effects::dns::{Observed, Record};
 use failover_agent::effects::error::EffectError;
-use failover_agent::effects::permit::{Permit, Unconditional};
+use failover_agent::effects::permit::Unconditional;
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::{Epoch, SiteName};
 
 use super::servers::{KEY, KEY_NAME, KINDS, Server, ZONE, settings, signal};
 use super::whole_text;
-use crate::support::permit::Expiring;
+use crate::support::permit::{Expiring, Meanwhile};
 
 const OLD: &str = "192.0.2.1";
 const NEW: &str = "192.0.2.2";
@@ -23,7 +23,7 @@ fn wanted(name: &str, kind: &str, content: &str, epoch: u64) -> Wanted {
     Wanted {
         name: format!("{name}.{ZONE}"),
         kind: kind.to_owned(),
-        content: content.to_owned(),
+        contents: vec![content.to_owned()],
         epoch: Epoch(epoch),
         site: SiteName::new("ams"),
     }
@@ -49,29 +49,13 @@ async fn moves(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<bool, Effe
     Ok(applied.changed)
 }
 
-/// Does something between the look and the change.
-struct Meanwhile<F>(F);
-
-impl<F> fmt::Debug for Meanwhile<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Meanwhile")
-    }
-}
-
-impl<F: Fn() + Send + Sync> Permit for Meanwhile<F> {
-    fn still_held(&self) -> Result<Duration, EffectError> {
-        (self.0)();
-        Ok(Duration::MAX)
-    }
-}
-
 #[tokio::test]
 async fn record_moves_once_and_the_name_below_it_says_under_which_epoch() {
     for kind in KINDS {
         let server = Server::start(kind);
         let provider = provider(&server);
         let needed = Observed::Needed {
-            from: OLD.to_owned(),
+            from: vec![OLD.to_owned()],
         };
         let seen = observe(provider.as_ref(), &shop(NEW, 3)).await.unwrap();
         assert_eq!(seen, needed);
@@ -97,7 +81,7 @@ async fn record_moves_once_and_the_name_below_it_says_under_which_epoch() {
 }
 
 #[tokio::test]
-async fn addresses_of_both_families_and_aliases_move() {
+async fn addresses_of_both_families_aliases_and_texts_move() {
     for kind in KINDS {
         let server = Server::start(kind);
         for (name, kind, content, shown) in [
@@ -105,6 +89,7 @@ async fn addresses_of_both_families_and_aliases_move() {
             ("shop", "AAAA", "2001:db8::2", "2001:db8::2"),
             ("six", "AAAA", "2001:db8::2", "2001:db8::2"),
             ("alias", "CNAME", "ams.example.test", "ams.example.test."),
+            ("text", "TXT", "site=ams; \"b\"", "\"site=ams; \\\"b\\\"\""),
         ] {
             let settings = settings(server.address(), name, kind);
             let provider = provider_of(&settings).unwrap();
@@ -116,6 +101,52 @@ async fn addresses_of_both_families_and_aliases_move() {
             assert_eq!(server.dig(name, kind), [shown]);
             verify(provider.as_ref(), &wanted).await.unwrap();
         }
+    }
+}
+
+#[tokio::test]
+async fn several_values_move_in_one_message() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let settings = settings(server.address(), "twice", "A");
+        let provider = provider_of(&settings).unwrap();
+        let mut epoch = 3;
+        for to in [
+            &["192.0.2.7", "192.0.2.8"][..],
+            &["192.0.2.6", "192.0.2.7", "192.0.2.8"],
+            &["192.0.2.7"],
+            &[OLD, NEW],
+        ] {
+            let mut wanted = wanted("twice", "A", OLD, epoch);
+            wanted.contents = to.iter().map(|it| (*it).to_owned()).collect();
+            assert!(moves(provider.as_ref(), &wanted).await.unwrap(), "{to:?}");
+            let mut now = server.dig("twice", "A");
+            now.sort();
+            assert_eq!(now, to);
+            verify(provider.as_ref(), &wanted).await.unwrap();
+            assert!(!moves(provider.as_ref(), &wanted).await.unwrap());
+            epoch += 1;
+        }
+    }
+}
+
+#[tokio::test]
+async fn s8_prerequisite_is_the_whole_set() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let settings = settings(server.address(), "twice", "A");
+        let provider = provider_of(&settings).unwrap();
+        let name = format!("twice.{ZONE}");
+        let mut seen = provider.records(&name).await.unwrap();
+        assert_eq!(seen.len(), 2);
+        // As if the second one had come since.
+        seen.truncate(1);
+        let Change::Edit(edit) = diff(&seen, &wanted("twice", "A", NEW, 3)) else {
+            panic!("nothing to change about {seen:?}");
+        };
+        let error = provider.change(&edit, Duration::MAX).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Retryable, "{error}");
+        assert_eq!(server.dig("twice", "A").len(), 2);
     }
 }
 
@@ -170,15 +201,11 @@ async fn s8_update_itself_is_conditional_on_record_and_epoch() {
             ..seen.clone()
         };
         for stale in [seen.clone(), epoch_only, content_only] {
-            let patched = provider
-                .patch(
-                    &stale,
-                    "192.0.2.66",
-                    "agent epoch=4 site=fra",
-                    Duration::MAX,
-                )
-                .await;
-            let error = patched.unwrap_err();
+            let Change::Edit(edit) = diff(std::slice::from_ref(&stale), &shop("192.0.2.66", 5))
+            else {
+                panic!("nothing to change about {stale:?}");
+            };
+            let error = provider.change(&edit, Duration::MAX).await.unwrap_err();
             assert_eq!(error.kind, FailureKind::Retryable, "{error}");
             assert_eq!(server.dig("shop", "A"), [NEW], "{stale:?}");
         }
@@ -269,15 +296,10 @@ async fn another_zone_or_algorithm_is_refused() {
 }
 
 #[tokio::test]
-async fn missing_two_and_foreign_records_are_left_to_people() {
+async fn missing_and_foreign_records_are_left_to_people() {
     for kind in KINDS {
         let server = Server::start(kind);
-        for (name, kind) in [
-            ("missing", "A"),
-            ("twice", "A"),
-            ("alias", "A"),
-            ("shop", "CNAME"),
-        ] {
+        for (name, kind) in [("missing", "A"), ("alias", "A"), ("shop", "CNAME")] {
             let settings = settings(server.address(), name, kind);
             let provider = provider_of(&settings).unwrap();
             let content = if kind == "CNAME" {

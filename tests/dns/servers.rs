@@ -23,7 +23,7 @@ pub(super) const KEY: &str = "c2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgISE=";
 const SOON: Duration = Duration::from_secs(20);
 
 /// The names that the key may change.
-const GRANTED: [&str; 6] = ["shop", "six", "alias", "twice", "missing", "a.wild"];
+const GRANTED: [&str; 7] = ["shop", "text", "six", "alias", "twice", "missing", "a.wild"];
 
 const RECORDS: &str = "\
 $TTL 300
@@ -33,6 +33,7 @@ ns      IN A   127.0.0.1
 shop 45 IN A   192.0.2.1
 shop    IN AAAA 2001:db8::1
 shop    IN TXT \"v=spf1 -all\"
+text    IN TXT \"site=fra\"
 six     IN AAAA 2001:db8::1
 alias   IN CNAME fra.example.test.
 twice   IN A   192.0.2.1
@@ -100,7 +101,7 @@ fn bind(dir: &Path, port: u16) -> String {
         .iter()
         .map(|name| {
             format!(
-                "grant {KEY_NAME} name {name}.{ZONE}. A AAAA CNAME;\n\
+                "grant {KEY_NAME} name {name}.{ZONE}. A AAAA CNAME TXT;\n\
                  grant {KEY_NAME} name _agent.{name}.{ZONE}. TXT;\n"
             )
         })
@@ -284,6 +285,6 @@ pub(super) fn settings(server: SocketAddr, name: &str, kind: &str) -> DnsRecord 
             key: Secret::new(KEY),
         },
         timeout: Duration::from_secs(20),
-        content: [String::new(), String::new()],
+        contents: [Vec::new(), Vec::new()],
     }
 }

@@ -23,11 +23,11 @@ impl World {
         order: &Order,
         (stage, timed_out): (Stage, bool),
     ) -> Ended {
-        let Step::UpdateDns { content: named, .. } = &order.what else {
+        let Step::UpdateDns { contents, .. } = &order.what else {
             return None;
         };
         let wanted = Pointer {
-            site: usize::from(*named == content(1)),
+            site: usize::from(*contents == [content(1)]),
             epoch: order.epoch,
         };
         match stage {

@@ -165,7 +165,9 @@ impl Setup {
                 provider: "cloudflare".to_owned(),
                 record: "www.shop.example".to_owned(),
                 kind: "A".to_owned(),
-                content: [0, 1].map(|site| (site_name(site), content(site))).into(),
+                contents: [0, 1]
+                    .map(|site| (site_name(site), vec![content(site)]))
+                    .into(),
             }],
             notifies: true,
         };

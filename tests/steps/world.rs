@@ -145,7 +145,7 @@ impl World {
                 api_url: Some(self.dns.url().to_owned()),
             },
             timeout: Duration::from_secs(2),
-            content: ["192.0.2.1", "192.0.2.2"].map(str::to_owned),
+            contents: ["192.0.2.1", "192.0.2.2"].map(|content| vec![content.to_owned()]),
         };
         DnsRecordTool {
             provider: provider_of(&settings).unwrap(),
@@ -278,7 +278,7 @@ impl World {
                 provider: "cloudflare".to_owned(),
                 name: RECORD.to_owned(),
                 kind: "A".to_owned(),
-                content: "192.0.2.2".to_owned(),
+                contents: vec!["192.0.2.2".to_owned()],
             },
             StepKind::Notify => Step::Notify {
                 summary: "news".to_owned(),

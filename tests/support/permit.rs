@@ -1,5 +1,6 @@
-//! A permit that is over after so many questions.
+//! Permits that are over after so many questions, or asked while something happens.
 
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -26,5 +27,21 @@ impl Permit for Expiring {
             Ok(_) => Ok(Duration::from_secs(60)),
             Err(_) => Err(EffectError::retryable("the lease is over")),
         }
+    }
+}
+
+/// Does something between the look and the change.
+pub struct Meanwhile<F>(pub F);
+
+impl<F> fmt::Debug for Meanwhile<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl<F: Fn() + Send + Sync> Permit for Meanwhile<F> {
+    fn still_held(&self) -> Result<Duration, EffectError> {
+        (self.0)();
+        Ok(Duration::MAX)
     }
 }

@@ -57,7 +57,7 @@ fn step(kind: StepKind) -> Step {
             provider: text(),
             name: text(),
             kind: text(),
-            content: text(),
+            contents: vec![text()],
         },
         K::Notify => Step::Notify { summary: text() },
     }

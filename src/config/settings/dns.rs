@@ -12,14 +12,15 @@ pub struct DnsRecord {
     pub name: String,
     /// Fully qualified, lower case, no final dot.
     pub record: String,
-    /// `A`, `AAAA` or `CNAME`.
+    /// `A`, `AAAA`, `CNAME` or `TXT`.
     pub kind: String,
     /// Who serves it, and how that is reached.
     pub access: DnsAccess,
     /// Bound on one call to the provider.
     pub timeout: Duration,
-    /// What the record contains when the site of the same index in [`Config::sites`] is active.
-    pub content: [String; 2],
+    /// What the records contain when the site of the same index in [`Config::sites`] is active:
+    /// one value each, never none.
+    pub contents: [Vec<String>; 2],
 }
 
 /// How a provider of DNS is reached.

@@ -1,4 +1,4 @@
-//! Cloudflare's API v4, as far as moving a record needs it: list by name, get, patch.
+//! Cloudflare's API v4, as far as moving records needs it: list by name, patch one, batch several.
 //!
 //! PATCH changes the given fields only; PUT would reset the others (proxied, tags) to defaults.
 //! Source: Cloudflare API v4 reference, "DNS Records for a Zone".
@@ -11,9 +11,10 @@ use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{DnsProvider, Opened, ProviderKind, Record};
+use super::diff::{Edit, Patch};
+use super::{DnsProvider, Opened, ProviderKind, Record, text};
 use crate::config::secret::Secret;
 use crate::config::settings::{DnsAccess, DnsRecord};
 use crate::effects::error::EffectError;
@@ -30,6 +31,10 @@ const MESSAGES_MAX: usize = 5;
 const TTL_AUTOMATIC: u32 = 1;
 /// Codes of throttled requests, whatever their status. Source: reports of real answers.
 const THROTTLED: &[u32] = &[971, 10_300];
+
+/// The records are not as they were seen a moment before: one is gone (81044), or is there already
+/// (81057, 81058). Source: reports of real answers.
+const RACED: &[u32] = &[81_044, 81_057, 81_058];
 
 /// This provider.
 pub const PROVIDER: ProviderKind = ProviderKind {
@@ -126,35 +131,78 @@ impl DnsProvider for Cloudflare {
         Ok(records.into_iter().map(Record::from).collect())
     }
 
-    async fn record(&self, id: &str) -> Result<Record, EffectError> {
-        let what = "read the record back";
-        let answer = http_client::send(self.request(Method::GET, Some(id)))
-            .await
-            .map_err(|error| self.unanswered(what, error, false))?;
-        let envelope: Envelope<ApiRecord> = self.read(what, &answer)?;
-        envelope
-            .result
-            .map(Record::from)
-            .ok_or_else(|| self.unreadable(what))
-    }
-
-    async fn patch(
-        &self,
-        seen: &Record,
-        content: &str,
-        comment: &str,
-        within: Duration,
-    ) -> Result<(), EffectError> {
-        let what = format!("change the record to {content}");
+    async fn change(&self, edit: &Edit, within: Duration) -> Result<(), EffectError> {
+        let what = format!("change the records to {}", edit.contents.join(", "));
+        let (method, path, body) = match edit.patches.as_slice() {
+            [one] if edit.posts.is_empty() && edit.deletes.is_empty() => {
+                (Method::PATCH, one.seen.id.as_str(), patched(one))
+            }
+            _ => (Method::POST, "batch", batch(edit)),
+        };
         let request = self
-            .request(Method::PATCH, Some(&seen.id))
+            .request(method, Some(path))
             .timeout(within.min(self.timeout))
-            .json(&json!({ "content": content, "comment": comment }));
+            .json(&body);
         let answer = http_client::send(request)
             .await
             .map_err(|error| self.unanswered(&what, error, true))?;
         // Whether it took effect is read back by the caller, not believed here.
-        self.read::<ApiRecord>(&what, &answer).map(drop)
+        self.read::<IgnoredAny>(&what, &answer).map(drop)
+    }
+}
+
+/// The fields that change. Others stay, also those that are not known here.
+fn patched(patch: &Patch) -> Value {
+    let content = written(&patch.seen.kind, &patch.content);
+    json!({ "content": content, "comment": patch.comment })
+}
+
+/// All of an edit, in one transaction of the provider. Source: Cloudflare API v4 reference, batch
+/// DNS records: deletes, patches, puts, posts, in this order; the first error undoes all.
+fn batch(edit: &Edit) -> Value {
+    let deletes: Vec<Value> = edit
+        .deletes
+        .iter()
+        .map(|it| json!({ "id": it.id }))
+        .collect();
+    let patches: Vec<Value> = edit
+        .patches
+        .iter()
+        .map(|patch| {
+            let mut patched = patched(patch);
+            if let Some(fields) = patched.as_object_mut() {
+                fields.insert("id".to_owned(), json!(patch.seen.id));
+            }
+            patched
+        })
+        .collect();
+    let posts: Vec<Value> = edit
+        .posts
+        .iter()
+        .zip(edit.seen.iter().cycle())
+        .map(|(content, like)| {
+            json!({
+                "name": like.name, "type": like.kind, "content": written(&like.kind, content),
+                "ttl": like.ttl.unwrap_or(TTL_AUTOMATIC), "proxied": like.proxied,
+                "comment": edit.comment,
+            })
+        })
+        .collect();
+    let mut batch = serde_json::Map::new();
+    for (name, list) in [("deletes", deletes), ("patches", patches), ("posts", posts)] {
+        if !list.is_empty() {
+            batch.insert(name.to_owned(), Value::Array(list));
+        }
+    }
+    Value::Object(batch)
+}
+
+/// As the API has it: texts in quotes. Source: Cloudflare docs, DNS record types, TXT.
+fn written(kind: &str, content: &str) -> String {
+    if kind == "TXT" {
+        text::quoted(content)
+    } else {
+        content.to_owned()
     }
 }
 
@@ -211,6 +259,14 @@ impl Cloudflare {
             let mut error = EffectError::retryable(text);
             error.retry_after = answer.retry_after;
             return error;
+        }
+        let raced = |error: &ApiError| {
+            let chain = error.error_chain.iter().map(|it| it.code);
+            chain.chain([error.code]).any(|code| RACED.contains(&code))
+        };
+        if errors.iter().any(raced) {
+            return EffectError::retryable(text)
+                .hint("somebody else changes the records too; they are looked at again");
         }
         let hint = match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -305,8 +361,11 @@ impl From<ApiRecord> for Record {
         Self {
             id: record.id,
             name: record.name,
+            content: match record.kind.as_str() {
+                "TXT" => text::unquoted(&record.content),
+                _ => record.content,
+            },
             kind: record.kind,
-            content: record.content,
             comment: record.comment.unwrap_or_default(),
             ttl: record.ttl.filter(|ttl| *ttl != TTL_AUTOMATIC),
             proxied: record.proxied,

@@ -1,4 +1,4 @@
-//! What to do about a DNS record: current records and the wanted one in, a change out. Pure.
+//! What to do about a name's records: current and wanted ones in, a change out. Pure.
 //!
 //! Also owns the epoch in a record's comment (S8), because it decides by it.
 
@@ -21,22 +21,12 @@ const COMMENT_CHARS_MAX_PAID: usize = 500;
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The record is as wanted, under this epoch.
+    /// The records are as wanted, under this epoch.
     None,
-    /// Change this record.
-    Patch {
-        /// As it is now.
-        seen: Record,
-        /// The new comment.
-        comment: String,
-    },
-    /// There is no such record, and creating one is a person's decision.
+    /// Change them so.
+    Edit(Edit),
+    /// There is no such record, and creating the first one is a person's decision.
     Missing,
-    /// Several records share name and type: nobody can say which one should move.
-    Ambiguous {
-        /// How many.
-        n: usize,
-    },
     /// The name is a record of another type, which excludes ours.
     Foreign {
         /// Of which type.
@@ -49,6 +39,45 @@ pub enum Change {
     },
 }
 
+/// What becomes of the records of one name and type: for providers that keep each value by itself,
+/// and for those that keep the set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// As they are now: one or more.
+    pub seen: Vec<Record>,
+    /// What they contain afterwards: these and no others.
+    pub contents: Vec<String>,
+    /// The comment of the whole set, for a provider that has one for it.
+    pub comment: String,
+    /// Records that stay, with another content or comment.
+    pub patches: Vec<Patch>,
+    /// Contents for which no record is left, each to be created like the first of `seen`, with
+    /// `comment`.
+    pub posts: Vec<String>,
+    /// Records too many.
+    pub deletes: Vec<Record>,
+}
+
+impl Edit {
+    /// True when a content changes, not only a comment.
+    #[must_use]
+    pub fn moves(&self, kind: &str) -> bool {
+        let moved = |patch: &Patch| !same_content(kind, &patch.seen.content, &patch.content);
+        !self.posts.is_empty() || !self.deletes.is_empty() || self.patches.iter().any(moved)
+    }
+}
+
+/// One record as it is, and as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patch {
+    /// As it is now.
+    pub seen: Record,
+    /// The content that it gets.
+    pub content: String,
+    /// The comment that it gets.
+    pub comment: String,
+}
+
 /// What turns `current` into `wanted`. Records of other names are ignored, so that a provider that
 /// does not filter does no harm.
 #[must_use]
@@ -58,32 +87,71 @@ pub fn diff(current: &[Record], wanted: &Wanted) -> Change {
             .iter()
             .filter(|record| same_name(&record.name, &wanted.name))
     };
-    let ours: Vec<&Record> = named().filter(|r| r.kind == wanted.kind).collect();
-    let record = match ours.as_slice() {
-        [one] => *one,
-        [] => {
-            // RFC 1034, 3.6.2: a CNAME excludes every other record of its name.
-            let excludes = |r: &&Record| r.kind == "CNAME" || wanted.kind == "CNAME";
-            return named()
-                .find(excludes)
-                .map_or(Change::Missing, |other| Change::Foreign {
-                    kind: other.kind.clone(),
-                });
-        }
-        several => return Change::Ambiguous { n: several.len() },
+    let seen: Vec<Record> = named()
+        .filter(|record| record.kind == wanted.kind)
+        .cloned()
+        .collect();
+    let Some(first) = seen.first() else {
+        // RFC 1034, 3.6.2: a CNAME excludes every other record of its name.
+        let excludes = |r: &&Record| r.kind == "CNAME" || wanted.kind == "CNAME";
+        return named()
+            .find(excludes)
+            .map_or(Change::Missing, |other| Change::Foreign {
+                kind: other.kind.clone(),
+            });
     };
-    let noted = epoch_in(&record.comment);
-    if let Some(epoch) = noted.filter(|epoch| *epoch > wanted.epoch) {
+    let newest = seen.iter().filter_map(|it| epoch_in(&it.comment)).max();
+    if let Some(epoch) = newest.filter(|epoch| *epoch > wanted.epoch) {
         return Change::Newer { epoch };
     }
-    let right = same_content(&wanted.kind, &record.content, &wanted.content);
-    if right && noted == Some(wanted.epoch) {
+    let comment = comment_for(&first.comment, wanted);
+    let (pairs, posts, deletes) = paired(&seen, wanted);
+    let patches: Vec<Patch> = pairs
+        .into_iter()
+        .filter(|(seen, content)| {
+            epoch_in(&seen.comment) != Some(wanted.epoch)
+                || !same_content(&wanted.kind, &seen.content, content)
+        })
+        .map(|(seen, content)| Patch {
+            comment: comment_for(&seen.comment, wanted),
+            seen,
+            content,
+        })
+        .collect();
+    if patches.is_empty() && posts.is_empty() && deletes.is_empty() {
         return Change::None;
     }
-    Change::Patch {
-        seen: record.clone(),
-        comment: comment_for(&record.comment, wanted),
+    Change::Edit(Edit {
+        seen,
+        contents: wanted.contents.clone(),
+        comment,
+        patches,
+        posts,
+        deletes,
+    })
+}
+
+/// Which record stays for which content, which contents have none, and which records are too many.
+/// A record that is right already stays so; of the others, in order, each gets what is still
+/// missing: a record that is changed is never gone in between.
+fn paired(seen: &[Record], wanted: &Wanted) -> (Vec<(Record, String)>, Vec<String>, Vec<Record>) {
+    let mut missing = wanted.contents.clone();
+    let mut right: Vec<Option<String>> = Vec::new();
+    for record in seen {
+        let place = missing
+            .iter()
+            .position(|content| same_content(&wanted.kind, content, &record.content));
+        right.push(place.map(|place| missing.remove(place)));
     }
+    let mut missing = missing.into_iter();
+    let (mut pairs, mut deletes) = (Vec::new(), Vec::new());
+    for (record, right) in seen.iter().zip(right) {
+        match right.or_else(|| missing.next()) {
+            Some(content) => pairs.push((record.clone(), content)),
+            None => deletes.push(record.clone()),
+        }
+    }
+    (pairs, missing.collect(), deletes)
 }
 
 /// The highest epoch that a comment names.
@@ -170,7 +238,7 @@ mod tests {
         Wanted {
             name: "www.example.com".to_owned(),
             kind: "A".to_owned(),
-            content: "192.0.2.2".to_owned(),
+            contents: vec!["192.0.2.2".to_owned()],
             epoch: Epoch(7),
             site: SiteName::new("b"),
         }
@@ -188,12 +256,34 @@ mod tests {
         }
     }
 
-    /// Of the old content with this comment, to a new comment.
-    fn patch(present: &str, comment: &str) -> Change {
-        Change::Patch {
-            seen: record("A", "192.0.2.1", present),
-            comment: comment.to_owned(),
+    /// Several values, each with an id and a comment.
+    fn several(records: &[(&str, &str, &str)]) -> Vec<Record> {
+        let several = records.iter().map(|(id, content, comment)| Record {
+            id: (*id).to_owned(),
+            ..record("A", content, comment)
+        });
+        several.collect()
+    }
+
+    fn contents(contents: &[&str]) -> Wanted {
+        Wanted {
+            contents: contents.iter().map(|it| (*it).to_owned()).collect(),
+            ..wanted()
         }
+    }
+
+    /// What is done to whom: `~id content`, `+content`, `-id`.
+    fn done(change: Change) -> Vec<String> {
+        let Change::Edit(edit) = change else {
+            panic!("no edit: {change:?}");
+        };
+        let patches = edit.patches.iter();
+        let mut done: Vec<String> = patches
+            .map(|patch| format!("~{} {}", patch.seen.id, patch.content))
+            .collect();
+        done.extend(edit.posts.iter().map(|content| format!("+{content}")));
+        done.extend(edit.deletes.iter().map(|record| format!("-{}", record.id)));
+        done
     }
 
     #[test]
@@ -212,13 +302,73 @@ mod tests {
             // Changed by hand.
             ("agent epoch=7 site=b", "agent epoch=7 site=b"),
         ] {
-            let expected = patch(present, comment);
-            assert_eq!(diff_of("192.0.2.1", present), expected);
+            let seen = record("A", "192.0.2.1", present);
+            let expected = Edit {
+                seen: vec![seen.clone()],
+                contents: wanted().contents,
+                comment: comment.to_owned(),
+                patches: vec![Patch {
+                    seen,
+                    content: "192.0.2.2".to_owned(),
+                    comment: comment.to_owned(),
+                }],
+                posts: Vec::new(),
+                deletes: Vec::new(),
+            };
+            assert!(expected.moves("A"));
+            assert_eq!(diff_of("192.0.2.1", present), Change::Edit(expected));
         }
         let right = diff_of("192.0.2.2", "x; agent epoch=7 site=b");
         assert_eq!(right, Change::None);
-        let not_noted = diff_of("192.0.2.2", "");
-        assert!(matches!(not_noted, Change::Patch { .. }));
+        let Change::Edit(noted) = diff_of("192.0.2.2", "") else {
+            panic!("the epoch is to be noted");
+        };
+        assert!(!noted.moves("A"));
+    }
+
+    #[test]
+    fn several_values_are_paired_with_several_records() {
+        const NOTED: &str = "agent epoch=7 site=b";
+        let one = [("1", "192.0.2.1", "")];
+        let two = [("1", "192.0.2.1", ""), ("2", "192.0.2.2", "")];
+        for (seen, wanted, expected) in [
+            (&one[..], &["192.0.2.8"][..], &["~1 192.0.2.8"][..]),
+            (
+                &one,
+                &["192.0.2.8", "192.0.2.9"],
+                &["~1 192.0.2.8", "+192.0.2.9"],
+            ),
+            (
+                &two,
+                &["192.0.2.8", "192.0.2.9"],
+                &["~1 192.0.2.8", "~2 192.0.2.9"],
+            ),
+            (&two, &["192.0.2.8"], &["~1 192.0.2.8", "-2"]),
+            // What is right stays, whatever the order, and is only marked.
+            (
+                &two,
+                &["192.0.2.2", "192.0.2.9"],
+                &["~1 192.0.2.9", "~2 192.0.2.2"],
+            ),
+            (&two, &["192.0.2.2"], &["~2 192.0.2.2", "-1"]),
+            (
+                &[("1", "192.0.2.1", NOTED), ("2", "192.0.2.3", NOTED)],
+                &["192.0.2.2", "192.0.2.1"],
+                &["~2 192.0.2.2"],
+            ),
+            // Twice the same: one is too many.
+            (
+                &[("1", "192.0.2.2", NOTED), ("2", "192.0.2.2", NOTED)],
+                &["192.0.2.2"],
+                &["-2"],
+            ),
+        ] {
+            let change = diff(&several(seen), &contents(wanted));
+            assert_eq!(done(change), expected, "{seen:?} to {wanted:?}");
+        }
+        let right = several(&[("1", "192.0.2.9", NOTED), ("2", "192.0.2.8", NOTED)]);
+        let wanted = contents(&["192.0.2.8", "192.0.2.9"]);
+        assert_eq!(diff(&right, &wanted), Change::None);
     }
 
     #[test]
@@ -228,26 +378,23 @@ mod tests {
             ("note; agent epoch=9 site=a; agent epoch=3 site=b", 9),
             ("agent epoch=99999999999999999999999", u64::MAX),
         ] {
-            let records = [record("A", "192.0.2.2", comment)];
             let epoch = Epoch(epoch);
+            let records = [record("A", "192.0.2.2", comment)];
+            assert_eq!(diff(&records, &wanted()), Change::Newer { epoch });
+            // One of several is enough.
+            let records = several(&[("1", "192.0.2.1", ""), ("2", "192.0.2.7", comment)]);
             assert_eq!(diff(&records, &wanted()), Change::Newer { epoch });
         }
     }
 
     #[test]
-    fn nothing_is_guessed_about_missing_several_and_foreign_records() {
+    fn nothing_is_guessed_about_missing_and_foreign_records() {
         assert_eq!(diff(&[], &wanted()), Change::Missing);
         let mut elsewhere = record("A", "192.0.2.1", "");
         elsewhere.name = "ww.example.com".to_owned();
         assert_eq!(diff(&[elsewhere], &wanted()), Change::Missing);
         let ipv6 = [record("AAAA", "2001:db8::1", "")];
         assert_eq!(diff(&ipv6, &wanted()), Change::Missing);
-        let two = [
-            record("A", "192.0.2.1", ""),
-            record("AAAA", "2001:db8::1", ""),
-            record("A", "192.0.2.2", ""),
-        ];
-        assert_eq!(diff(&two, &wanted()), Change::Ambiguous { n: 2 });
         let cname = [record("CNAME", "app.example.net", "")];
         let kind = "CNAME".to_owned();
         assert_eq!(diff(&cname, &wanted()), Change::Foreign { kind });

@@ -1,55 +1,44 @@
 //! DNS: records that point at the active site, moved at the provider that serves them.
 //!
 //! Owns: what every provider has in common — look, decide ([`mod@diff`]: pure), change, read back.
-//! A provider is a file, a trait and a line in [`DNS_PROVIDERS`]. Must not: create or delete
-//! records, or wait for the world to notice (S9: DNS is never waited for).
+//! A provider is a file, a trait and a line in [`DNS_PROVIDERS`]. Must not: create the first record
+//! of a name, or wait for the world to notice (S9: DNS is never waited for).
 //!
-//! Upholds S8: the epoch stands in the record's comment, and a higher one there stops us. A
+//! Upholds S8: the epoch stands in the records' comments, and a higher one there stops us. A
 //! provider without compare-and-swap leaves a gap between look and change: right before the change
 //! the lease must still be held, with time to spare, however long the look was held up.
 
 pub mod cloudflare;
 pub mod diff;
 pub mod rfc2136;
+mod text;
 
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::diff::{Change, diff, epoch_in, same_content};
+use self::diff::{Change, Edit, diff};
 use super::error::EffectError;
 use super::permit::Permit;
 use crate::config::settings::DnsRecord;
 use crate::model::{Epoch, SiteName};
 
-/// A provider's API, opened for one configured record's zone.
+/// A provider's API, opened for one configured name's zone.
 #[async_trait]
 pub trait DnsProvider: fmt::Debug + Send + Sync {
-    /// Every record of this name, of any type.
+    /// Every record of this name, of any type that can be wanted.
     ///
     /// # Errors
     /// When the provider cannot be asked or refuses.
     async fn records(&self, name: &str) -> Result<Vec<Record>, EffectError>;
 
-    /// The record with this id, as it is now.
-    ///
-    /// # Errors
-    /// When the provider cannot be asked or refuses.
-    async fn record(&self, id: &str) -> Result<Record, EffectError>;
-
-    /// Changes content and comment of the record that was seen, and nothing else. A provider that
-    /// can compare and swap refuses when it does not look as it was seen any more.
+    /// Makes the edit, wholly or not at all, and changes nothing else. A provider that can compare
+    /// and swap refuses when the records do not look as they were seen any more.
     ///
     /// # Errors
     /// `OutcomeUnknown` when the change was sent and no answer came.
-    async fn patch(
-        &self,
-        seen: &Record,
-        content: &str,
-        comment: &str,
-        within: Duration,
-    ) -> Result<(), EffectError>;
+    async fn change(&self, edit: &Edit, within: Duration) -> Result<(), EffectError>;
 }
 
 /// A kind of provider.
@@ -86,16 +75,16 @@ pub fn provider_of(settings: &DnsRecord) -> Result<Box<dyn DnsProvider>, EffectE
         })
 }
 
-/// A record at a provider.
+/// A record at a provider: one value of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// The provider's name for it.
     pub id: String,
     /// Fully qualified.
     pub name: String,
-    /// `A`, `AAAA`, `CNAME`…
+    /// `A`, `AAAA`, `CNAME`, `TXT`…
     pub kind: String,
-    /// Where it points.
+    /// Where it points; of a `TXT` record the text, without the quotes of zone files.
     pub content: String,
     /// What people and the agent wrote beside it; empty if nothing.
     pub comment: String,
@@ -105,16 +94,16 @@ pub struct Record {
     pub proxied: bool,
 }
 
-/// A record as it should be.
+/// The records of one name and type as they should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
     /// Fully qualified, no final dot.
     pub name: String,
-    /// `A`, `AAAA` or `CNAME`.
+    /// `A`, `AAAA`, `CNAME` or `TXT`.
     pub kind: String,
-    /// Where it should point.
-    pub content: String,
-    /// The epoch under which it should be changed.
+    /// Where they should point: these and no others.
+    pub contents: Vec<String>,
+    /// The epoch under which they should be changed.
     pub epoch: Epoch,
     /// The site that is active in that epoch.
     pub site: SiteName,
@@ -123,12 +112,12 @@ pub struct Wanted {
 /// What [`observe`] saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
-    /// The record is as wanted, and says so with this epoch.
+    /// The records are as wanted, and say so with this epoch.
     AlreadyDone,
-    /// One record is to be changed.
+    /// They are to be changed.
     Needed {
-        /// Its content now.
-        from: String,
+        /// Their contents now.
+        from: Vec<String>,
     },
 }
 
@@ -141,20 +130,23 @@ pub struct Applied {
     pub note: String,
 }
 
-/// Looks whether the record is as wanted, changing nothing.
+/// Looks whether the records are as wanted, changing nothing.
 ///
 /// # Errors
 /// When the provider cannot be asked, when a newer epoch was here, or when it is not clear which
-/// record to change.
+/// records to change.
 pub async fn observe(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<Observed, EffectError> {
-    Ok(match change(provider, wanted).await? {
+    Ok(match needed(provider, wanted).await? {
         None => Observed::AlreadyDone,
-        Some(Patch { seen, .. }) => Observed::Needed { from: seen.content },
+        Some(edit) => Observed::Needed {
+            from: edit.seen.into_iter().map(|record| record.content).collect(),
+        },
     })
 }
 
-/// Makes the record as wanted. It looks before it changes, every time: after an attempt whose
-/// outcome is unknown, the next one finds it done or does it, never twice.
+/// Makes the records as wanted. It looks before it changes, every time: after an attempt whose
+/// outcome is unknown, the next one finds it done or does it, never twice. What it did is believed
+/// only after [`verify`].
 ///
 /// # Errors
 /// As [`observe`]; what `permit` says right before the change; `OutcomeUnknown` when the change was
@@ -164,30 +156,22 @@ pub async fn apply(
     wanted: &Wanted,
     permit: &dyn Permit,
 ) -> Result<Applied, EffectError> {
-    let Some(patch) = change(provider, wanted).await? else {
+    let (what, to) = (describe(wanted), wanted.contents.join(", "));
+    let Some(edit) = needed(provider, wanted).await? else {
         return Ok(Applied {
             changed: false,
-            note: format!("{} was {} already", describe(wanted), wanted.content),
+            note: format!("{what} was {to} already"),
         });
     };
     let held = permit.still_held()?;
-    provider
-        .patch(&patch.seen, &wanted.content, &patch.comment, held)
-        .await?;
-    let now = provider.record(&patch.seen.id).await?;
-    compare(&now, wanted)?;
-    let what = describe(wanted);
-    let note = if patch.seen.content == wanted.content {
-        format!(
-            "{what} was {} already; it now says epoch {}",
-            wanted.content, wanted.epoch
-        )
+    provider.change(&edit, held).await?;
+    let note = if edit.moves(&wanted.kind) {
+        let from = contents_of(&edit.seen);
+        format!("{what} moved from {from} to {to}; {}", visible(&edit.seen))
     } else {
         format!(
-            "{what} moved from {} to {}; {}",
-            patch.seen.content,
-            wanted.content,
-            visible(&now)
+            "{what} was {to} already; it now says epoch {}",
+            wanted.epoch
         )
     };
     Ok(Applied {
@@ -196,43 +180,35 @@ pub async fn apply(
     })
 }
 
-/// Proves that the provider has the record as wanted.
+/// Proves that the provider has the records as wanted.
 ///
 /// # Errors
 /// When it has not, or cannot be asked.
 pub async fn verify(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<(), EffectError> {
-    match change(provider, wanted).await? {
+    match needed(provider, wanted).await? {
         None => Ok(()),
-        Some(patch) => Err(EffectError::retryable(format!(
+        Some(edit) => Err(EffectError::retryable(format!(
             "{} is {}, not {} under epoch {}",
             describe(wanted),
-            patch.seen.content,
-            wanted.content,
+            contents_of(&edit.seen),
+            wanted.contents.join(", "),
             wanted.epoch
-        ))),
+        ))
+        .hint("something else changes it too")),
     }
 }
 
-struct Patch {
-    seen: Record,
-    comment: String,
-}
-
 /// The change to make, if any; every reason to make none is an error.
-async fn change(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<Option<Patch>, EffectError> {
+async fn needed(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<Option<Edit>, EffectError> {
     let records = provider.records(&wanted.name).await?;
     let what = describe(wanted);
     let (why, hint) = match diff(&records, wanted) {
         Change::None => return Ok(None),
-        Change::Patch { seen, comment } => return Ok(Some(Patch { seen, comment })),
+        Change::Edit(edit) => return Ok(Some(edit)),
         Change::Newer { epoch } => return Err(newer(wanted, epoch)),
         Change::Missing => (
             format!("{what} does not exist at the provider"),
-            "create it once by hand, with a TTL of 60 seconds; the agent only changes records",
-        ),
-        Change::Ambiguous { n } => (
-            format!("{what} exists {n} times: it is not clear which one to change"),
-            "leave one record of that name and type",
+            "create it once by hand, with a TTL of 60 seconds; the agent only changes what is there",
         ),
         Change::Foreign { kind } => (
             format!("{what} cannot exist: the name is a {kind} record"),
@@ -240,24 +216,6 @@ async fn change(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<Option<Pa
         ),
     };
     Err(EffectError::permanent(why).hint(hint))
-}
-
-fn compare(now: &Record, wanted: &Wanted) -> Result<(), EffectError> {
-    let noted = epoch_in(&now.comment);
-    if let Some(epoch) = noted.filter(|epoch| *epoch > wanted.epoch) {
-        return Err(newer(wanted, epoch));
-    }
-    if same_content(&wanted.kind, &now.content, &wanted.content) && noted == Some(wanted.epoch) {
-        return Ok(());
-    }
-    Err(EffectError::retryable(format!(
-        "{} is {} with epoch {:?} after it was changed to {}",
-        describe(wanted),
-        now.content,
-        noted.map(|epoch| epoch.0),
-        wanted.content
-    ))
-    .hint("something else changes it too"))
 }
 
 fn newer(wanted: &Wanted, epoch: Epoch) -> EffectError {
@@ -273,11 +231,18 @@ fn describe(wanted: &Wanted) -> String {
     format!("dns record {} {}", wanted.name, wanted.kind)
 }
 
+fn contents_of(records: &[Record]) -> String {
+    let contents: Vec<&str> = records.iter().map(|it| it.content.as_str()).collect();
+    contents.join(", ")
+}
+
 /// When clients will see the change.
-fn visible(record: &Record) -> String {
-    match (record.proxied, record.ttl) {
-        (true, _) => "proxied: clients follow at the provider's edge".to_owned(),
-        (false, Some(ttl)) => format!("resolvers may keep the old one for {ttl} s"),
-        (false, None) => "resolvers may keep the old one for as long as the provider says".into(),
+fn visible(records: &[Record]) -> String {
+    if records.iter().any(|record| record.proxied) {
+        return "proxied: clients follow at the provider's edge".to_owned();
+    }
+    match records.iter().map(|record| record.ttl).max().flatten() {
+        Some(ttl) => format!("resolvers may keep the old one for {ttl} s"),
+        None => "resolvers may keep the old one for as long as the provider says".into(),
     }
 }

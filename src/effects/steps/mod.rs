@@ -122,10 +122,10 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
         }
         (
             Step::UpdateDns {
-                target, content, ..
+                target, contents, ..
             },
             false,
-        ) => update_dns::apply(tools, target, content, attempt).await,
+        ) => update_dns::apply(tools, target, contents, attempt).await,
         (
             Step::HandOver { .. }
             | Step::RecordPrimary { .. }

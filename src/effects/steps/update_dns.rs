@@ -1,4 +1,5 @@
-//! `UpdateDns`: one record names the new site, and the provider says so itself.
+//! `UpdateDns`: one name points at the new site, and the provider says so itself when it is looked
+//! at once more after the change.
 
 use super::{Attempt, Tools, noted};
 use crate::effects::dns::{self, Wanted};
@@ -8,7 +9,7 @@ use crate::model::event::Learned;
 pub(super) async fn apply(
     tools: &Tools,
     target: &str,
-    content: &str,
+    contents: &[String],
     attempt: Attempt<'_>,
 ) -> Result<Learned, EffectError> {
     let found = tools
@@ -23,11 +24,10 @@ pub(super) async fn apply(
     let wanted = Wanted {
         name: found.record.clone(),
         kind: found.kind.clone(),
-        content: content.to_owned(),
+        contents: contents.to_vec(),
         epoch: attempt.epoch,
         site: tools.site.clone(),
     };
     let applied = dns::apply(found.provider.as_ref(), &wanted, attempt.permit).await?;
-    dns::verify(found.provider.as_ref(), &wanted).await?;
     Ok(noted(applied.note))
 }

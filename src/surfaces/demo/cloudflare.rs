@@ -15,10 +15,11 @@ use std::thread::JoinHandle;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -170,7 +171,7 @@ impl CloudflareStandIn {
         self.shared.lock().may_write = false;
     }
 
-    /// Allows to create and delete records too.
+    /// Allows to create and delete single records too; batches may do so anyway.
     pub fn allow_create_and_delete(&self) {
         self.shared.lock().may_create = true;
     }
@@ -182,6 +183,26 @@ impl CloudflareStandIn {
     pub fn change_by_hand(&self, id: &str, body: &Value) {
         let changed = self.shared.lock().zone.patch(id, body);
         assert!(changed.is_ok(), "no such change is possible: {changed:?}");
+    }
+}
+
+impl CloudflareStandIn {
+    /// Creates a record as somebody else would.
+    ///
+    /// # Panics
+    /// When the stand-in would refuse it.
+    pub fn create_by_hand(&self, record: Record) {
+        let created = self.shared.lock().zone.add(record);
+        assert!(created.is_ok(), "no such record is possible: {created:?}");
+    }
+
+    /// Deletes a record as somebody else would.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn delete_by_hand(&self, id: &str) {
+        let deleted = self.shared.lock().zone.delete(id);
+        assert!(deleted.is_ok(), "no such record: {deleted:?}");
     }
 }
 
@@ -221,6 +242,7 @@ fn router(shared: Arc<Shared>) -> Router {
             "/zones/{zone}/dns_records",
             get(list_records).post(create_record),
         )
+        .route("/zones/{zone}/dns_records/batch", post(batch_records))
         .route(
             "/zones/{zone}/dns_records/{id}",
             get(get_record).patch(patch_record).delete(delete_record),
@@ -249,7 +271,7 @@ async fn front(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
         },
         writes,
     );
-    if let Err(refused) = shared.authorize(&parts.headers, &parts.method) {
+    if let Err(refused) = shared.authorize(&parts) {
         return finish(refused.into_response());
     }
     let json_sent = parts.headers.get(header::CONTENT_TYPE).is_some_and(is_json);
@@ -334,8 +356,8 @@ impl Served {
 }
 
 impl Shared {
-    fn authorize(&self, headers: &HeaderMap, method: &Method) -> Result<(), ApiError> {
-        let Some(value) = headers.get(header::AUTHORIZATION) else {
+    fn authorize(&self, parts: &Parts) -> Result<(), ApiError> {
+        let Some(value) = parts.headers.get(header::AUTHORIZATION) else {
             let what = "Missing X-Auth-Key, X-Auth-Email or Authorization headers";
             return Err(ApiError::new(400, 9106, what));
         };
@@ -348,9 +370,10 @@ impl Shared {
             return Err(ApiError::new(403, 9109, "Invalid access token"));
         }
         let served = self.lock();
-        let allowed = match *method {
+        let allowed = match parts.method {
             Method::GET => true,
             Method::PATCH => served.may_write,
+            Method::POST if parts.uri.path().ends_with("/batch") => served.may_write,
             _ => served.may_write && served.may_create,
         };
         if allowed {
@@ -464,6 +487,15 @@ async fn patch_record(
 ) -> Answer {
     let body = body_of(&body)?;
     answer(&shared.zone(&zone)?.zone.patch(&id, &body)?)
+}
+
+async fn batch_records(
+    State(shared): State<Arc<Shared>>,
+    Path(zone): Path<String>,
+    body: Bytes,
+) -> Answer {
+    let body = body_of(&body)?;
+    answer(&shared.zone(&zone)?.zone.batch(&body)?)
 }
 
 async fn create_record(

@@ -99,8 +99,8 @@ pub(crate) fn policy(site: &str) -> Policy {
             provider: "cloudflare".to_owned(),
             record: "www.example.org".to_owned(),
             kind: "CNAME".to_owned(),
-            content: site_names()
-                .map(|site| (site.clone(), format!("{site}.example.org")))
+            contents: site_names()
+                .map(|site| (site.clone(), vec![format!("{site}.example.org")]))
                 .into(),
         }],
         notifies: true,

@@ -8,8 +8,7 @@ use hickory_proto::op::{Message, OpCode, Query};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
-/// The longest text within a TXT record. Source: RFC 1035, 3.3.14: a length byte each.
-const TEXT_BYTES_MAX: usize = 255;
+use crate::effects::dns::text::PIECE_BYTES_MAX;
 
 /// A fully qualified name.
 pub(super) fn name(text: &str) -> Option<Name> {
@@ -28,12 +27,18 @@ pub(super) fn rdata(kind: RecordType, content: &str) -> Option<RData> {
         let ip = std::net::Ipv6Addr::from_str(content).ok()?;
         return Some(RData::AAAA(AAAA(ip)));
     }
+    if kind == RecordType::TXT {
+        return Some(text(content));
+    }
     let name = name(content).filter(|_| kind == RecordType::CNAME)?;
     Some(RData::CNAME(CNAME(name)))
 }
 
 /// The content of a record as people write it.
 pub(super) fn content(rdata: &RData) -> String {
+    if let RData::TXT(txt) = rdata {
+        return String::from_utf8_lossy(&txt.txt_data.concat()).into_owned();
+    }
     // The final dot of a name; an address has none.
     rdata.to_string().trim_end_matches('.').to_owned()
 }
@@ -55,33 +60,38 @@ pub(super) fn update(zone: Name) -> Message {
     message
 }
 
-/// The update happens only if this is all that is there, or if nothing is.
-pub(super) fn require(update: &mut Message, at: &Name, kind: RecordType, is: Option<RData>) {
-    let condition = match is {
-        // 2.4.2: the whole set, with its class and a TTL of zero.
-        Some(rdata) => Record::from_rdata(at.clone(), 0, rdata),
+/// The update happens only if this is all that is there of this type, or if nothing is.
+pub(super) fn require(update: &mut Message, at: &Name, kind: RecordType, is: Vec<RData>) {
+    if is.is_empty() {
         // 2.4.3: class NONE and no content.
-        None => {
-            let mut nothing = Record::update0(at.clone(), 0, kind).into_record_of_rdata();
-            nothing.dns_class = DNSClass::NONE;
-            nothing
-        }
-    };
-    update.add_answer(condition);
+        let mut nothing = Record::update0(at.clone(), 0, kind).into_record_of_rdata();
+        nothing.dns_class = DNSClass::NONE;
+        update.add_answer(nothing);
+    }
+    for rdata in is {
+        // 2.4.2: every record of the set, with its class and a TTL of zero.
+        update.add_answer(Record::from_rdata(at.clone(), 0, rdata));
+    }
 }
 
-/// Removes whatever of this type is there (2.5.2), then adds this (2.5.1).
-pub(super) fn replace(update: &mut Message, at: &Name, ttl: u32, rdata: RData) {
-    let kind = rdata.record_type();
+/// Removes whatever of this type is there (2.5.2), then adds these (2.5.1).
+pub(super) fn replace(
+    update: &mut Message,
+    at: &Name,
+    (kind, ttl): (RecordType, u32),
+    by: Vec<RData>,
+) {
     let mut all = Record::update0(at.clone(), 0, kind).into_record_of_rdata();
     all.dns_class = DNSClass::ANY;
     update.add_authority(all);
-    update.add_authority(Record::from_rdata(at.clone(), ttl, rdata));
+    for rdata in by {
+        update.add_authority(Record::from_rdata(at.clone(), ttl, rdata));
+    }
 }
 
-/// A note, in as many texts as it takes.
-pub(super) fn note(text: &str) -> RData {
-    let texts = text.as_bytes().chunks(TEXT_BYTES_MAX).collect();
+/// A text, in as many pieces as it takes.
+pub(super) fn text(text: &str) -> RData {
+    let texts = text.as_bytes().chunks(PIECE_BYTES_MAX).collect();
     RData::TXT(TXT::from_bytes(texts))
 }
 

@@ -1,5 +1,5 @@
-//! Servers that take signed updates: BIND, Knot, PowerDNS. One record is replaced in one message,
-//! on the condition that it still looks as it was seen.
+//! Servers that take signed updates: BIND, Knot, PowerDNS. The records of one name and
+//! type are replaced in one message, on the condition that they still look as they were seen.
 //!
 //! The epoch stands in a TXT record one label below, `_agent.<name>`: a CNAME allows nothing beside
 //! it, and the TXT records of the name itself belong to others. Both change in the same message.
@@ -19,6 +19,7 @@ use hickory_proto::rr::rdata::tsig::TsigAlgorithm as Algorithm;
 use hickory_proto::rr::{Name, RData, RecordType, TSigner};
 
 use self::exchange::{Connection, Reply, Trouble};
+use super::diff::Edit;
 use super::{DnsProvider, Opened, ProviderKind, Record};
 use crate::config::settings::{DnsAccess, DnsRecord, TsigAlgorithm};
 use crate::effects::error::EffectError;
@@ -27,6 +28,13 @@ use crate::effects::error::EffectError;
 const FUDGE: u16 = 300;
 /// Where the epoch is kept, below the record's name.
 const NOTE_LABEL: &str = "_agent";
+/// What a name's records may be here.
+const KINDS: [RecordType; 4] = [
+    RecordType::A,
+    RecordType::AAAA,
+    RecordType::CNAME,
+    RecordType::TXT,
+];
 /// Servers do not tell these apart.
 const REFUSED: &str = "server must be the primary server of zone, and let the key change the record \
     and the TXT record _agent below it (BIND: update-policy; Knot: acl; PowerDNS: \
@@ -113,11 +121,11 @@ impl DnsProvider for Updates {
             let note = note.map(|set| message::note_text(&set.rdata));
             let note = note.unwrap_or_default();
             let mut records = Vec::new();
-            for kind in [RecordType::A, RecordType::AAAA, RecordType::CNAME] {
+            for kind in KINDS {
                 let set = self.look(&mut connection, name, kind, &what).await?;
                 let Some(set) = set else { continue };
                 records.extend(set.rdata.iter().map(|rdata| Record {
-                    id: format!("{kind} {name}"),
+                    id: format!("{kind} {name} {}", message::content(rdata)),
                     name: name.to_owned(),
                     kind: kind.to_string(),
                     content: message::content(rdata),
@@ -131,28 +139,12 @@ impl DnsProvider for Updates {
         .await
     }
 
-    async fn record(&self, id: &str) -> Result<Record, EffectError> {
-        let (kind, name) = id.split_once(' ').unwrap_or(("", id));
-        let mut records = self.records(name).await?;
-        records.retain(|record| record.kind == kind);
-        match <[Record; 1]>::try_from(records) {
-            Ok([record]) => Ok(record),
-            Err(records) => Err(EffectError::retryable(format!(
-                "dns {}: {kind} {name} exists {} times after it was changed",
-                self.target,
-                records.len()
-            ))),
-        }
-    }
-
-    async fn patch(
-        &self,
-        seen: &Record,
-        content: &str,
-        comment: &str,
-        within: Duration,
-    ) -> Result<(), EffectError> {
-        let what = format!("change the record to {content}");
+    async fn change(&self, edit: &Edit, within: Duration) -> Result<(), EffectError> {
+        let what = format!("change the records to {}", edit.contents.join(", "));
+        let Some(seen) = edit.seen.first() else {
+            let text = format!("dns {}: cannot {what}: none was seen", self.target);
+            return Err(EffectError::permanent(text));
+        };
         let span = within.min(self.timeout);
         self.within(span, &what, EffectError::unknown, async {
             let mut connection = self.connect(&what).await?;
@@ -161,9 +153,9 @@ impl DnsProvider for Updates {
             if texts.unwrap_or_default() != seen.comment {
                 return Err(self.moved(seen));
             }
-            let update = self.update(seen, content, comment, note).ok_or_else(|| {
+            let update = self.update(seen, edit, note).ok_or_else(|| {
                 EffectError::permanent(format!(
-                    "dns {}: cannot {what}: it is no {} record",
+                    "dns {}: cannot {what}: they are no {} records",
                     self.target, seen.kind
                 ))
             })?;
@@ -173,7 +165,7 @@ impl DnsProvider for Updates {
             if code == ResponseCode::NoError {
                 Ok(())
             } else if matches!(code, ResponseCode::NXRRSet | ResponseCode::YXRRSet) {
-                Err(self.moved_or_wildcard(seen).await)
+                Err(self.moved_or_wildcard(seen, edit).await)
             } else {
                 Err(self.refused(&what, code))
             }
@@ -273,12 +265,11 @@ impl Updates {
         })
     }
 
-    /// Replaces the record and its note, if both are as they were seen.
+    /// Replaces the records and their note, if all are as they were seen.
     fn update(
         &self,
         seen: &Record,
-        content: &str,
-        comment: &str,
+        edit: &Edit,
         note: Option<Set>,
     ) -> Option<hickory_proto::op::Message> {
         let kind = seen.kind.parse().ok()?;
@@ -287,16 +278,18 @@ impl Updates {
             "{NOTE_LABEL}.{}",
             seen.name.trim_start_matches("*.")
         ))?;
+        let rdata = |content: &str| message::rdata(kind, content);
+        let old = edit.seen.iter().map(|it| rdata(&it.content));
+        let new = edit.contents.iter().map(|content| rdata(content));
         let ttl = seen.ttl.unwrap_or(NOTE_TTL);
         let mut update = message::update(self.zone.clone());
-        let old = message::rdata(kind, &seen.content)?;
-        message::require(&mut update, &name, kind, Some(old));
-        let noted = note.as_ref().and_then(|set| set.rdata.first().cloned());
+        message::require(&mut update, &name, kind, old.collect::<Option<_>>()?);
+        let note_ttl = note.as_ref().map_or(NOTE_TTL, |set| set.ttl);
+        let noted = note.map(|set| set.rdata).unwrap_or_default();
         message::require(&mut update, &below, RecordType::TXT, noted);
-        let new = message::rdata(kind, content)?;
-        message::replace(&mut update, &name, ttl, new);
-        let note_ttl = note.map_or(NOTE_TTL, |set| set.ttl);
-        message::replace(&mut update, &below, note_ttl, message::note(comment));
+        message::replace(&mut update, &name, (kind, ttl), new.collect::<Option<_>>()?);
+        let note = vec![message::text(&edit.comment)];
+        message::replace(&mut update, &below, (RecordType::TXT, note_ttl), note);
         Some(update)
     }
 
@@ -351,9 +344,14 @@ impl Updates {
     }
 
     /// Prerequisites look at what is really there, answers may come from a wildcard.
-    async fn moved_or_wildcard(&self, seen: &Record) -> EffectError {
-        match self.record(&seen.id).await {
-            Ok(now) if now == *seen => EffectError::permanent(format!(
+    async fn moved_or_wildcard(&self, seen: &Record, edit: &Edit) -> EffectError {
+        let mut now = self.records(&seen.name).await;
+        if let Ok(now) = &mut now {
+            now.retain(|record| record.kind == seen.kind);
+        }
+        match now {
+            Ok(now) if now.len() == edit.seen.len()
+                && now.iter().all(|record| edit.seen.contains(record)) => EffectError::permanent(format!(
                 "dns {}: {} {} is refused although it looks as it was seen: it, or the TXT record \
                  {NOTE_LABEL} below it, comes from a wildcard",
                 self.target, seen.kind, seen.name
