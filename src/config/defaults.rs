@@ -105,6 +105,10 @@ pub const TRIP_DOWN_FOR: Duration = Duration::from_secs(30);
 
 /// A reload that hangs must not hold the next file up for long.
 pub const APP_CONFIG_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Checking a file takes a moment; names that do not resolve in a disaster take some seconds.
+pub const APP_CONFIG_VALIDATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A reloaded program uses its new settings at once, a restarted one once it is up.
+pub const APP_CONFIG_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enough to see what the last few moves did.
 pub const APP_CONFIG_KEEP: u32 = 5;
 /// Most records that move are addresses.

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use super::Config;
 use super::settings::{
-    AppConfig, AppConfigValue, Control, DatabaseTls, DnsRecord, Lease, Probe, ProbeKindSettings,
-    ProbeTiming, Site, Trip,
+    AppConfig, AppConfigFile, AppConfigValue, Control, DatabaseTls, DnsRecord, Lease, Probe,
+    ProbeKindSettings, ProbeTiming, Site, Trip,
 };
 use super::units::{show_duration, show_size};
 use crate::model::brakes::Conduct;
@@ -290,23 +290,24 @@ fn trip(trip: &Trip) -> String {
 }
 
 fn rewrites(app: &AppConfig) -> String {
-    let edits: Vec<_> = app
-        .edits
-        .iter()
-        .map(|edit| match &edit.value {
-            AppConfigValue::Text(text) => format!("{} = {text}", edit.key),
-            AppConfigValue::UrlAuthority => format!("host and port in {}", edit.key),
-        })
-        .collect();
     let place = match &app.site {
         Some(site) => format!("at {site}"),
         None => "at both sites".to_owned(),
     };
-    let mut text = format!(
-        "Rewrites {} {place}: {}",
-        app.path.display(),
-        edits.join(", ")
-    );
+    let files: Vec<_> = app
+        .files
+        .iter()
+        .map(|file| format!("{} {place}: {}", file.path.display(), edits(file)))
+        .collect();
+    let mut text = match files.as_slice() {
+        [one] => format!("Rewrites {one}"),
+        several => format!("Rewrites, all or none, {}", several.join("; and ")),
+    };
+    if let Some(command) = &app.validate {
+        let (command, most) = (command.join(" "), show_duration(app.validate_timeout));
+        let format = format_args!("; only if `{command}` says within {most} that they are right");
+        push(&mut text, format);
+    }
     match &app.reload {
         Some(command) => push(
             &mut text,
@@ -318,11 +319,31 @@ fn rewrites(app: &AppConfig) -> String {
         ),
         None => text.push_str("; nothing is reloaded."),
     }
+    if let Some(command) = &app.verify {
+        let (command, most) = (command.join(" "), show_duration(app.verify_timeout));
+        let format = format_args!(
+            " If that fails, or `{command}` does not succeed within {most}, the previous version \
+             comes back."
+        );
+        push(&mut text, format);
+    }
     push(
         &mut text,
         format_args!(" Keeps {} older versions.", app.keep),
     );
     text
+}
+
+fn edits(file: &AppConfigFile) -> String {
+    let edits: Vec<_> = file
+        .edits
+        .iter()
+        .map(|edit| match &edit.value {
+            AppConfigValue::Text(text) => format!("{} = {text}", edit.key),
+            AppConfigValue::UrlAuthority => format!("host and port in {}", edit.key),
+        })
+        .collect();
+    edits.join(", ")
 }
 
 fn moves(record: &DnsRecord, config: &Config) -> String {

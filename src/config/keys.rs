@@ -168,10 +168,21 @@ pub(super) const APP_CONFIG: Section = Section {
         "site",
         "path",
         "set",
+        "file",
+        "validate",
+        "validate_timeout",
+        "stage",
         "reload",
         "reload_timeout",
+        "verify",
+        "verify_timeout",
         "keep",
     ],
+};
+
+pub(super) const APP_CONFIG_FILE: Section = Section {
+    path: "app_config.file",
+    keys: &["path", "set"],
 };
 
 pub(super) const APP_CONFIG_SET: Section = Section {
@@ -219,7 +230,7 @@ pub(super) const GUARD: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 20] = [
+pub const ALL: [Section; 21] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -235,6 +246,7 @@ pub const ALL: [Section; 20] = [
     PROBE,
     TRIP,
     APP_CONFIG,
+    APP_CONFIG_FILE,
     APP_CONFIG_SET,
     DNS,
     NOTIFY,

@@ -1,12 +1,15 @@
 //! `[[app_config]]` and `[[notify]]`: files that follow the primary, and who is told.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::problem::{Refusal, quoted};
 use super::reader::Table;
 use super::secret::Secret;
-use super::settings::{AppConfig, AppConfigEdit, AppConfigValue, NotifierSettings};
+use super::settings::{
+    AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, NotifierSettings,
+};
 use super::sites::Sites;
 use super::{MemberRole, defaults, keys, secret_source, syntax, validate};
 
@@ -20,6 +23,8 @@ const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration:
 const RELOAD_TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(3600);
 const KEEP: RangeInclusive<u32> = 1..=1000;
+/// One app has a handful; what is remembered of them must stay small.
+const FILES_MAX: usize = 32;
 
 /// The app configs that could be read.
 pub(super) fn app_configs(root: &Table<'_>, sites: &Sites) -> Vec<AppConfig> {
@@ -34,7 +39,8 @@ pub(super) fn app_configs(root: &Table<'_>, sites: &Sites) -> Vec<AppConfig> {
         let same = read.iter().find(|other| {
             let overlap =
                 other.site.is_none() || app_config.site.is_none() || other.site == app_config.site;
-            other.path == app_config.path && overlap
+            let mut files = app_config.files.iter();
+            overlap && files.any(|file| other.files.iter().any(|known| known.path == file.path))
         });
         if let Some(other) = same {
             let what = format!(
@@ -42,7 +48,7 @@ pub(super) fn app_configs(root: &Table<'_>, sites: &Sites) -> Vec<AppConfig> {
                 quoted(&other.name)
             );
             table.error(
-                "path",
+                if table.has("path") { "path" } else { "file" },
                 Refusal::new(what).hint("put all keys into one list"),
             );
         }
@@ -53,32 +59,116 @@ pub(super) fn app_configs(root: &Table<'_>, sites: &Sites) -> Vec<AppConfig> {
 
 fn app_config(table: &Table<'_>, sites: &Sites) -> Option<AppConfig> {
     table.need("name", "how reports call it");
-    table.need("path", "the file to rewrite");
-    table.need(
-        "set",
-        "a list of { key = \"…\", value = \"{host}\" } or { key = \"…\", url = true }",
-    );
     let name = table.parsed("name", syntax::name);
     let site = table.parsed("site", |name| {
         sites.known(name).ok_or_else(|| sites.unknown(name))
     });
-    let path = table.path("path");
-    let edits = edits(table);
+    let files = files(table);
+    let stage = stage(table, files.as_deref().unwrap_or_default());
+    let staged: &[&str] = match table.has("stage") {
+        true => &["staged", "staged_dir"],
+        false => &["staged"],
+    };
+    let validate = table.command("validate", staged);
+    let validate_timeout = table.duration("validate_timeout", &TIMEOUT);
     let reload = table.command("reload", &[]);
     let reload_timeout = table.duration("reload_timeout", &RELOAD_TIMEOUT);
-    if !table.has("reload") {
-        table.refuse_keys(&["reload_timeout"], "has no meaning without reload");
+    let verify = table.command("verify", &VALUE_VARIABLES);
+    let verify_timeout = table.duration("verify_timeout", &TIMEOUT);
+    let belongs: [(&'static str, &[&'static str], &str); 3] = [
+        (
+            "validate",
+            &["validate_timeout", "stage"],
+            "has no meaning without validate",
+        ),
+        (
+            "reload",
+            &["reload_timeout"],
+            "has no meaning without reload",
+        ),
+        (
+            "verify",
+            &["verify_timeout"],
+            "has no meaning without verify",
+        ),
+    ];
+    for (command, keys, why) in belongs {
+        if !table.has(command) {
+            table.refuse_keys(keys, why);
+        }
     }
     let keep = table.integer("keep", &KEEP);
     Some(AppConfig {
         name: name?,
         site,
-        path: path?,
-        edits: edits?,
+        files: files?,
+        validate,
+        validate_timeout: validate_timeout.unwrap_or(defaults::APP_CONFIG_VALIDATE_TIMEOUT),
+        stage,
         reload,
         reload_timeout: reload_timeout.unwrap_or(defaults::APP_CONFIG_RELOAD_TIMEOUT),
+        verify,
+        verify_timeout: verify_timeout.unwrap_or(defaults::APP_CONFIG_VERIFY_TIMEOUT),
         keep: keep.unwrap_or(defaults::APP_CONFIG_KEEP),
     })
+}
+
+/// The one file of `path` and `set`, or the list of `file`.
+fn files(table: &Table<'_>) -> Option<Vec<AppConfigFile>> {
+    if !table.has("file") {
+        return file(table).map(|file| vec![file]);
+    }
+    table.refuse_keys(
+        &["path", "set"],
+        "file is given as well: put it into a [[app_config.file]] of its own",
+    );
+    let tables = table.tables("file", &keys::APP_CONFIG_FILE);
+    if tables.len() > FILES_MAX {
+        let what = format!("at most {FILES_MAX} files change together");
+        table.error("file", Refusal::new(what));
+    }
+    if tables.is_empty() && !table.reader.has_errors_in(&table.spot("file").key) {
+        table.error("file", Refusal::new("must not be empty"));
+    }
+    let mut files: Vec<AppConfigFile> = Vec::new();
+    for table in tables {
+        let Some(file) = file(&table) else {
+            continue;
+        };
+        if files.iter().any(|other| other.path == file.path) {
+            let refusal = Refusal::new("already in this list");
+            table.error("path", refusal.hint("put all keys into one list"));
+        }
+        files.push(file);
+    }
+    Some(files)
+}
+
+fn file(table: &Table<'_>) -> Option<AppConfigFile> {
+    table.need("path", "the file to rewrite");
+    table.need(
+        "set",
+        "a list of { key = \"…\", value = \"{host}\" } or { key = \"…\", url = true }",
+    );
+    let path = table.path("path");
+    let edits = edits(table);
+    Some(AppConfigFile {
+        path: path?,
+        edits: edits?,
+    })
+}
+
+/// The directory that is copied for `validate`: every file lies below it.
+fn stage(table: &Table<'_>, files: &[AppConfigFile]) -> Option<PathBuf> {
+    let stage = table.path("stage")?;
+    for file in files {
+        if !file.path.starts_with(&stage) {
+            let what = format!("{} is not below it", file.path.display());
+            let hint = "name a directory that contains every file of this app config";
+            table.error("stage", Refusal::new(what).hint(hint));
+        }
+    }
+    Some(stage)
 }
 
 fn edits(table: &Table<'_>) -> Option<Vec<AppConfigEdit>> {

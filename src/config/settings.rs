@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::app_config::{AppConfig, AppConfigEdit, AppConfigValue};
+pub use self::app_config::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue};
 pub use self::dns::{DnsAccess, DnsRecord, TsigAlgorithm};
 use super::secret::Secret;
 use crate::model::brakes::Conduct;

@@ -7,7 +7,7 @@ use crate::decision::peer_view;
 use crate::decision::policy::Policy;
 use crate::decision::situate;
 use crate::decision::state::State;
-use crate::model::plan::{Cause, Plan, PlanKind, Step, StepKind};
+use crate::model::plan::{Cause, Plan, PlanKind, PrimaryAt, Step, StepKind};
 use crate::model::postgres::{SystemId, Timeline};
 use crate::model::{Epoch, PlanId, SiteName};
 
@@ -231,6 +231,12 @@ pub fn converging(policy: &Policy, site: &SiteName, primary: &SiteName, active: 
                 target: target.name.clone(),
                 path: target.path.clone(),
                 edits: target.edits.get(primary)?.clone(),
+                also: target.also.get(primary).cloned().unwrap_or_default(),
+                primary: policy.nodes.get(primary).map(|node| PrimaryAt {
+                    site: primary.clone(),
+                    host: node.host.clone(),
+                    port: node.port,
+                }),
             })
         });
     let records = policy.dns.iter().filter(|_| active).filter_map(|record| {

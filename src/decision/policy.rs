@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::brakes::Conduct;
-use crate::model::plan::ConfigEdit;
+use crate::model::plan::{ConfigEdit, FileEdits};
 use crate::model::{LagBytes, Member, ProbeName, SiteName};
 
 /// Settings of the decisions of one agent.
@@ -102,17 +102,19 @@ pub struct NodeAddress {
     pub port: u16,
 }
 
-/// An app config file that follows the primary.
+/// The files of an app that follow the primary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppConfigTarget {
     /// Its name.
     pub name: String,
     /// Where it lies; `None`: on both sites.
     pub site: Option<SiteName>,
-    /// The file.
+    /// The file, or the first of them.
     pub path: PathBuf,
     /// What it must say, by the primary's site.
     pub edits: BTreeMap<SiteName, Vec<ConfigEdit>>,
+    /// The other files, which change together with it, by the primary's site.
+    pub also: BTreeMap<SiteName, Vec<FileEdits>>,
 }
 
 /// A DNS record that follows the primary.

@@ -29,12 +29,7 @@ pub(crate) struct TempFile {
 impl TempFile {
     /// An empty file beside `path`, in the place of one that a crash left there.
     pub(crate) fn beside(path: &Path) -> io::Result<Self> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let path = directory_of(path).join(format!(".{name}.agent-tmp"));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        let path = sweep(path)?;
         let file = OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -45,6 +40,11 @@ impl TempFile {
             file,
             renamed: false,
         })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Replaces `path`, durably. The file's own bytes must have been synced before.
@@ -61,6 +61,16 @@ impl Drop for TempFile {
             // Best effort: the next attempt removes it too.
             drop(fs::remove_file(&self.path));
         }
+    }
+}
+
+/// Removes what a crash may have left beside `path`; where it would be.
+pub(crate) fn sweep(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temp = directory_of(path).join(format!(".{name}.agent-tmp"));
+    match fs::remove_file(&temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(temp),
     }
 }
 

@@ -166,14 +166,20 @@ pub enum Step {
         /// How long it may take until the first commit.
         timeout: Duration,
     },
-    /// Points one app config file at the new primary.
+    /// Points the files of one app at the new primary, all of them or none.
     RewriteAppConfig {
         /// The target's name in `agent.toml`.
         target: String,
-        /// The file.
+        /// The file, or the first of them.
         path: PathBuf,
-        /// Which keys get which values.
+        /// Which of its keys get which values.
         edits: Vec<ConfigEdit>,
+        /// The files that change together with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        also: Vec<FileEdits>,
+        /// Where the primary is, for the command that asks the running app; older plans do not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        primary: Option<PrimaryAt>,
     },
     /// Points one DNS name at the new site.
     UpdateDns {
@@ -210,6 +216,26 @@ fn one_or_several<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::
     })
 }
 
+/// What changes in one of several files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileEdits {
+    /// The file.
+    pub path: PathBuf,
+    /// Which keys get which values.
+    pub edits: Vec<ConfigEdit>,
+}
+
+/// Where the primary is reached by apps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrimaryAt {
+    /// Its site.
+    pub site: SiteName,
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
 /// One change in an app config file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConfigEdit {
@@ -232,6 +258,21 @@ pub enum EditValue {
         /// New port.
         port: u16,
     },
+}
+
+impl fmt::Display for ConfigEdit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.to)
+    }
+}
+
+impl fmt::Display for EditValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::UrlAuthority { host, port } => write!(f, "…@{host}:{port}…"),
+        }
+    }
 }
 
 /// What each kind of step is, without its parameters: for tables and tests that loop over all.
@@ -368,14 +409,17 @@ impl fmt::Display for Step {
                 target,
                 path,
                 edits,
+                also,
+                primary: _,
             } => {
                 write!(f, "rewrite app config {target} in {}:", path.display())?;
                 for edit in edits {
-                    match &edit.to {
-                        EditValue::Text(text) => write!(f, " {}={text}", edit.key)?,
-                        EditValue::UrlAuthority { host, port } => {
-                            write!(f, " {}=…@{host}:{port}…", edit.key)?;
-                        }
+                    write!(f, " {edit}")?;
+                }
+                for file in also {
+                    write!(f, "; in {}:", file.path.display())?;
+                    for edit in &file.edits {
+                        write!(f, " {edit}")?;
                     }
                 }
                 Ok(())

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::config::settings::{AppConfig, AppConfigValue, Control, ProbeTiming, Site};
+use crate::config::settings::{
+    AppConfig, AppConfigFile, AppConfigValue, Control, ProbeTiming, Site,
+};
 use crate::decision::policy::{
     AppConfigTarget, DnsTarget, NodeAddress, Policy, Thresholds, TripRule,
 };
 use crate::model::Member;
 use crate::model::lease::LeaseStore;
-use crate::model::plan::{ConfigEdit, EditValue};
+use crate::model::plan::{ConfigEdit, EditValue, FileEdits};
 use crate::model::{ProbeName, SiteName};
 
 /// Builds the policy of the agent of `config.site`; nothing for the witness, which decides nothing.
@@ -126,25 +128,45 @@ fn thresholds(timing: ProbeTiming, slowest: Duration) -> Thresholds {
 }
 
 fn app_config(config: &Config, app: &AppConfig) -> AppConfigTarget {
+    let by_site = config.sites.iter().map(|primary| {
+        let mut files = file_edits(app, primary).into_iter();
+        let first = files.next().map(|file| file.edits).unwrap_or_default();
+        let name = primary.name.clone();
+        ((name.clone(), first), (name, files.collect()))
+    });
+    let (edits, also) = by_site.unzip();
     AppConfigTarget {
         name: app.name.clone(),
         site: app.site.clone(),
-        path: app.path.clone(),
-        edits: config
-            .sites
-            .iter()
-            .map(|primary| (primary.name.clone(), edits(app, primary)))
-            .collect(),
+        path: app
+            .files
+            .first()
+            .map(|file| file.path.clone())
+            .unwrap_or_default(),
+        edits,
+        also,
     }
 }
 
-fn edits(app: &AppConfig, primary: &Site) -> Vec<ConfigEdit> {
+/// What each file of an app must say once the primary is at this site.
+#[must_use]
+pub fn file_edits(app: &AppConfig, primary: &Site) -> Vec<FileEdits> {
+    app.files
+        .iter()
+        .map(|file| FileEdits {
+            path: file.path.clone(),
+            edits: edits(file, primary),
+        })
+        .collect()
+}
+
+fn edits(file: &AppConfigFile, primary: &Site) -> Vec<ConfigEdit> {
     let fill = |text: &str| {
         text.replace("{host}", &primary.node.host)
             .replace("{port}", &primary.node.port.to_string())
             .replace("{site}", primary.name.as_str())
     };
-    app.edits
+    file.edits
         .iter()
         .map(|edit| ConfigEdit {
             key: edit.key.clone(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use failover_agent::config::secret::Secret;
 use failover_agent::config::settings::{
-    AppConfig, AppConfigEdit, AppConfigValue, DnsAccess, DnsRecord,
+    AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, DnsAccess, DnsRecord,
 };
 use failover_agent::effects::clock::boottime;
 use failover_agent::effects::dns::provider_of;
@@ -123,13 +123,20 @@ impl World {
         AppConfig {
             name: "shop".to_owned(),
             site: None,
-            path: self.path("app.env"),
-            edits: vec![AppConfigEdit {
-                key: "DB_HOST".to_owned(),
-                value: AppConfigValue::Text("{host}".to_owned()),
+            files: vec![AppConfigFile {
+                path: self.path("app.env"),
+                edits: vec![AppConfigEdit {
+                    key: "DB_HOST".to_owned(),
+                    value: AppConfigValue::Text("{host}".to_owned()),
+                }],
             }],
+            validate: None,
+            validate_timeout: PATIENT,
+            stage: None,
             reload: Some(["/bin/sh", "-c", &script].map(str::to_owned).into()),
             reload_timeout: PATIENT,
+            verify: None,
+            verify_timeout: PATIENT,
             keep: 3,
         }
     }
@@ -272,6 +279,8 @@ impl World {
                     key: "DB_HOST".to_owned(),
                     to: EditValue::Text("new".to_owned()),
                 }],
+                also: Vec::new(),
+                primary: None,
             },
             StepKind::UpdateDns => Step::UpdateDns {
                 target: "public".to_owned(),

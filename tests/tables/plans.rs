@@ -51,6 +51,8 @@ fn step(kind: StepKind) -> Step {
             target: text(),
             path: PathBuf::from("/x"),
             edits: Vec::new(),
+            also: Vec::new(),
+            primary: None,
         },
         K::UpdateDns => Step::UpdateDns {
             target: text(),

@@ -5,23 +5,41 @@ use std::time::Duration;
 
 use crate::model::SiteName;
 
-/// A file of an app that names the primary.
+/// The files of an app that name the primary; they change together.
 #[derive(Debug, Clone)]
 pub struct AppConfig {
     /// Its name.
     pub name: String,
-    /// The site where the file lies; `None`: on both.
+    /// The site where the files lie; `None`: on both.
     pub site: Option<SiteName>,
-    /// Where.
-    pub path: PathBuf,
-    /// Which keys follow the primary.
-    pub edits: Vec<AppConfigEdit>,
+    /// Which; at least one.
+    pub files: Vec<AppConfigFile>,
+    /// Asked before a change whether the new files are right: program and arguments.
+    pub validate: Option<Vec<String>>,
+    /// Bound on `validate`.
+    pub validate_timeout: Duration,
+    /// The directory of which `validate` gets a copy with the new files in it.
+    pub stage: Option<PathBuf>,
     /// Run after a change: program and arguments.
     pub reload: Option<Vec<String>>,
     /// Bound on `reload`.
     pub reload_timeout: Duration,
+    /// Asked after the reload whether the running app uses the new values: program and arguments.
+    /// If it never says so, the previous files come back.
+    pub verify: Option<Vec<String>>,
+    /// Until when `verify` is asked again and again.
+    pub verify_timeout: Duration,
     /// How many previous versions are kept.
     pub keep: u32,
+}
+
+/// One file.
+#[derive(Debug, Clone)]
+pub struct AppConfigFile {
+    /// Where.
+    pub path: PathBuf,
+    /// Which keys follow the primary.
+    pub edits: Vec<AppConfigEdit>,
 }
 
 /// One key that follows the primary.

@@ -1,10 +1,11 @@
-//! What the agent remembers about one target: the epoch and hashes of its last write, the previous
-//! versions, and the lock that keeps two writers apart. All under `state_dir/app_config/<target>/`.
+//! What the agent remembers about one target: the epoch and hashes of its last write, the change
+//! that is under way, the one that failed, and the lock that keeps two writers apart. All under
+//! `state_dir/app_config/<target>/`.
 //!
 //! `written` and `applied` are apart because a file can be right while the app still runs with the
 //! old one: a failed reload must never look like "in sync".
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -15,32 +16,144 @@ use sha2::{Digest, Sha256};
 
 use super::write;
 use crate::effects::error::EffectError;
-use crate::model::Epoch;
+use crate::model::plan::PrimaryAt;
+use crate::model::{Epoch, Timestamp};
 
 /// How long another writer of the same target is waited for: longer than a usual reload.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How often the lock is tried.
 const LOCK_RETRY: Duration = Duration::from_millis(50);
 /// Bound on the memory's own file.
-const MEMORY_BYTES_MAX: u64 = 64 << 10;
+const MEMORY_BYTES_MAX: u64 = 1 << 20;
 const MEMORY_FILE: &str = "state.json";
 const LOCK_FILE: &str = "lock";
-const PREVIOUS_PREFIX: &str = "previous-";
+
+/// How long a change that was rolled back is left alone; doubles with each time.
+const PAUSE_FIRST: Duration = Duration::from_secs(5);
+/// Never longer than this.
+const PAUSE_MAX: Duration = Duration::from_mins(10);
 
 /// What is remembered about a target.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(super) struct Memory {
-    /// The file this is about: another path in `agent.toml` is another file.
+    /// The file this is about, or the first of them: another path in `agent.toml` is another file.
     pub(super) path: PathBuf,
+    /// The others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) also: Vec<PathBuf>,
     /// The highest epoch that was at work here (S8).
     pub(super) epoch: Epoch,
     /// Hash of the last text that the agent put into the file; noted before the file is replaced.
     pub(super) written_hash: Option<String>,
     /// Hash of the last text that the app was told to read; noted after the reload succeeded.
     pub(super) applied_hash: Option<String>,
+    /// The primary that the app was last told of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) applied_for: Option<PrimaryAt>,
+    /// The change that is under way, or was when the agent died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) change: Option<OpenChange>,
+    /// The change that was rolled back last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) failed: Option<FailedChange>,
+}
+
+/// A change of all files of a target that has begun: enough to finish it, or to put all back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct OpenChange {
+    /// How far it has come.
+    pub(super) phase: ChangePhase,
+    /// The kept version that holds the old texts.
+    pub(super) previous: u64,
+    /// The files whose texts change.
+    pub(super) files: Vec<ChangedFile>,
+    /// Hash of all files together before, and after.
+    pub(super) old_hash: String,
+    pub(super) new_hash: String,
+    /// What was remembered before, in case that nothing changes after all.
+    pub(super) written_before: Option<String>,
+    pub(super) applied_before: Option<String>,
+}
+
+/// How far a change has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ChangePhase {
+    /// Some of the files may be new: an interrupted change is put back.
+    Renaming,
+    /// All files are new; the app is being told, and has yet to prove that it uses them.
+    Telling,
+    /// The files are being put back, because the app did not take them.
+    Undoing,
+    /// They are back; the app is being told.
+    TellingOld,
+}
+
+/// One file of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ChangedFile {
+    pub(super) path: PathBuf,
+    pub(super) old_hash: String,
+    pub(super) new_hash: String,
+}
+
+/// A change that was rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct FailedChange {
+    /// Hash of all files together as they should have become.
+    pub(super) hash: String,
+    /// How often.
+    pub(super) times: u32,
+    /// When it may be tried again.
+    pub(super) retry_at: Timestamp,
+    /// Why it failed.
+    pub(super) why: String,
+}
+
+impl FailedChange {
+    /// The next failure of a change to `hash`.
+    pub(super) fn after(
+        last: Option<&Self>,
+        hash: &str,
+        why: &EffectError,
+        now: Timestamp,
+    ) -> Self {
+        let before = last.filter(|last| last.hash == hash);
+        let times = before.map_or(0, |last| last.times).saturating_add(1);
+        let pause = pause(times);
+        let millis = i64::try_from(pause.as_millis()).unwrap_or(i64::MAX);
+        Self {
+            hash: hash.to_owned(),
+            times,
+            retry_at: Timestamp(now.0.saturating_add(millis)),
+            why: why.to_string(),
+        }
+    }
+
+    /// How long a change to `hash` must wait yet. A clock that was put back makes nobody wait for
+    /// longer than the pause.
+    pub(super) fn wait(&self, hash: &str, now: Timestamp) -> Option<Duration> {
+        let left = u64::try_from(self.retry_at.0.saturating_sub(now.0)).ok()?;
+        let left = Duration::from_millis(left);
+        (self.hash == hash && !left.is_zero() && left <= pause(self.times)).then_some(left)
+    }
+}
+
+fn pause(times: u32) -> Duration {
+    let doubled = 2_u32.saturating_pow(times.saturating_sub(1));
+    PAUSE_FIRST.saturating_mul(doubled).min(PAUSE_MAX)
 }
 
 impl Memory {
+    /// Nothing is known of these files.
+    fn of(paths: &[PathBuf]) -> Self {
+        Self {
+            path: paths.first().cloned().unwrap_or_default(),
+            also: paths.get(1..).unwrap_or_default().to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// True when the agent changed values and the app has not been told, as far as is known.
     pub(super) fn reload_is_due(&self) -> bool {
         self.written_hash.is_some() && self.written_hash != self.applied_hash
@@ -60,6 +173,11 @@ impl MemoryDir {
             .hint("use letters, digits, - and _ in its name"));
         }
         Ok(Self(state_dir.join("app_config").join(target)))
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// Waits until nobody else works on this target. The lock ends with the returned file.
@@ -97,9 +215,10 @@ impl MemoryDir {
             .map_err(|error| write::failure("open", path, error))
     }
 
-    /// What is remembered about `path`. A damaged memory means that nobody knows whether the last
-    /// write was applied: it is then applied again.
-    pub(super) fn load(&self, path: &Path) -> Result<Memory, EffectError> {
+    /// What is remembered about these files. A damaged memory means that nobody knows whether the
+    /// last write was applied: it is then applied again.
+    pub(super) fn load(&self, paths: &[PathBuf]) -> Result<Memory, EffectError> {
+        let fresh = Memory::of(paths);
         let file = self.0.join(MEMORY_FILE);
         let mut text = Vec::new();
         match File::open(&file) {
@@ -108,28 +227,24 @@ impl MemoryDir {
                     .read_to_end(&mut text)
                     .map_err(|error| write::failure("read", &file, error))?;
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Memory {
-                    path: path.to_owned(),
-                    ..Memory::default()
-                });
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(fresh),
             Err(error) => return Err(write::failure("read", &file, error)),
         }
-        let memory = serde_json::from_slice(&text).unwrap_or(Memory {
-            path: path.to_owned(),
-            epoch: Epoch::NONE,
-            written_hash: Some("unknown".to_owned()),
-            applied_hash: None,
-        });
-        if memory.path == path {
+        let Ok(memory) = serde_json::from_slice::<Memory>(&text) else {
+            return Ok(Memory {
+                written_hash: Some("unknown".to_owned()),
+                ..fresh
+            });
+        };
+        if memory.path == fresh.path && memory.also == fresh.also {
             return Ok(memory);
         }
-        // The epoch is the cluster's, the hashes are the other file's.
+        // The epoch is the cluster's, the hashes are the other files'; what was begun with those
+        // must still be ended.
         Ok(Memory {
-            path: path.to_owned(),
             epoch: memory.epoch,
-            ..Memory::default()
+            change: memory.change,
+            ..fresh
         })
     }
 
@@ -140,42 +255,6 @@ impl MemoryDir {
         })?;
         write::write_own(&file, &text)
     }
-
-    /// Keeps `text` as the newest of at most `keep` previous versions. Doing it twice keeps one.
-    pub(super) fn keep_previous(&self, text: &[u8], keep: u32) -> Result<(), EffectError> {
-        let hash = hash_of(text);
-        let short = hash.get(..12).unwrap_or(&hash);
-        let mut kept = self.previous()?;
-        if keep > 0 && !kept.last().is_some_and(|(_, name)| name.ends_with(short)) {
-            let number = kept
-                .last()
-                .map_or(1, |(number, _)| number.saturating_add(1));
-            let name = format!("{PREVIOUS_PREFIX}{number:08}-{short}");
-            write::write_own(&self.0.join(&name), text)?;
-            kept.push((number, name));
-        }
-        let surplus = kept.len().saturating_sub(keep as usize);
-        for (_, name) in kept.iter().take(surplus) {
-            let path = self.0.join(name);
-            fs::remove_file(&path).map_err(|error| write::failure("remove", &path, error))?;
-        }
-        Ok(())
-    }
-
-    /// The kept versions with their numbers, oldest first.
-    fn previous(&self) -> Result<Vec<(u64, String)>, EffectError> {
-        let entries =
-            fs::read_dir(&self.0).map_err(|error| write::failure("list", &self.0, error))?;
-        let mut kept: Vec<(u64, String)> = entries
-            .filter_map(|entry| {
-                let name = entry.ok()?.file_name().into_string().ok()?;
-                let number = name.strip_prefix(PREVIOUS_PREFIX)?.split('-').next()?;
-                Some((number.parse().ok()?, name))
-            })
-            .collect();
-        kept.sort();
-        Ok(kept)
-    }
 }
 
 /// SHA-256 in hexadecimal.
@@ -184,4 +263,51 @@ pub(super) fn hash_of(text: &[u8]) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// The hash of several files together; that of one is its own.
+pub(super) fn hash_of_all<'a>(files: impl IntoIterator<Item = (&'a Path, String)>) -> String {
+    let files: Vec<_> = files.into_iter().collect();
+    if let [(_, hash)] = files.as_slice() {
+        return hash.clone();
+    }
+    let mut digest = Sha256::new();
+    for (path, hash) in files {
+        digest.update(path.as_os_str().as_encoded_bytes());
+        digest.update(b"\0");
+        digest.update(hash.as_bytes());
+        digest.update(b"\n");
+    }
+    let bytes = digest.finalize();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound_and_another_text_does_not_wait() {
+        let why = EffectError::retryable("no");
+        let mut failed = FailedChange::after(None, "a", &why, Timestamp(0));
+        assert_eq!(failed.wait("a", Timestamp(1)), Some(Duration::from_millis(4_999)));
+        assert_eq!(failed.wait("b", Timestamp(1)), None);
+        assert_eq!(failed.wait("a", Timestamp(5_000)), None);
+        // The clock was put back by a day.
+        assert_eq!(failed.wait("a", Timestamp(-86_400_000)), None);
+        for _ in 0..40 {
+            failed = FailedChange::after(Some(&failed), "a", &why, Timestamp(0));
+        }
+        assert_eq!(failed.retry_at, Timestamp(600_000));
+        let other = FailedChange::after(Some(&failed), "b", &why, Timestamp(0));
+        assert_eq!(other.times, 1);
+    }
+
+    #[test]
+    fn memory_of_one_file_is_read_as_it_was_written_before_there_were_several() {
+        let old = r#"{"path":"/a","epoch":3,"written_hash":"x","applied_hash":null}"#;
+        let memory: Memory = serde_json::from_str(old).unwrap();
+        assert!(memory.reload_is_due() && memory.epoch == Epoch(3));
+        assert!(memory.change.is_none() && memory.also.is_empty());
+    }
 }

@@ -1,7 +1,7 @@
 //! Replaces a file as a whole: after a kill at any moment it is the old one or the new one.
 //!
 //! Owns: reading with everything needed to put a file back as it was, and the sequence temp file →
-//! fsync → owner, mode, attributes → rename → fsync of the directory. Must not know what the bytes
+//! owner, mode, attributes → fsync ([`stage`]), rename → fsync of the directory ([`NewText::put`]). Must not know what the bytes
 //! mean. Everything here blocks; `super` runs it off the async threads.
 
 use std::fs::{self, File};
@@ -71,21 +71,65 @@ pub(super) fn read(path: &Path) -> Result<FileRead, EffectError> {
     })
 }
 
-/// Puts `text` in the place of what was read, with the same owner, mode and attributes.
-pub(super) fn replace(old: &FileRead, text: &[u8]) -> Result<(), EffectError> {
+impl FileRead {
+    /// As configured.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A new text beside the file whose place it is to take; gone when it is dropped before.
+#[derive(Debug)]
+pub(super) struct NewText {
+    old: FileRead,
+    temp: TempFile,
+}
+
+impl NewText {
+    /// Where it waits.
+    pub(super) fn path(&self) -> &Path {
+        self.temp.path()
+    }
+
+    /// As the old file is configured.
+    pub(super) fn target(&self) -> &Path {
+        &self.old.path
+    }
+
+    /// Puts it into its place, unless somebody else has changed the file since it was read.
+    pub(super) fn put(self) -> Result<(), EffectError> {
+        let Self { old, temp } = self;
+        refuse_changed(&old)?;
+        temp.rename_to(&old.resolved)
+            .map_err(|error| failure("replace", &old.path, error))
+    }
+}
+
+/// Removes the temporary file that a crash may have left beside the file of `path`.
+pub(super) fn sweep(path: &Path) -> Result<(), EffectError> {
+    // A file that is gone is told where it is read.
+    let Ok(resolved) = fs::canonicalize(path) else {
+        return Ok(());
+    };
+    whole_file::sweep(&resolved)
+        .map(|_| ())
+        .map_err(|error| failure("clean up beside", path, error))
+}
+
+/// Writes `text` beside what was read, with the same owner, mode and attributes, durably.
+pub(super) fn stage(old: FileRead, text: &[u8]) -> Result<NewText, EffectError> {
     let fail = |error| failure("replace", &old.path, error);
     let directory = directory_of(&old.resolved);
-    refuse_read_only(old, directory)?;
+    refuse_read_only(&old, directory)?;
     let mut temp = TempFile::beside(&old.resolved).map_err(fail)?;
     temp.file.write_all(text).map_err(fail)?;
-    keep_owner(old, &temp.file)?;
+    keep_owner(&old, &temp.file)?;
     temp.file
         .set_permissions(fs::Permissions::from_mode(old.metadata.mode() & 0o7777))
         .map_err(fail)?;
-    keep_attributes(old, &temp.file)?;
+    keep_attributes(&old, &temp.file)?;
     temp.file.sync_all().map_err(fail)?;
-    refuse_changed(old)?;
-    temp.rename_to(&old.resolved).map_err(fail)
+    Ok(NewText { old, temp })
 }
 
 /// Writes a private file of the agent's own, whole or not at all.

@@ -117,8 +117,24 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
         (Step::VerifyWrites { .. }, false) => {
             verify_writes::apply(tools, attempt.epoch, attempt.deadline).await
         }
-        (Step::RewriteAppConfig { target, edits, .. }, false) => {
-            rewrite_app_config::apply(tools, target, edits, attempt.epoch).await
+        (
+            Step::RewriteAppConfig {
+                target,
+                path,
+                edits,
+                also,
+                primary,
+            },
+            false,
+        ) => {
+            let wanted = rewrite_app_config::Wanted {
+                target,
+                path,
+                edits,
+                also,
+                primary: primary.as_ref(),
+            };
+            rewrite_app_config::apply(tools, wanted, attempt.epoch).await
         }
         (
             Step::UpdateDns {

@@ -1,0 +1,207 @@
+//! The files of one target as they are and as they should be. Looks and computes; changes nothing.
+//!
+//! Upholds S8: a file whose comment, or a memory which, names a newer epoch is refused.
+
+use std::path::{Path, PathBuf};
+
+use super::format::{ConfigFormat, EditError, format_of};
+use super::memory::{ChangedFile, Memory, MemoryDir, hash_of, hash_of_all};
+use super::write::{self, FileRead};
+use crate::effects::error::EffectError;
+use crate::model::Epoch;
+use crate::model::plan::ConfigEdit;
+
+/// One target's files, what is wanted of them, and where they are remembered.
+#[derive(Debug)]
+pub(super) struct Job {
+    /// The target's name.
+    pub(super) target: String,
+    pub(super) epoch: Epoch,
+    pub(super) dir: MemoryDir,
+    files: Vec<JobFile>,
+}
+
+#[derive(Debug)]
+struct JobFile {
+    path: PathBuf,
+    format: &'static dyn ConfigFormat,
+    wish: Wish,
+}
+
+/// What is wanted of a file.
+#[derive(Debug, Clone)]
+pub(super) enum Wish {
+    /// These values, and all else as it is.
+    Edits(Vec<ConfigEdit>),
+    /// This text.
+    Text(Vec<u8>),
+}
+
+/// All files of a target.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) files: Vec<DraftFile>,
+}
+
+/// One file as it is, and as it should be.
+#[derive(Debug)]
+pub(super) struct DraftFile {
+    pub(super) path: PathBuf,
+    pub(super) old: FileRead,
+    pub(super) text: Vec<u8>,
+    /// The keys whose values are different in it.
+    pub(super) changed: Vec<String>,
+}
+
+impl DraftFile {
+    /// True when the file is to be written, if only for its epoch.
+    pub(super) fn differs(&self) -> bool {
+        self.text != self.old.text
+    }
+
+    pub(super) fn as_changed(&self) -> ChangedFile {
+        ChangedFile {
+            path: self.path.clone(),
+            old_hash: hash_of(&self.old.text),
+            new_hash: hash_of(&self.text),
+        }
+    }
+}
+
+impl Draft {
+    /// True when a value is to be changed, so that the app must be told.
+    pub(super) fn changes_values(&self) -> bool {
+        self.files.iter().any(|file| !file.changed.is_empty())
+    }
+
+    /// Hash of all files as they are.
+    pub(super) fn old_hash(&self) -> String {
+        let files = self.files.iter();
+        hash_of_all(files.map(|file| (file.path.as_path(), hash_of(&file.old.text))))
+    }
+
+    /// Hash of all files as they should be.
+    pub(super) fn new_hash(&self) -> String {
+        let files = self.files.iter();
+        hash_of_all(files.map(|file| (file.path.as_path(), hash_of(&file.text))))
+    }
+
+    /// The keys that change, and in which file if there are several.
+    pub(super) fn changed(&self) -> String {
+        let changed = self.files.iter().filter(|file| !file.changed.is_empty());
+        let words = changed.map(|file| match self.files.len() {
+            1 => file.changed.join(", "),
+            _ => format!("{} in {}", file.changed.join(", "), file.path.display()),
+        });
+        words.collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl Job {
+    pub(super) fn new(
+        target: &str,
+        wishes: Vec<(PathBuf, Wish)>,
+        epoch: Epoch,
+        state_dir: &Path,
+    ) -> Result<Self, EffectError> {
+        let files = wishes.into_iter().map(|(path, wish)| {
+            let format = format_of(&path).ok_or_else(|| {
+                let path = path.display();
+                EffectError::permanent(format!("app config {target}: no format is known for {path}"))
+                    .hint("dotenv files (KEY=value) can be edited")
+            })?;
+            Ok(JobFile { path, format, wish })
+        });
+        Ok(Self {
+            target: target.to_owned(),
+            epoch,
+            dir: MemoryDir::of(state_dir, target)?,
+            files: files.collect::<Result<_, EffectError>>()?,
+        })
+    }
+
+    /// What is remembered, unless a newer epoch was here.
+    pub(super) fn memory(&self) -> Result<Memory, EffectError> {
+        let paths: Vec<_> = self.files.iter().map(|file| file.path.clone()).collect();
+        let memory = self.dir.load(&paths)?;
+        match memory.epoch > self.epoch {
+            true => Err(self.too_late(memory.epoch, "its memory")),
+            false => Ok(memory),
+        }
+    }
+
+    /// Removes what a crash may have left beside the files.
+    pub(super) fn sweep(&self, memory: &Memory) -> Result<(), EffectError> {
+        super::staging::sweep(self.dir.path())?;
+        let open = memory.change.iter().flat_map(|change| &change.files);
+        let paths = self.files.iter().map(|file| &file.path);
+        for path in paths.chain(open.map(|file| &file.path)) {
+            write::sweep(path)?;
+        }
+        Ok(())
+    }
+
+    /// Reads all files and computes what they should become.
+    pub(super) fn draft(&self) -> Result<Draft, EffectError> {
+        let files = self.files.iter().map(|file| self.draft_of(file));
+        Ok(Draft {
+            files: files.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn draft_of(&self, file: &JobFile) -> Result<DraftFile, EffectError> {
+        let fail = |error: EditError| self.cannot_edit(&file.path, &error);
+        let old = write::read(&file.path)?;
+        let in_file = file.format.epoch(&old.text).map_err(fail)?;
+        let newest = in_file.unwrap_or_default();
+        if newest > self.epoch {
+            return Err(self.too_late(newest, &file.path.display().to_string()));
+        }
+        let with_epoch = |text: &[u8]| file.format.with_epoch(text, self.epoch).map_err(fail);
+        let (text, changed) = match &file.wish {
+            Wish::Edits(edits) => {
+                let edited = file.format.edit(&old.text, edits).map_err(fail)?;
+                (with_epoch(&edited.text)?, edited.changed)
+            }
+            Wish::Text(kept) => {
+                let text = with_epoch(kept)?;
+                let differs = text != with_epoch(&old.text)?;
+                let changed = differs.then(|| "the kept text".to_owned());
+                (text, changed.into_iter().collect())
+            }
+        };
+        Ok(DraftFile {
+            path: file.path.clone(),
+            old,
+            text,
+            changed,
+        })
+    }
+
+    fn too_late(&self, newest: Epoch, place: &str) -> EffectError {
+        EffectError::permanent(format!(
+            "app config {}: {place} was written under epoch {newest}, newer than {}",
+            self.target, self.epoch
+        ))
+        .hint("another site is active now; this one must not change the file any more")
+    }
+
+    fn cannot_edit(&self, path: &Path, error: &EditError) -> EffectError {
+        let what = format!(
+            "app config {}: cannot edit {}: {error}",
+            self.target,
+            path.display()
+        );
+        let hint = match error {
+            EditError::KeyMissing { .. } => "add the key to the file, or remove it from the edits",
+            EditError::KeyRepeated { .. } => "keep one line: programs disagree about which counts",
+            EditError::EditedTwice { .. } => "name each key once in the edits",
+            EditError::ValueUnwritable { .. } => "put quotes around the value in the file",
+            EditError::EpochUnreadable { .. } => "delete that comment line",
+            EditError::ValueDoubtful { .. }
+            | EditError::Url { .. }
+            | EditError::UnclosedQuote { .. } => "write that line in plain KEY=value form",
+        };
+        EffectError::permanent(what).hint(hint)
+    }
+}

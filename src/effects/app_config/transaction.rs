@@ -1,0 +1,476 @@
+//! All files of a target from the old state to the new one, or back, with the app told of it.
+//!
+//! Owns the order of things, and what is noted on disk before each of them, so that whoever comes
+//! after a kill at any point can go on: `phase` of the open change says where it stopped. Must not
+//! know formats or commands. Start reading at [`Transaction::run`].
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::applier::{Applier, Proof, StagedPaths};
+use super::draft::{Draft, Job};
+use super::generations;
+use super::memory::{ChangePhase, FailedChange, Memory, OpenChange, hash_of};
+use super::staging::StagedTree;
+use super::write::{self, NewText};
+use super::{Applied, off_thread};
+use crate::config::settings::AppConfig;
+use crate::effects::clock::wall;
+use crate::effects::error::EffectError;
+use crate::model::plan::PrimaryAt;
+use crate::model::time::measured_words;
+
+/// Says that a point of a change was passed. Those who follow the log at level debug see how far it
+/// has come; the tests kill the process at each of them.
+fn passed(target: &str, point: &'static str) {
+    tracing::debug!(target: "agent::app_config", app_config = target, point);
+}
+
+/// One attempt to bring the files of one target, and its app, where they should be.
+pub(super) struct Transaction<'a> {
+    pub(super) target: &'a AppConfig,
+    pub(super) job: Arc<Job>,
+    /// Ends with the last of the work on files: if this is dropped, that work goes on.
+    pub(super) lock: Arc<File>,
+    pub(super) applier: &'static dyn Applier,
+    /// Whom the app shall use.
+    pub(super) primary: Option<PrimaryAt>,
+    pub(super) notes: Vec<String>,
+}
+
+/// New texts that wait beside their files, and what is noted before they take their places.
+struct Prepared {
+    memory: Memory,
+    /// Every file as it is.
+    kept: Vec<(PathBuf, Vec<u8>)>,
+    change: OpenChange,
+    waiting: Vec<NewText>,
+}
+
+/// How an undo ended: the app runs with the old files again, or why that is not known.
+type Undone = Result<Proof, EffectError>;
+
+impl Transaction<'_> {
+    pub(super) async fn run(mut self) -> Result<Applied, EffectError> {
+        let memory = self
+            .on_files(|job| {
+                let memory = job.memory()?;
+                job.sweep(&memory)?;
+                Ok(memory)
+            })
+            .await?;
+        self.passed("begun");
+        let (memory, draft) = self.end_interrupted(memory).await?;
+        let changed = draft.changes_values();
+        if changed {
+            self.notes.push(format!("changed {}", draft.changed()));
+            self.change(memory, draft).await?;
+        } else {
+            self.notes.push("values were right already".to_owned());
+            self.keep_right(memory, draft).await?;
+        }
+        Ok(Applied {
+            changed,
+            note: self.notes.join("; "),
+        })
+    }
+
+    fn passed(&self, point: &'static str) {
+        passed(&self.target.name, point);
+    }
+
+    /// Runs file work where it may block, with the lock held until it has ended.
+    async fn on_files<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Job) -> Result<T, EffectError> + Send + 'static,
+    ) -> Result<T, EffectError> {
+        let (job, lock) = (Arc::clone(&self.job), Arc::clone(&self.lock));
+        off_thread(&self.target.name, move || {
+            let result = work(&job);
+            drop(lock);
+            result
+        })
+        .await
+    }
+
+    async fn store(&self, memory: Memory) -> Result<Memory, EffectError> {
+        self.on_files(move |job| job.dir.store(&memory).map(|()| memory))
+            .await
+    }
+
+    /// Ends what an earlier attempt has begun, as a whole, and looks at what is to be done then.
+    async fn end_interrupted(&mut self, memory: Memory) -> Result<(Memory, Draft), EffectError> {
+        let Some(change) = memory.change.clone() else {
+            let draft = self.on_files(Job::draft).await?;
+            return Ok((memory, draft));
+        };
+        if change.phase == ChangePhase::Telling {
+            let draft = self.on_files(Job::draft).await?;
+            // The change is still wanted: it goes on where it stopped.
+            if !draft.changes_values() {
+                let memory = self.finish(memory).await?;
+                return Ok((memory, draft));
+            }
+        }
+        self.notes
+            .push("put back a change that was interrupted".to_owned());
+        let (memory, undone) = self.undo(memory, change).await?;
+        if let Err(error) = undone {
+            self.notes.push(error.to_string());
+        }
+        let draft = self.on_files(Job::draft).await?;
+        Ok((memory, draft))
+    }
+
+    /// Values are to be changed.
+    async fn change(&mut self, memory: Memory, draft: Draft) -> Result<Memory, EffectError> {
+        self.refuse_too_soon(&memory, &draft.new_hash()).await?;
+        let prepared = self
+            .on_files(move |job| prepare(job, memory, draft))
+            .await?;
+        self.passed("staged");
+        let prepared = self.validate(prepared).await?;
+        let (keep, proves) = (self.target.keep, self.applier.proves(self.target));
+        let (memory, put) = self
+            .on_files(move |job| put_all(job, prepared, keep, proves))
+            .await?;
+        let Err(error) = put else {
+            return self.finish(memory).await;
+        };
+        if let Some(change) = memory.change.clone() {
+            let (_, undone) = self.undo(memory, change).await?;
+            undone?;
+        }
+        Err(error)
+    }
+
+    /// A change that the app did not take is left alone for a while; what can be mended is.
+    async fn refuse_too_soon(&mut self, memory: &Memory, hash: &str) -> Result<(), EffectError> {
+        let Some(failed) = &memory.failed else {
+            return Ok(());
+        };
+        let Some(wait) = failed.wait(hash, wall()) else {
+            return Ok(());
+        };
+        let mut state = "the previous files are in place";
+        if memory.reload_is_due() {
+            state = match self.tell_old(memory.clone()).await?.1 {
+                Ok(_) => "the app was told of the previous files",
+                Err(_) => "the app could not be told of the previous files either",
+            };
+        }
+        let mut error = EffectError::retryable(format!(
+            "app config {}: not changed for another {}, because the app did not take it: {}; {state}",
+            self.target.name,
+            measured_words(wait),
+            failed.why,
+        ))
+        .hint("see why the app does not take it; a different text is tried at once");
+        error.retry_after = Some(wait);
+        Err(error)
+    }
+
+    async fn validate(&self, prepared: Prepared) -> Result<Prepared, EffectError> {
+        let Some(first) = prepared.waiting.first() else {
+            return Ok(prepared);
+        };
+        if !self.applier.validates(self.target) {
+            return Ok(prepared);
+        }
+        let first = first.path().to_owned();
+        let Some(stage) = self.target.stage.clone() else {
+            let staged = StagedPaths { first, tree: None };
+            self.applier.validate(self.target, &staged).await?;
+            self.passed("validated");
+            return Ok(prepared);
+        };
+        let (prepared, tree, first) = self
+            .on_files(move |job| {
+                let texts = prepared.waiting.iter();
+                let new = texts.map(|text| (text.target(), text.path()));
+                let tree = StagedTree::copy(&stage, job.dir.path(), new)?;
+                let first = prepared.kept.first();
+                let first = first.map_or(stage.as_path(), |(path, _)| path);
+                let first = tree.of(&stage, first).unwrap_or_default();
+                Ok((prepared, tree, first))
+            })
+            .await?;
+        let staged = StagedPaths {
+            first,
+            tree: Some(tree.root().to_owned()),
+        };
+        let valid = self.applier.validate(self.target, &staged).await;
+        // Removing a tree may block.
+        self.on_files(move |_| {
+            drop(tree);
+            Ok(())
+        })
+        .await?;
+        valid?;
+        self.passed("validated");
+        Ok(prepared)
+    }
+
+    /// The files are right: tells the app, and makes sure that it uses them. Otherwise everything
+    /// goes back, if the app can be asked; if it cannot, the files stay and it is told again.
+    async fn finish(&mut self, memory: Memory) -> Result<Memory, EffectError> {
+        match self.tell_and_prove(self.primary.as_ref()).await {
+            Ok((took, proof)) => {
+                if let Some(took) = took {
+                    self.notes.push(format!("reloaded in {} ms", took.as_millis()));
+                }
+                if proof == Proof::Given {
+                    self.notes.push("the running app uses them".to_owned());
+                }
+                let memory = Memory {
+                    applied_hash: memory.written_hash.clone(),
+                    applied_for: self.primary.clone(),
+                    change: None,
+                    failed: None,
+                    ..memory
+                };
+                let memory = self.store(memory).await?;
+                self.passed("noted as applied");
+                Ok(memory)
+            }
+            Err(error) => match memory.change.clone() {
+                Some(change) => Err(self.roll_back(memory, change, error).await?),
+                None => Err(error),
+            },
+        }
+    }
+
+    async fn tell_and_prove(
+        &self,
+        primary: Option<&PrimaryAt>,
+    ) -> Result<(Option<Duration>, Proof), EffectError> {
+        let took = self.applier.tell(self.target).await?;
+        self.passed("told");
+        let patience = self.target.verify_timeout;
+        let proof = self.applier.prove(self.target, primary, patience).await?;
+        self.passed("proved");
+        Ok((took, proof))
+    }
+
+    /// The app did not take the new files: the error that tells so, and what runs now.
+    async fn roll_back(
+        &mut self,
+        mut memory: Memory,
+        change: OpenChange,
+        why: EffectError,
+    ) -> Result<EffectError, EffectError> {
+        let failed = FailedChange::after(memory.failed.as_ref(), &change.new_hash, &why, wall());
+        let wait = failed.wait(&change.new_hash, wall());
+        memory.failed = Some(failed);
+        let (_, undone) = self.undo(memory, change).await?;
+        let state = match undone {
+            Ok(Proof::Given) => "the previous files are back, and the app uses them".to_owned(),
+            Ok(Proof::NotAsked) => "the previous files are back, and the app was told".to_owned(),
+            Err(error) => format!("the previous files are back, but {error}"),
+        };
+        Ok(EffectError {
+            what: format!("{}; {state}", why.what),
+            retry_after: wait,
+            ..why
+        })
+    }
+
+    /// Puts the old texts back and tells the app. Nothing need be told when nothing was new yet.
+    async fn undo(
+        &mut self,
+        mut memory: Memory,
+        mut change: OpenChange,
+    ) -> Result<(Memory, Undone), EffectError> {
+        if change.phase != ChangePhase::TellingOld {
+            let begun = memory;
+            let (back, left) = self
+                .on_files(move |job| put_back(job, begun, change))
+                .await?;
+            memory = back;
+            for path in left {
+                let note = format!("{path} was left as somebody else wrote it meanwhile");
+                self.notes.push(note);
+            }
+            match memory.change.clone() {
+                Some(open) => change = open,
+                None => return Ok((memory, Ok(Proof::NotAsked))),
+            }
+        }
+        debug_assert_eq!(change.phase, ChangePhase::TellingOld);
+        self.passed("back");
+        self.tell_old(memory).await
+    }
+
+    /// The previous files are in place: tells the app, and ends the change either way. If it could
+    /// not be told, that stays due.
+    async fn tell_old(&mut self, mut memory: Memory) -> Result<(Memory, Undone), EffectError> {
+        let told = self.tell_and_prove(memory.applied_for.as_ref()).await;
+        memory.change = None;
+        if told.is_ok() {
+            memory.applied_hash.clone_from(&memory.written_hash);
+        }
+        let memory = self.store(memory).await?;
+        self.passed("noted as undone");
+        Ok((memory, told.map(|(_, proof)| proof)))
+    }
+
+    /// No value is to be changed: notes the epoch, and makes sure that the app knows.
+    async fn keep_right(&mut self, memory: Memory, draft: Draft) -> Result<Memory, EffectError> {
+        let memory = self
+            .on_files(move |job| note_epoch(job, memory, draft))
+            .await?;
+        if memory.reload_is_due() {
+            return self.finish(memory).await;
+        }
+        let once = Duration::ZERO;
+        let (target, primary) = (self.target, self.primary.as_ref());
+        if self.applier.prove(target, primary, once).await.is_ok() {
+            return Ok(memory);
+        }
+        self.notes
+            .push("the running app did not use them".to_owned());
+        self.finish(memory).await
+    }
+}
+
+/// Writes every new text beside its file.
+fn prepare(job: &Job, memory: Memory, draft: Draft) -> Result<Prepared, EffectError> {
+    let change = OpenChange {
+        phase: ChangePhase::Renaming,
+        previous: 0,
+        old_hash: draft.old_hash(),
+        new_hash: draft.new_hash(),
+        files: draft
+            .files
+            .iter()
+            .filter(|file| file.differs())
+            .map(super::draft::DraftFile::as_changed)
+            .collect(),
+        written_before: memory.written_hash.clone(),
+        applied_before: memory.applied_hash.clone(),
+    };
+    let (mut kept, mut waiting) = (Vec::new(), Vec::new());
+    for file in draft.files {
+        kept.push((file.path.clone(), file.old.text.clone()));
+        if file.differs() {
+            waiting.push(write::stage(file.old, &file.text)?);
+            passed(&job.target, "one staged");
+        }
+    }
+    Ok(Prepared {
+        memory,
+        kept,
+        change,
+        waiting,
+    })
+}
+
+/// Keeps the old texts, notes what is about to happen, and puts every new text into its place. What
+/// went wrong in between comes with the memory, in which the change is still open.
+fn put_all(
+    job: &Job,
+    prepared: Prepared,
+    keep: u32,
+    proves: bool,
+) -> Result<(Memory, Result<(), EffectError>), EffectError> {
+    let Prepared {
+        mut memory,
+        kept,
+        mut change,
+        waiting,
+    } = prepared;
+    let kept: Vec<(&Path, &[u8])> = kept
+        .iter()
+        .map(|(path, text)| (path.as_path(), text.as_slice()))
+        .collect();
+    change.previous = generations::keep(&job.dir, &kept, memory.epoch, wall(), keep)?;
+    passed(&job.target, "previous kept");
+    memory.epoch = job.epoch;
+    memory.written_hash = Some(change.new_hash.clone());
+    memory.applied_hash = None;
+    memory.change = Some(change.clone());
+    job.dir.store(&memory)?;
+    passed(&job.target, "noted as begun");
+    for text in waiting {
+        if let Err(error) = text.put() {
+            return Ok((memory, Err(error)));
+        }
+        passed(&job.target, "one renamed");
+    }
+    // An app that cannot be asked is never rolled back: for it, the change of the files is over.
+    let phase = ChangePhase::Telling;
+    memory.change = proves.then_some(OpenChange { phase, ..change });
+    job.dir.store(&memory)?;
+    passed(&job.target, "noted as written");
+    Ok((memory, Ok(())))
+}
+
+/// Puts the old texts back wherever the new ones are; the files that are neither, which stay.
+fn put_back(
+    job: &Job,
+    mut memory: Memory,
+    mut change: OpenChange,
+) -> Result<(Memory, Vec<String>), EffectError> {
+    let mut new = Vec::new();
+    let mut left = Vec::new();
+    for file in &change.files {
+        let now = write::read(&file.path)?;
+        let hash = hash_of(&now.text);
+        if hash == file.new_hash {
+            new.push(now);
+        } else if hash != file.old_hash {
+            left.push(file.path.display().to_string());
+        }
+    }
+    if change.phase == ChangePhase::Renaming && new.is_empty() && left.is_empty() {
+        memory.written_hash = change.written_before;
+        memory.applied_hash = change.applied_before;
+        memory.change = None;
+        job.dir.store(&memory)?;
+        return Ok((memory, left));
+    }
+    change.phase = ChangePhase::Undoing;
+    memory.change = Some(change.clone());
+    job.dir.store(&memory)?;
+    passed(&job.target, "noted as undoing");
+    let texts = generations::texts(&job.dir, change.previous)?;
+    for now in new {
+        let old = texts.iter().find(|(path, _)| path == now.path());
+        let Some((_, text)) = old else {
+            continue;
+        };
+        write::stage(now, text)?.put()?;
+        passed(&job.target, "one put back");
+    }
+    memory.written_hash = Some(change.old_hash.clone());
+    memory.applied_hash = None;
+    change.phase = ChangePhase::TellingOld;
+    memory.change = Some(change);
+    job.dir.store(&memory)?;
+    Ok((memory, left))
+}
+
+/// Writes the epoch into files whose values are right already.
+fn note_epoch(job: &Job, before: Memory, draft: Draft) -> Result<Memory, EffectError> {
+    let mut memory = before.clone();
+    let hash = draft.new_hash();
+    if memory.written_hash.as_ref() != Some(&hash) {
+        // Only the comment changes, or somebody else's line: nothing that the app must be told of
+        // if it need not be told anyway.
+        let due = memory.reload_is_due();
+        memory.applied_hash = (!due).then(|| hash.clone());
+        memory.written_hash = Some(hash);
+    }
+    memory.epoch = job.epoch;
+    if memory != before {
+        job.dir.store(&memory)?;
+    }
+    for file in draft.files {
+        if file.differs() {
+            write::stage(file.old, &file.text)?.put()?;
+        }
+    }
+    Ok(memory)
+}
