@@ -1,27 +1,51 @@
 //! App config against real files and real reload commands. S8: a file remembers its epoch.
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail loudly"
+)]
 
 #[path = "app_config/killed.rs"]
 mod killed;
+#[path = "app_config/refused.rs"]
+mod refused;
+#[path = "app_config/several.rs"]
+mod several;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use failover_agent::config::settings::{AppConfig, AppConfigEdit, AppConfigValue};
-use failover_agent::effects::app_config::{Applied, Observed, apply, observe};
+use failover_agent::config::settings::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue};
+use failover_agent::effects::app_config::{Applied, Change, Observed, apply, observe};
 use failover_agent::effects::error::EffectError;
-use failover_agent::model::Epoch;
 use failover_agent::model::outcome::FailureKind;
-use failover_agent::model::plan::{ConfigEdit, EditValue};
+use failover_agent::model::plan::{ConfigEdit, EditValue, FileEdits, PrimaryAt};
+use failover_agent::model::{Epoch, SiteName};
 
 const BEFORE: &str = "# the app\nDB_HOST=db1\nSECRET='p#w'\n\
                       DATABASE_URL=\"postgres://app:p%40ss%2F@db1:5432/app?sslmode=require\"\n";
 
 struct World {
     dir: tempfile::TempDir,
+    state: PathBuf,
     target: AppConfig,
+}
+
+fn file(path: PathBuf) -> AppConfigFile {
+    AppConfigFile {
+        path,
+        edits: vec![AppConfigEdit {
+            key: "DB_HOST".to_owned(),
+            value: AppConfigValue::Text("{host}".to_owned()),
+        }],
+    }
+}
+
+/// A shell command.
+fn shell(script: &str) -> Option<Vec<String>> {
+    Some(["/bin/sh", "-c", script].map(str::to_owned).into())
 }
 
 impl World {
@@ -32,34 +56,50 @@ impl World {
         let target = AppConfig {
             name: "web".to_owned(),
             site: None,
-            path,
-            edits: vec![AppConfigEdit {
-                key: "DB_HOST".to_owned(),
-                value: AppConfigValue::Text("{host}".to_owned()),
-            }],
+            files: vec![file(path)],
+            validate: None,
+            validate_timeout: Duration::from_secs(20),
+            stage: None,
             reload: None,
             reload_timeout: Duration::from_secs(20),
+            verify: None,
+            verify_timeout: Duration::from_secs(20),
             keep: 3,
         };
-        Self { dir, target }
-    }
-
-    fn state_dir(&self) -> PathBuf {
-        self.dir.path().join("state")
+        let state = dir.path().join("state");
+        Self { dir, state, target }
     }
 
     fn text(&self) -> String {
-        fs::read_to_string(&self.target.path).unwrap()
+        fs::read_to_string(self.path()).unwrap()
+    }
+
+    fn path(&self) -> &Path {
+        &self.target.files[0].path
+    }
+
+    fn change(&self, host: &str, epoch: u64) -> Change<'_> {
+        let files = self.target.files.iter().map(|file| FileEdits {
+            path: file.path.clone(),
+            edits: both(host),
+        });
+        Change {
+            target: &self.target,
+            files: files.collect(),
+            primary: Some(PrimaryAt {
+                site: SiteName::new("fra"),
+                host: host.to_owned(),
+                port: 5433,
+            }),
+            epoch: Epoch(epoch),
+            state_dir: self.state.as_path(),
+        }
     }
 
     /// Counts its runs in a file, and then does `then`.
     fn reload_with(&mut self, then: &str) {
         let count = self.dir.path().join("reloads");
-        self.target.reload = Some(vec![
-            "/bin/sh".to_owned(),
-            "-c".to_owned(),
-            format!("echo run >> '{}'; {then}", count.display()),
-        ]);
+        self.target.reload = shell(&format!("echo run >> '{}'; {then}", count.display()));
     }
 
     fn reloads(&self) -> usize {
@@ -67,15 +107,15 @@ impl World {
     }
 
     async fn apply(&self, host: &str, epoch: u64) -> Result<Applied, EffectError> {
-        apply(&self.target, &both(host), Epoch(epoch), &self.state_dir()).await
+        apply(&self.change(host, epoch)).await
     }
 
     async fn observe(&self, host: &str, epoch: u64) -> Result<Observed, EffectError> {
-        observe(&self.target, &both(host), Epoch(epoch), &self.state_dir()).await
+        observe(&self.change(host, epoch)).await
     }
 
     fn previous(&self) -> Vec<PathBuf> {
-        let dir = self.state_dir().join("app_config/web");
+        let dir = self.state.join("app_config/web");
         let mut found: Vec<_> = fs::read_dir(dir)
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -121,9 +161,9 @@ async fn values_follow_the_primary_and_a_second_apply_changes_nothing() {
         world.observe("db2", 1).await.unwrap(),
         Observed::AlreadyDone
     );
-    let inode = fs::metadata(&world.target.path).unwrap().ino();
+    let inode = fs::metadata(world.path()).unwrap().ino();
     assert!(!world.apply("db2", 1).await.unwrap().changed);
-    assert_eq!(fs::metadata(&world.target.path).unwrap().ino(), inode);
+    assert_eq!(fs::metadata(world.path()).unwrap().ino(), inode);
     assert_eq!(world.reloads(), 1);
 }
 
@@ -162,14 +202,14 @@ async fn stale_epoch_is_refused_by_the_file_and_by_the_memory() {
     assert_eq!(world.text(), written);
 
     // The memory is lost, the comment still speaks.
-    fs::remove_dir_all(world.state_dir()).unwrap();
+    fs::remove_dir_all(&world.state).unwrap();
     refused().await;
     assert_eq!(world.text(), written);
 
     // The comment is lost, the memory still speaks.
     world.apply("db2", 5).await.unwrap();
     let bare = written.replace("# managed-by-agent epoch=5\n", "");
-    fs::write(&world.target.path, &bare).unwrap();
+    fs::write(world.path(), &bare).unwrap();
     refused().await;
     assert_eq!(world.text(), bare);
 }
@@ -263,11 +303,7 @@ async fn damaged_memory_means_reload_once_more() {
     let mut world = World::new(BEFORE);
     world.reload_with("true");
     world.apply("db2", 1).await.unwrap();
-    fs::write(
-        world.state_dir().join("app_config/web/state.json"),
-        b"{\"pa",
-    )
-    .unwrap();
+    fs::write(world.state.join("app_config/web/state.json"), b"{\"pa").unwrap();
     assert!(matches!(
         world.observe("db2", 1).await.unwrap(),
         Observed::Needed { .. }
@@ -283,12 +319,12 @@ async fn damaged_memory_means_reload_once_more() {
 #[tokio::test]
 async fn file_behind_symbolic_links_is_replaced_and_the_links_stay() {
     let mut world = World::new(BEFORE);
-    let real = world.target.path.clone();
+    let real = world.path().to_owned();
     let second = world.dir.path().join("second");
     let first = world.dir.path().join("first");
     symlink("app.env", &second).unwrap();
     symlink(&second, &first).unwrap();
-    world.target.path.clone_from(&first);
+    world.target.files[0].path.clone_from(&first);
     world.apply("db2", 1).await.unwrap();
     assert!(fs::symlink_metadata(&first).unwrap().is_symlink());
     assert!(fs::symlink_metadata(&second).unwrap().is_symlink());
@@ -299,7 +335,7 @@ async fn file_behind_symbolic_links_is_replaced_and_the_links_stay() {
 #[tokio::test]
 async fn mode_owner_and_attributes_are_kept() {
     let world = World::new(BEFORE);
-    let path = &world.target.path;
+    let path = world.path();
     fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
     let root = rustix::process::geteuid().is_root();
     if root {
@@ -323,7 +359,8 @@ async fn mode_owner_and_attributes_are_kept() {
 #[tokio::test]
 async fn read_only_file_directory_and_missing_file_are_clear_errors() {
     let world = World::new(BEFORE);
-    let path = &world.target.path;
+    let path = world.path().to_owned();
+    let path = path.as_path();
     fs::set_permissions(path, fs::Permissions::from_mode(0o444)).unwrap();
     let error = world.apply("db2", 1).await.unwrap_err();
     assert_eq!(error.kind, FailureKind::Permanent);
@@ -337,8 +374,8 @@ async fn read_only_file_directory_and_missing_file_are_clear_errors() {
     fs::create_dir(&inner).unwrap();
     let mut world = world;
     let moved = inner.join("app.env");
-    fs::rename(&world.target.path, &moved).unwrap();
-    world.target.path.clone_from(&moved);
+    fs::rename(world.path(), &moved).unwrap();
+    world.target.files[0].path.clone_from(&moved);
     fs::set_permissions(&inner, fs::Permissions::from_mode(0o555)).unwrap();
     let error = world.apply("db2", 1).await.unwrap_err();
     fs::set_permissions(&inner, fs::Permissions::from_mode(0o755)).unwrap();
@@ -372,11 +409,13 @@ async fn the_last_versions_are_kept_and_private() {
     let hosts: Vec<bool> = kept
         .iter()
         .zip(["DB_HOST=db3\n", "DB_HOST=db4\n"])
-        .map(|(path, line)| fs::read_to_string(path).unwrap().contains(line))
+        .map(|(path, line)| fs::read_to_string(path.join("0")).unwrap().contains(line))
         .collect();
     assert_eq!(hosts, [true, true]);
     for path in kept {
-        assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        let text = fs::metadata(path.join("0")).unwrap();
+        assert_eq!(text.mode() & 0o777, 0o600);
     }
     let beside: Vec<_> = fs::read_dir(world.dir.path())
         .unwrap()

@@ -16,7 +16,7 @@ mod dsn;
 mod golden;
 
 /// Every command.
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "witness",
     "check",
@@ -29,6 +29,7 @@ const COMMANDS: [&str; 16] = [
     "ack",
     "journal",
     "dsn",
+    "config",
     "explain",
     "demo",
     "completions",

@@ -7,9 +7,7 @@ use std::time::Duration;
 use super::problem::{Refusal, quoted};
 use super::reader::Table;
 use super::secret::Secret;
-use super::settings::{
-    AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, NotifierSettings,
-};
+use super::settings::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, NotifierSettings};
 use super::sites::Sites;
 use super::{MemberRole, defaults, keys, secret_source, syntax, validate};
 

@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod alerts;
+pub mod app_files;
 pub mod brake_status;
 pub mod cell_link;
 pub mod checked_line;

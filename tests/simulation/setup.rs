@@ -202,7 +202,7 @@ fn app_config() -> AppConfigTarget {
         site: None,
         path: PathBuf::from("/srv/shop/.env"),
         edits: [0, 1].map(|site| (site_name(site), edits(site))).into(),
-        also: std::collections::BTreeMap::new(),
+        also: BTreeMap::new(),
     }
 }
 

@@ -86,14 +86,17 @@ impl Applier for ByCommand {
             hint: "run the command by hand to see what the app says",
         };
         let began = boottime();
+        // One question may take as long as all of them.
+        let mut within = target.verify_timeout;
         loop {
-            let left = patience.saturating_sub(boottime().since(began));
-            let within = left.max(ASK_EVERY).min(target.verify_timeout);
             match run(&command, within, &failed).await {
                 Ok(_) => return Ok(Proof::Given),
                 Err(error) if boottime().since(began) + ASK_EVERY >= patience => return Err(error),
                 Err(_) => tokio::time::sleep(ASK_EVERY).await,
             }
+            within = patience
+                .saturating_sub(boottime().since(began))
+                .max(ASK_EVERY);
         }
     }
 }

@@ -107,8 +107,10 @@ impl Job {
         let files = wishes.into_iter().map(|(path, wish)| {
             let format = format_of(&path).ok_or_else(|| {
                 let path = path.display();
-                EffectError::permanent(format!("app config {target}: no format is known for {path}"))
-                    .hint("dotenv files (KEY=value) can be edited")
+                EffectError::permanent(format!(
+                    "app config {target}: no format is known for {path}"
+                ))
+                .hint("dotenv files (KEY=value) can be edited")
             })?;
             Ok(JobFile { path, format, wish })
         });

@@ -99,7 +99,10 @@ pub(super) fn list(dir: &MemoryDir) -> Result<Vec<Generation>, EffectError> {
         let text = fs::read(dir.path().join(name).join(ABOUT_FILE)).ok()?;
         serde_json::from_slice(&text).ok()
     };
-    Ok(names(dir)?.iter().filter_map(|(_, name)| read(name)).collect())
+    Ok(names(dir)?
+        .iter()
+        .filter_map(|(_, name)| read(name))
+        .collect())
 }
 
 /// The texts of a kept version, with the files whose they were.
@@ -123,7 +126,11 @@ pub(super) fn texts(dir: &MemoryDir, number: u64) -> Result<Vec<(PathBuf, Vec<u8
         let text = fs::read(&kept).map_err(|error| write::failure("read", &kept, error))?;
         texts.push((path, text));
     }
-    let hash = hash_of_all(texts.iter().map(|(path, text)| (path.as_path(), hash_of(text))));
+    let hash = hash_of_all(
+        texts
+            .iter()
+            .map(|(path, text)| (path.as_path(), hash_of(text))),
+    );
     match hash == about.hash {
         true => Ok(texts),
         false => Err(EffectError::permanent(format!(

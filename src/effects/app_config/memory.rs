@@ -290,7 +290,10 @@ mod tests {
     fn pauses_grow_to_a_bound_and_another_text_does_not_wait() {
         let why = EffectError::retryable("no");
         let mut failed = FailedChange::after(None, "a", &why, Timestamp(0));
-        assert_eq!(failed.wait("a", Timestamp(1)), Some(Duration::from_millis(4_999)));
+        assert_eq!(
+            failed.wait("a", Timestamp(1)),
+            Some(Duration::from_millis(4_999))
+        );
         assert_eq!(failed.wait("b", Timestamp(1)), None);
         assert_eq!(failed.wait("a", Timestamp(5_000)), None);
         // The clock was put back by a day.

@@ -136,12 +136,14 @@ impl Transaction<'_> {
         let (memory, put) = self
             .on_files(move |job| put_all(job, prepared, keep, proves))
             .await?;
-        let Err(error) = put else {
+        let Err(mut error) = put else {
             return self.finish(memory).await;
         };
         if let Some(change) = memory.change.clone() {
             let (_, undone) = self.undo(memory, change).await?;
-            undone?;
+            if let Err(undone) = undone {
+                error.what = format!("{}; the previous files are back, but {undone}", error.what);
+            }
         }
         Err(error)
     }
@@ -219,7 +221,8 @@ impl Transaction<'_> {
         match self.tell_and_prove(self.primary.as_ref()).await {
             Ok((took, proof)) => {
                 if let Some(took) = took {
-                    self.notes.push(format!("reloaded in {} ms", took.as_millis()));
+                    self.notes
+                        .push(format!("reloaded in {} ms", took.as_millis()));
                 }
                 if proof == Proof::Given {
                     self.notes.push("the running app uses them".to_owned());

@@ -8,6 +8,7 @@ mod ask;
 mod brakes;
 mod check;
 mod completions;
+mod config;
 mod demo;
 mod dsn;
 mod exit;
@@ -80,6 +81,7 @@ enum Command {
     Ack(brakes::AckArguments),
     Journal(journal::Arguments),
     Dsn(dsn::Arguments),
+    Config(config::Arguments),
     Explain(explain::Arguments),
     Demo(demo::Arguments),
     Completions(completions::Arguments),
@@ -173,6 +175,7 @@ impl Cli {
             Command::Ack(arguments) => brakes::ack(&context, arguments).await,
             Command::Journal(arguments) => journal::run(&context, arguments).await,
             Command::Dsn(arguments) => dsn::run(&context, arguments),
+            Command::Config(arguments) => config::run(&context, arguments).await,
             Command::Explain(arguments) => explain::run(&context, arguments),
             Command::Demo(arguments) => demo::run(&context, arguments).await,
             Command::Completions(arguments) => completions::run(&context, arguments),

@@ -93,7 +93,7 @@ pub(crate) fn policy(site: &str) -> Policy {
             edits: site_names()
                 .map(|site| (site.clone(), vec![edit(&site)]))
                 .into(),
-            also: std::collections::BTreeMap::new(),
+            also: BTreeMap::new(),
         }],
         dns: vec![DnsTarget {
             name: "www".to_owned(),
