@@ -3,6 +3,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "runs the built program, as a shell would, and fails the test when it cannot"
 )]
@@ -10,6 +11,8 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+#[path = "cli/config.rs"]
+mod config;
 #[path = "cli/dsn.rs"]
 mod dsn;
 #[path = "support/golden.rs"]

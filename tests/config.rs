@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     reason = "tests: a broken assumption is a failed test"
 )]
 
@@ -147,6 +148,70 @@ fn other_broken_files_are_explained() {
     }
     let shown = problems_of("empty", MemberRole::Witness);
     golden::check("config/empty-witness.txt", &shown);
+}
+
+/// Files of one app config; the first mistake in each is told.
+#[test]
+fn files_that_change_together_are_checked_together() {
+    let one = "path = \"/a/x.env\"\nset = [{ key = \"A\", value = \"{host}\" }]\n";
+    let file = |path: &str| {
+        format!("[[app_config.file]]\npath = \"{path}\"\nset = [{{ key = \"A\", url = true }}]\n")
+    };
+    let dir = example_dir();
+    let problems = |text: &str| {
+        let text = format!("{EXAMPLE}\n[[app_config]]\nname = \"two\"\n{text}");
+        agent(&text, dir.path()).map(drop).map_err(|problems| {
+            let first = &problems.0[0];
+            format!("{}: {}", first.key, first.what)
+        })
+    };
+    let (first, second) = (file("/a/x.env"), file("/a/b/y.env"));
+    for (text, told) in [
+        (one.to_owned(), Ok(())),
+        (format!("{first}{second}"), Ok(())),
+        (
+            format!("validate = [\"x\", \"{{staged_dir}}\"]\nstage = \"/a\"\n{first}{second}"),
+            Ok(()),
+        ),
+        (
+            format!("{one}{first}"),
+            Err("app_config[two].path: file is given as well"),
+        ),
+        (
+            "file = []\n".to_owned(),
+            Err("app_config[two].file: must not be empty"),
+        ),
+        (
+            format!("{first}{first}"),
+            Err("app_config[two].file[2].path: already in this list"),
+        ),
+        (
+            format!("validate = [\"x\"]\nstage = \"/a/b\"\n{first}{second}"),
+            Err("app_config[two].stage: /a/x.env is not below it"),
+        ),
+        (
+            format!("stage = \"/a\"\n{one}"),
+            Err("app_config[two].stage: has no meaning without validate"),
+        ),
+        (
+            format!("verify_timeout = \"1s\"\n{one}"),
+            Err("app_config[two].verify_timeout: has no meaning without verify"),
+        ),
+        (
+            format!("validate = [\"x\", \"{{staged_dir}}\"]\n{one}"),
+            Err("app_config[two].validate[2]: unknown variable"),
+        ),
+        (
+            file("/srv/shop/.env"),
+            Err("app_config[two].file: app config \"shop-env\" already rewrites this file"),
+        ),
+    ] {
+        match (problems(&text), told) {
+            (Ok(()), Ok(())) => {}
+            (Err(found), Err(told)) => assert!(found.starts_with(told), "{found} for {told}"),
+            (found, told) => assert_eq!(found, told.map_err(str::to_owned), "{text}"),
+        }
+    }
 }
 
 #[test]

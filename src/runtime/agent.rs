@@ -23,6 +23,7 @@ use crate::model::journal::{JournalEntry, JournalLine};
 use crate::model::lease::LeaseCommand;
 use crate::model::peer::PeerReport;
 use crate::model::time::Now;
+use crate::runtime::app_watch::AppFilesSeen;
 use crate::runtime::executor::Executor;
 use crate::runtime::fence_time::FenceTime;
 use crate::runtime::guard::link::GuardSeen;
@@ -207,6 +208,8 @@ pub struct Parts {
     pub guard: Option<watch::Receiver<GuardSeen>>,
     /// How long fences took.
     pub fence_time: FenceTime,
+    /// The files of this site's apps.
+    pub app_files: AppFilesSeen,
 }
 
 struct Agent {
@@ -336,6 +339,7 @@ impl Agent {
         picture.guard_seen = guard.map(|seen| seen.borrow().clone());
         picture.guard = picture.guard_seen.as_ref().map(GuardSeen::words);
         picture.fence = self.parts.fence_time.words();
+        picture.app_files = self.parts.app_files.borrow().clone();
         self.snapshot.send_replace(Arc::new(picture));
         let report = reports::own_report(&self.policy, &state, now);
         self.parts.report.send_if_modified(|known| {

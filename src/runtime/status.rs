@@ -20,6 +20,7 @@ use crate::model::peer::{Progress, StepProgress, StepState};
 use crate::model::situation::{Facts, Reach, Standing};
 use crate::model::time::Now;
 use crate::model::{ClusterName, Epoch, Member, Moment, SiteName, Timestamp};
+use crate::runtime::app_watch::AppFilesStatus;
 use crate::runtime::brake_status::{BrakeStatus, brake_status};
 use crate::runtime::evidence::Evidence;
 use crate::runtime::guard::link::GuardSeen;
@@ -73,6 +74,9 @@ pub struct Snapshot {
     pub run: Option<Progress>,
     /// The last plan that ended.
     pub last_run: Option<Progress>,
+    /// The files of this site's apps, as they were last looked at.
+    #[serde(default)]
+    pub app_files: Vec<AppFilesStatus>,
     /// Things that happened to the agent itself: refused requests, dropped alerts, late looks.
     pub counters: Vec<Counter>,
     /// What a recovery is measured by; its moments mean nothing outside this process.
@@ -212,6 +216,7 @@ pub fn snapshot(
         targets: targets(policy, state, now.moment),
         run: state.run.as_ref().map(|run| progress(run, now)),
         last_run: state.last_run.as_ref().map(|run| progress(run, now)),
+        app_files: Vec::new(),
         counters,
         evidence: Evidence::of(state, now.moment),
     }

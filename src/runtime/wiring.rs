@@ -29,6 +29,7 @@ use crate::model::lease::{LeaseCommand, LeaseStore};
 use crate::model::observation::Target;
 use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
+use crate::runtime::app_watch::{self, AppFilesSeen};
 use crate::runtime::cell_link::PeerAsks;
 use crate::runtime::executor::{Executor, LeaseGate};
 use crate::runtime::fence_time::FenceTime;
@@ -97,7 +98,7 @@ pub async fn start(
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
-    measure_recoveries(config, &agent, &outbox, stop);
+    let app_files = start_watches(config, &agent, &outbox, stop);
     let service = Arc::new(AgentService {
         voter: voter.clone(),
         report: reported.clone(),
@@ -136,10 +137,10 @@ pub async fn start(
     let tools = tools(config, own, node, login, table, &resolver)?;
     let guard = guard::start(config, own, outset.program, feed, stop).await;
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
-    let executor = Executor::new(tools, gate, outbox.clone(), events);
     Ok(Parts {
+        app_files,
         fence_time: outset.fence_time,
-        executor,
+        executor: Executor::new(tools, gate, outbox.clone(), events),
         scheduler,
         outbox,
         lease,
@@ -194,13 +195,13 @@ fn watch_process(
     }
 }
 
-/// Tells people how each take-over went.
-fn measure_recoveries(
+/// Tells people how each take-over went, and looks after the files of apps.
+fn start_watches(
     config: &Config,
     agent: &AgentHandle,
     outbox: &Outbox,
     stop: &CancellationToken,
-) {
+) -> AppFilesSeen {
     let audience = Audience {
         cluster: config.cluster.clone(),
         outbox: outbox.clone(),
@@ -213,6 +214,7 @@ fn measure_recoveries(
         Some(audience),
         stop.clone(),
     ));
+    app_watch::start(config, agent, outbox, stop)
 }
 
 fn canary(table: &HeartbeatTable, own: &Site, epoch: watch::Receiver<Epoch>) -> CanaryWriter {

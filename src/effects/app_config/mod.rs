@@ -16,6 +16,7 @@ mod draft;
 pub mod format;
 mod generations;
 mod memory;
+mod replacing;
 mod staging;
 mod transaction;
 pub mod url;

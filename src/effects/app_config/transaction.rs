@@ -5,28 +5,20 @@
 //! know formats or commands. Start reading at [`Transaction::run`].
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::applier::{Applier, Proof, StagedPaths};
 use super::draft::{Draft, Job};
-use super::generations;
-use super::memory::{ChangePhase, FailedChange, Memory, OpenChange, hash_of};
+use super::memory::{ChangePhase, FailedChange, Memory, OpenChange};
+use super::replacing::{Prepared, note_epoch, passed, prepare, put_all, put_back};
 use super::staging::StagedTree;
-use super::write::{self, NewText};
 use super::{Applied, off_thread};
 use crate::config::settings::AppConfig;
 use crate::effects::clock::wall;
 use crate::effects::error::EffectError;
 use crate::model::plan::PrimaryAt;
 use crate::model::time::measured_words;
-
-/// Says that a point of a change was passed. Those who follow the log at level debug see how far it
-/// has come; the tests kill the process at each of them.
-fn passed(target: &str, point: &'static str) {
-    tracing::debug!(target: "agent::app_config", app_config = target, point);
-}
 
 /// One attempt to bring the files of one target, and its app, where they should be.
 pub(super) struct Transaction<'a> {
@@ -38,15 +30,6 @@ pub(super) struct Transaction<'a> {
     /// Whom the app shall use.
     pub(super) primary: Option<PrimaryAt>,
     pub(super) notes: Vec<String>,
-}
-
-/// New texts that wait beside their files, and what is noted before they take their places.
-struct Prepared {
-    memory: Memory,
-    /// Every file as it is.
-    kept: Vec<(PathBuf, Vec<u8>)>,
-    change: OpenChange,
-    waiting: Vec<NewText>,
 }
 
 /// How an undo ended: the app runs with the old files again, or why that is not known.
@@ -322,7 +305,7 @@ impl Transaction<'_> {
     /// No value is to be changed: notes the epoch, and makes sure that the app knows.
     async fn keep_right(&mut self, memory: Memory, draft: Draft) -> Result<Memory, EffectError> {
         let memory = self
-            .on_files(move |job| note_epoch(job, memory, draft))
+            .on_files(move |job| note_epoch(job, &memory, draft))
             .await?;
         if memory.reload_is_due() {
             return self.finish(memory).await;
@@ -336,144 +319,4 @@ impl Transaction<'_> {
             .push("the running app did not use them".to_owned());
         self.finish(memory).await
     }
-}
-
-/// Writes every new text beside its file.
-fn prepare(job: &Job, memory: Memory, draft: Draft) -> Result<Prepared, EffectError> {
-    let change = OpenChange {
-        phase: ChangePhase::Renaming,
-        previous: 0,
-        old_hash: draft.old_hash(),
-        new_hash: draft.new_hash(),
-        files: draft
-            .files
-            .iter()
-            .filter(|file| file.differs())
-            .map(super::draft::DraftFile::as_changed)
-            .collect(),
-        written_before: memory.written_hash.clone(),
-        applied_before: memory.applied_hash.clone(),
-    };
-    let (mut kept, mut waiting) = (Vec::new(), Vec::new());
-    for file in draft.files {
-        kept.push((file.path.clone(), file.old.text.clone()));
-        if file.differs() {
-            waiting.push(write::stage(file.old, &file.text)?);
-            passed(&job.target, "one staged");
-        }
-    }
-    Ok(Prepared {
-        memory,
-        kept,
-        change,
-        waiting,
-    })
-}
-
-/// Keeps the old texts, notes what is about to happen, and puts every new text into its place. What
-/// went wrong in between comes with the memory, in which the change is still open.
-fn put_all(
-    job: &Job,
-    prepared: Prepared,
-    keep: u32,
-    proves: bool,
-) -> Result<(Memory, Result<(), EffectError>), EffectError> {
-    let Prepared {
-        mut memory,
-        kept,
-        mut change,
-        waiting,
-    } = prepared;
-    let kept: Vec<(&Path, &[u8])> = kept
-        .iter()
-        .map(|(path, text)| (path.as_path(), text.as_slice()))
-        .collect();
-    change.previous = generations::keep(&job.dir, &kept, memory.epoch, wall(), keep)?;
-    passed(&job.target, "previous kept");
-    memory.epoch = job.epoch;
-    memory.written_hash = Some(change.new_hash.clone());
-    memory.applied_hash = None;
-    memory.change = Some(change.clone());
-    job.dir.store(&memory)?;
-    passed(&job.target, "noted as begun");
-    for text in waiting {
-        if let Err(error) = text.put() {
-            return Ok((memory, Err(error)));
-        }
-        passed(&job.target, "one renamed");
-    }
-    // An app that cannot be asked is never rolled back: for it, the change of the files is over.
-    let phase = ChangePhase::Telling;
-    memory.change = proves.then_some(OpenChange { phase, ..change });
-    job.dir.store(&memory)?;
-    passed(&job.target, "noted as written");
-    Ok((memory, Ok(())))
-}
-
-/// Puts the old texts back wherever the new ones are; the files that are neither, which stay.
-fn put_back(
-    job: &Job,
-    mut memory: Memory,
-    mut change: OpenChange,
-) -> Result<(Memory, Vec<String>), EffectError> {
-    let mut new = Vec::new();
-    let mut left = Vec::new();
-    for file in &change.files {
-        let now = write::read(&file.path)?;
-        let hash = hash_of(&now.text);
-        if hash == file.new_hash {
-            new.push(now);
-        } else if hash != file.old_hash {
-            left.push(file.path.display().to_string());
-        }
-    }
-    if change.phase == ChangePhase::Renaming && new.is_empty() && left.is_empty() {
-        memory.written_hash = change.written_before;
-        memory.applied_hash = change.applied_before;
-        memory.change = None;
-        job.dir.store(&memory)?;
-        return Ok((memory, left));
-    }
-    change.phase = ChangePhase::Undoing;
-    memory.change = Some(change.clone());
-    job.dir.store(&memory)?;
-    passed(&job.target, "noted as undoing");
-    let texts = generations::texts(&job.dir, change.previous)?;
-    for now in new {
-        let old = texts.iter().find(|(path, _)| path == now.path());
-        let Some((_, text)) = old else {
-            continue;
-        };
-        write::stage(now, text)?.put()?;
-        passed(&job.target, "one put back");
-    }
-    memory.written_hash = Some(change.old_hash.clone());
-    memory.applied_hash = None;
-    change.phase = ChangePhase::TellingOld;
-    memory.change = Some(change);
-    job.dir.store(&memory)?;
-    Ok((memory, left))
-}
-
-/// Writes the epoch into files whose values are right already.
-fn note_epoch(job: &Job, before: Memory, draft: Draft) -> Result<Memory, EffectError> {
-    let mut memory = before.clone();
-    let hash = draft.new_hash();
-    if memory.written_hash.as_ref() != Some(&hash) {
-        // Only the comment changes, or somebody else's line: nothing that the app must be told of
-        // if it need not be told anyway.
-        let due = memory.reload_is_due();
-        memory.applied_hash = (!due).then(|| hash.clone());
-        memory.written_hash = Some(hash);
-    }
-    memory.epoch = job.epoch;
-    if memory != before {
-        job.dir.store(&memory)?;
-    }
-    for file in draft.files {
-        if file.differs() {
-            write::stage(file.old, &file.text)?.put()?;
-        }
-    }
-    Ok(memory)
 }

@@ -117,24 +117,8 @@ pub async fn run(tools: &Tools, attempt: Attempt<'_>) -> Result<Learned, EffectE
         (Step::VerifyWrites { .. }, false) => {
             verify_writes::apply(tools, attempt.epoch, attempt.deadline).await
         }
-        (
-            Step::RewriteAppConfig {
-                target,
-                path,
-                edits,
-                also,
-                primary,
-            },
-            false,
-        ) => {
-            let wanted = rewrite_app_config::Wanted {
-                target,
-                path,
-                edits,
-                also,
-                primary: primary.as_ref(),
-            };
-            rewrite_app_config::apply(tools, wanted, attempt.epoch).await
+        (step @ Step::RewriteAppConfig { .. }, false) => {
+            rewrite_app_config::apply(tools, step, attempt.epoch).await
         }
         (
             Step::UpdateDns {

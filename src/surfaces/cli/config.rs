@@ -100,7 +100,7 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
                 Some(generation) => {
                     let files = known(context, &config, socket).await?;
                     let restored = files.restore(app, *generation).await;
-                    tell_done(context, vec![done(app, restored)])
+                    tell_done(context, &[done(app, restored)])
                 }
             }
         }
@@ -185,7 +185,7 @@ async fn apply(
     for app in apps {
         all.push(done(app, files.apply(app).await));
     }
-    tell_done(context, all)
+    tell_done(context, &all)
 }
 
 fn done(app: &AppConfig, result: Result<String, outcome::Failure>) -> Done {
@@ -201,11 +201,11 @@ fn done(app: &AppConfig, result: Result<String, outcome::Failure>) -> Done {
     }
 }
 
-fn tell_done(context: &Context<'_>, all: Vec<Done>) -> Result<Exit, Failure> {
+fn tell_done(context: &Context<'_>, all: &[Done]) -> Result<Exit, Failure> {
     if context.global.json {
         output::json_pretty(&all)?;
     } else {
-        for one in &all {
+        for one in all {
             let style = if one.ok { GOOD } else { BAD };
             let name = styled(BOLD, &one.name);
             output::line(format_args!("{name}  {}", styled(style, &one.note)))?;

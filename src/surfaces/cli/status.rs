@@ -84,6 +84,14 @@ fn render(answer: &StatusAnswer) -> String {
     text
 }
 
+/// Files of apps that are not as they should be.
+fn app_files(text: &mut String, picture: &Snapshot) {
+    for app in picture.app_files.iter().filter(|app| app.drifted) {
+        let words = styled(WARN, &app.words);
+        push(text, format_args!("app files  {}: {words}\n", app.name));
+    }
+}
+
 /// Who would fence, and in what time.
 fn fences(text: &mut String, picture: &Snapshot) {
     if let Some(guard) = &picture.guard {
@@ -160,6 +168,7 @@ fn head(text: &mut String, picture: &Snapshot) {
         ),
     };
     push(text, format_args!("primary    {record}\n"));
+    app_files(text, picture);
     text.push_str(&brakes::lines(&picture.brakes));
 }
 

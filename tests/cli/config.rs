@@ -1,0 +1,206 @@
+//! `agent config` as an operator runs it. The agent it asks is a socket that tells one picture.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::{agent, text};
+
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().display();
+        for (name, words) in [("peer", "0123456789abcdef"), ("database", "hunter2")] {
+            let path = dir.path().join(name);
+            fs::write(&path, words).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let settings = format!(
+            r#"cluster = "shop"
+site = "fra"
+state_dir = "{at}/state"
+socket = "{at}/socket"
+[peer]
+secret_file = "peer"
+[sites.fra]
+address = "127.0.0.1:7101"
+[sites.fra.database]
+host = "db.fra"
+port = 5432
+data_dir = "/srv/pg"
+[sites.ams]
+address = "127.0.0.1:7102"
+[sites.ams.database]
+host = "db.ams"
+port = 5433
+data_dir = "/srv/pg"
+[database]
+user = "agent"
+password_file = "database"
+tls = "off"
+[[app_config]]
+name = "shop"
+path = "{at}/shop.env"
+set = [{{ key = "DB_HOST", value = "{{host}}" }}, {{ key = "DB_URL", url = true }}]
+reload = ["touch", "{at}/reloaded"]
+[[app_config]]
+name = "elsewhere"
+site = "ams"
+path = "{at}/other.env"
+set = [{{ key = "DB_HOST", value = "{{host}}" }}]
+"#
+        );
+        fs::write(dir.path().join("agent.toml"), settings).unwrap();
+        let desk = Self { dir };
+        let env = "SECRET=hunter2\nDB_HOST=db.fra\nDB_URL=postgres://shop:hunter2@db.old:1/shop\n";
+        fs::write(desk.env(), env).unwrap();
+        desk
+    }
+
+    fn env(&self) -> PathBuf {
+        self.dir.path().join("shop.env")
+    }
+
+    /// Exit code and output, or the complaint if there is none.
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let settings = self.dir.path().join("agent.toml").display().to_string();
+        let all: Vec<_> = ["--config", &settings, "config"]
+            .into_iter()
+            .chain(arguments.iter().copied())
+            .collect();
+        let output = agent(&all);
+        let (said, complaint) = (text(&output.stdout), text(&output.stderr));
+        for shown in [&said, &complaint] {
+            assert!(!shown.contains("hunter2"), "a secret is shown: {shown}");
+        }
+        let said = if said.is_empty() { complaint } else { said };
+        (output.status.code(), said)
+    }
+
+    /// From now on an agent answers, with this in its picture.
+    fn answer(&self, more: &Value) {
+        let mut picture = json!({
+            "cluster": "shop", "site": "fra", "version": "1.2.3", "at": 1_000_000,
+            "phase": "watching", "active": false, "stopped": null,
+            "lease": {
+                "view": "other", "holder": "ams", "epoch": 7, "fence_in_ms": null,
+                "reached": [], "words": "",
+            },
+            "record": {
+                "epoch": 7, "revision": 1, "primary": "ams", "promoting": false,
+                "system_id": 1, "timeline": 3, "last_lsn": "0/3000148", "last_failover": null,
+            },
+            "facts": null, "diagnoses": [], "would_do": "", "refusals": [], "members": [],
+            "targets": [], "run": null, "last_run": null, "counters": [], "last_recovery": null,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            picture[key] = value.clone();
+        }
+        let socket = self.dir.path().join("socket");
+        drop(fs::remove_file(&socket));
+        serve(&socket, picture.to_string());
+    }
+}
+
+fn serve(socket: &Path, body: String) {
+    let listener = UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let asked = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<_> = asked
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty())
+                .collect();
+            assert!(head[0].starts_with("GET /v1/status"), "{head:?}");
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+}
+
+#[test]
+fn files_are_shown_changed_and_brought_back() {
+    let desk = Desk::new();
+    desk.answer(&json!({}));
+    let before = fs::read_to_string(desk.env()).unwrap();
+
+    let (code, said) = desk.run(&["diff"]);
+    assert_eq!(code, Some(5), "{said}");
+    for line in [
+        "-DB_HOST=db.fra",
+        "+DB_HOST=db.ams",
+        "-DB_URL=(another value)",
+        "+DB_URL=…@db.ams:5433…",
+    ] {
+        assert!(said.lines().any(|found| found == line), "{line} in {said}");
+    }
+    assert!(!said.contains("elsewhere"), "the other site's: {said}");
+
+    let (code, said) = desk.run(&["apply", "--dry-run", "--json"]);
+    assert_eq!(code, Some(5), "{said}");
+    let report: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(report["epoch"], 7);
+    assert_eq!(
+        report["app_configs"][0]["files"][0]["keys"][0]["new"],
+        "db.ams"
+    );
+    assert_eq!(fs::read_to_string(desk.env()).unwrap(), before);
+
+    let (code, said) = desk.run(&["apply", "shop"]);
+    assert_eq!(code, Some(0), "{said}");
+    let after = fs::read_to_string(desk.env()).unwrap();
+    assert!(after.starts_with("# managed-by-agent epoch=7\n"), "{after}");
+    assert!(after.contains("DB_HOST=db.ams") && after.contains("hunter2@db.ams:5433/"));
+    assert!(desk.dir.path().join("reloaded").exists());
+    assert_eq!(desk.run(&["diff"]).0, Some(0));
+
+    let (code, said) = desk.run(&["restore", "shop", "--json"]);
+    assert_eq!(code, Some(0), "{said}");
+    let kept: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(kept[0]["generation"], 1);
+    let (code, said) = desk.run(&["restore", "shop", "--generation", "1"]);
+    assert_eq!(code, Some(0), "{said}");
+    let back = fs::read_to_string(desk.env()).unwrap();
+    assert_eq!(back, format!("# managed-by-agent epoch=7\n{before}"));
+    assert!(desk.run(&["restore", "shop"]).1.contains("generation"));
+    let (code, said) = desk.run(&["restore", "shop", "--generation", "9"]);
+    assert_eq!(code, Some(1), "{said}");
+}
+
+#[test]
+fn stale_epoch_changes_nothing_by_hand_either() {
+    let desk = Desk::new();
+    let newer = "# managed-by-agent epoch=8\nDB_HOST=db.fra\nDB_URL=postgres://db.fra:5432/\n";
+    fs::write(desk.env(), newer).unwrap();
+    desk.answer(&json!({}));
+    let (code, said) = desk.run(&["apply"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("epoch 8"), "{said}");
+    assert_eq!(fs::read_to_string(desk.env()).unwrap(), newer);
+}
+
+#[test]
+fn without_an_agent_that_knows_nothing_is_changed() {
+    let desk = Desk::new();
+    let before = fs::read_to_string(desk.env()).unwrap();
+    assert_eq!(desk.run(&["apply"]).0, Some(4), "no agent");
+    desk.answer(&json!({ "record": null }));
+    let (code, said) = desk.run(&["apply"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("agent status"), "{said}");
+    desk.answer(&json!({ "site": "ams" }));
+    assert_eq!(desk.run(&["apply"]).0, Some(3), "another site's agent");
+    assert_eq!(desk.run(&["apply", "nothing"]).0, Some(2));
+    assert_eq!(desk.run(&["restore", "elsewhere"]).0, Some(2));
+    assert_eq!(fs::read_to_string(desk.env()).unwrap(), before);
+}
