@@ -36,6 +36,7 @@ struct World {
 fn file(path: PathBuf) -> AppConfigFile {
     AppConfigFile {
         path,
+        format: None,
         edits: vec![AppConfigEdit {
             key: "DB_HOST".to_owned(),
             value: AppConfigValue::Text("{host}".to_owned()),

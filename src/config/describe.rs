@@ -341,6 +341,7 @@ fn edits(file: &AppConfigFile) -> String {
         .map(|edit| match &edit.value {
             AppConfigValue::Text(text) => format!("{} = {text}", edit.key),
             AppConfigValue::UrlAuthority => format!("host and port in {}", edit.key),
+            AppConfigValue::Field { name, text } => format!("{name} in {} = {text}", edit.key),
         })
         .collect();
     edits.join(", ")

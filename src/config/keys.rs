@@ -167,6 +167,7 @@ pub(super) const APP_CONFIG: Section = Section {
         "name",
         "site",
         "path",
+        "format",
         "set",
         "file",
         "validate",
@@ -182,12 +183,12 @@ pub(super) const APP_CONFIG: Section = Section {
 
 pub(super) const APP_CONFIG_FILE: Section = Section {
     path: "app_config.file",
-    keys: &["path", "set"],
+    keys: &["path", "format", "set"],
 };
 
 pub(super) const APP_CONFIG_SET: Section = Section {
     path: "app_config.set",
-    keys: &["key", "value", "url"],
+    keys: &["key", "field", "value", "url"],
 };
 
 pub(super) const DNS: Section = Section {

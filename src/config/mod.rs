@@ -6,6 +6,7 @@
 //!
 //! [`grants`] and [`describe`] turn a `Config` into text for people; they read nothing.
 
+pub mod app_formats;
 pub mod defaults;
 pub mod describe;
 mod dns;

@@ -1,7 +1,7 @@
 //! `[[app_config]]` and `[[notify]]`: files that follow the primary, and who is told.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::problem::{Refusal, quoted};
@@ -9,7 +9,8 @@ use super::reader::Table;
 use super::secret::Secret;
 use super::settings::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, NotifierSettings};
 use super::sites::Sites;
-use super::{MemberRole, defaults, keys, secret_source, syntax, validate};
+use super::{MemberRole, app_formats, defaults, keys, secret_source, syntax, validate};
+use crate::model::key_path::KeyPath;
 
 /// Kinds of `effects::notify`.
 const NOTIFIERS: [&str; 1] = ["webhook"];
@@ -117,7 +118,7 @@ fn files(table: &Table<'_>) -> Option<Vec<AppConfigFile>> {
         return file(table).map(|file| vec![file]);
     }
     table.refuse_keys(
-        &["path", "set"],
+        &["path", "format", "set"],
         "file is given as well: put it into a [[app_config.file]] of its own",
     );
     let tables = table.tables("file", &keys::APP_CONFIG_FILE);
@@ -149,9 +150,11 @@ fn file(table: &Table<'_>) -> Option<AppConfigFile> {
         "a list of { key = \"…\", value = \"{host}\" } or { key = \"…\", url = true }",
     );
     let path = table.path("path");
+    let format = format(table, path.as_deref());
     let edits = edits(table);
     Some(AppConfigFile {
         path: path?,
+        format,
         edits: edits?,
     })
 }
@@ -169,6 +172,21 @@ fn stage(table: &Table<'_>, files: &[AppConfigFile]) -> Option<PathBuf> {
     Some(stage)
 }
 
+/// The format if it is named; it must be unless the file's name promises one.
+fn format(table: &Table<'_>, path: Option<&Path>) -> Option<String> {
+    if table.has("format") {
+        return table
+            .choice("format", &app_formats::NAMES)
+            .map(str::to_owned);
+    }
+    if path.is_some_and(|path| app_formats::by_file_name(path).is_none()) {
+        let names = app_formats::NAMES.map(quoted).join(", ");
+        let refusal = Refusal::new("the file's name does not tell its format");
+        table.error("path", refusal.hint(format!("add format = one of {names}")));
+    }
+    None
+}
+
 fn edits(table: &Table<'_>) -> Option<Vec<AppConfigEdit>> {
     if !table.has("set") {
         return None;
@@ -182,7 +200,7 @@ fn edits(table: &Table<'_>) -> Option<Vec<AppConfigEdit>> {
         let Some(edit) = edit(&table) else {
             continue;
         };
-        if edits.iter().any(|other| other.key == edit.key) {
+        if edits.iter().any(|other| collide(other, &edit)) {
             table.error("key", Refusal::new("already in this list"));
         }
         edits.push(edit);
@@ -190,41 +208,77 @@ fn edits(table: &Table<'_>) -> Option<Vec<AppConfigEdit>> {
     Some(edits)
 }
 
+/// Two edits of one key, unless they change different fields of its connection string.
+fn collide(one: &AppConfigEdit, other: &AppConfigEdit) -> bool {
+    let different_fields = match (&one.value, &other.value) {
+        (AppConfigValue::Field { name, .. }, AppConfigValue::Field { name: second, .. }) => {
+            name != second
+        }
+        (AppConfigValue::Field { .. }, AppConfigValue::Text(_) | AppConfigValue::UrlAuthority)
+        | (AppConfigValue::Text(_) | AppConfigValue::UrlAuthority, _) => false,
+    };
+    one.key == other.key && !different_fields
+}
+
 fn edit(table: &Table<'_>) -> Option<AppConfigEdit> {
     table.need("key", "the key in the app's file");
-    let key = table.parsed("key", |text| {
-        // No format has a key like this: the step would fail, at the worst time.
-        let never =
-            |sign: char| sign.is_whitespace() || sign.is_control() || "=#\"'".contains(sign);
-        match text.is_empty() || text.chars().any(never) {
-            true => Err(Refusal::new("a key has no blanks, quotes, \"=\" or \"#\"")),
-            false => Ok(text.to_owned()),
-        }
-    });
+    let key = table.parsed("key", edit_key);
     let url = table.boolean("url", false);
-    let value = match (table.has("value"), url) {
-        (true, true) => {
-            let refusal = Refusal::new("url is given as well");
-            table.error(
-                "value",
-                refusal.hint("value replaces all of it, url only host and port"),
-            );
-            None
+    let field = table.parsed("field", field_name);
+    if url {
+        let refusal = || Refusal::new("url is given as well");
+        for other in ["value", "field"] {
+            if table.has(other) {
+                let hint = "value replaces all of it or of a field, url only host and port";
+                table.error(other, refusal().hint(hint));
+            }
         }
-        (true, false) => table.parsed("value", edit_value).map(AppConfigValue::Text),
-        (false, true) => Some(AppConfigValue::UrlAuthority),
-        (false, false) => {
-            table.need(
-                "value",
-                "a text with {host}, {port} or {site}; or url = true",
-            );
-            None
-        }
+    } else {
+        table.need(
+            "value",
+            "a text with {host}, {port} or {site}; or url = true",
+        );
+    }
+    let text = table.parsed("value", edit_value);
+    let value = match (url, table.has("field")) {
+        (true, _) => AppConfigValue::UrlAuthority,
+        (false, false) => AppConfigValue::Text(text?),
+        (false, true) => AppConfigValue::Field {
+            name: field?,
+            text: text?,
+        },
     };
-    Some(AppConfigEdit {
-        key: key?,
-        value: value?,
-    })
+    Some(AppConfigEdit { key: key?, value })
+}
+
+/// No format has a key that is refused here: the step would fail, at the worst time.
+fn edit_key(text: &str) -> Result<String, Refusal> {
+    if text.contains('"') && KeyPath::parse(text).is_err() {
+        return Err(Refusal::new("quotes stand around a whole part of a key")
+            .hint("like this: servers[0].\"a.b\".host"));
+    }
+    let unquoted: String = text.split('"').step_by(2).collect();
+    let never = |sign: char| sign.is_whitespace() || "=#'".contains(sign);
+    if text.is_empty() || text.chars().any(char::is_control) || unquoted.chars().any(never) {
+        return Err(Refusal::new("a key has no blanks, quotes, \"=\" or \"#\""));
+    }
+    Ok(text.to_owned())
+}
+
+/// A field of a connection string. Source: PostgreSQL manual 34.1.2, Parameter Key Words.
+fn field_name(text: &str) -> Result<String, Refusal> {
+    if text.ends_with("password") {
+        return Err(Refusal::new(
+            "a password, which would be written into the journal",
+        ));
+    }
+    let plain = |sign: char| sign.is_ascii_lowercase() || sign == '_';
+    match text.is_empty() || !text.chars().all(plain) {
+        true => Err(Refusal::new(
+            "not a field of a connection string, such as \"host\"",
+        )),
+        false => Ok(text.to_owned()),
+    }
 }
 
 /// Values are written into plans and the journal, so they must not be secrets. Never repeats them.

@@ -11,6 +11,7 @@ pub mod diagnosis;
 pub mod event;
 pub mod ids;
 pub mod journal;
+pub mod key_path;
 pub mod lease;
 pub mod observation;
 pub mod outcome;

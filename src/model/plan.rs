@@ -258,6 +258,13 @@ pub enum EditValue {
         /// New port.
         port: u16,
     },
+    /// Only one field inside a connection string (`host=… port=…`).
+    Field {
+        /// Which, e.g. `host`.
+        name: String,
+        /// Its new value.
+        text: String,
+    },
 }
 
 impl fmt::Display for ConfigEdit {
@@ -271,6 +278,7 @@ impl fmt::Display for EditValue {
         match self {
             Self::Text(text) => f.write_str(text),
             Self::UrlAuthority { host, port } => write!(f, "…@{host}:{port}…"),
+            Self::Field { name, text } => write!(f, "…{name}={text}…"),
         }
     }
 }

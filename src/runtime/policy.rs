@@ -176,6 +176,10 @@ fn edits(file: &AppConfigFile, primary: &Site) -> Vec<ConfigEdit> {
                     host: primary.node.host.clone(),
                     port: primary.node.port,
                 },
+                AppConfigValue::Field { name, text } => EditValue::Field {
+                    name: name.clone(),
+                    text: fill(text),
+                },
             },
         })
         .collect()

@@ -135,7 +135,9 @@ impl Site {
 
 fn named_by(value: &EditValue) -> Option<usize> {
     match value {
-        EditValue::Text(host) | EditValue::UrlAuthority { host, .. } => named(host),
+        EditValue::Text(host)
+        | EditValue::UrlAuthority { host, .. }
+        | EditValue::Field { text: host, .. } => named(host),
     }
 }
 

@@ -330,7 +330,8 @@ impl World {
         };
         let primary = edits.iter().find_map(|edit| match &edit.to {
             failover_agent::model::plan::EditValue::Text(text) => Some(text.clone()),
-            failover_agent::model::plan::EditValue::UrlAuthority { .. } => None,
+            failover_agent::model::plan::EditValue::UrlAuthority { .. }
+            | failover_agent::model::plan::EditValue::Field { .. } => None,
         });
         let named = failover_agent::model::SiteName::new(primary.unwrap_or_default());
         let wanted = Pointer {

@@ -125,6 +125,7 @@ impl World {
             site: None,
             files: vec![AppConfigFile {
                 path: self.path("app.env"),
+                format: None,
                 edits: vec![AppConfigEdit {
                     key: "DB_HOST".to_owned(),
                     value: AppConfigValue::Text("{host}".to_owned()),

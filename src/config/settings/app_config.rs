@@ -38,6 +38,8 @@ pub struct AppConfig {
 pub struct AppConfigFile {
     /// Where.
     pub path: PathBuf,
+    /// Its format; `None`: the one that its name promises.
+    pub format: Option<String>,
     /// Which keys follow the primary.
     pub edits: Vec<AppConfigEdit>,
 }
@@ -58,4 +60,11 @@ pub enum AppConfigValue {
     Text(String),
     /// The URL it is, with host and port replaced by the primary's.
     UrlAuthority,
+    /// The connection string it is (`host=… port=…`), with this field replaced.
+    Field {
+        /// Which.
+        name: String,
+        /// Its text, with the variables as above.
+        text: String,
+    },
 }

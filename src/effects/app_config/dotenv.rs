@@ -3,31 +3,20 @@
 //!
 //! Pure. What a file means is decided in `dotenv_scan`; this file decides what may be written.
 
-use std::path::Path;
-
-use super::dotenv_scan::{Assignment, EPOCH_MARK, LineKind, Quote, part, scan};
+use super::dotenv_scan::{Assignment, LineKind, Quote, part, scan};
 use super::format::{ConfigFormat, EditError, Edited};
-use super::url;
+use super::formats::change::{Change, edit_all};
+use super::formats::comment::{self, EpochMark};
 use crate::model::Epoch;
-use crate::model::plan::{ConfigEdit, EditValue};
+use crate::model::plan::ConfigEdit;
 
 /// `KEY=value` lines, as read by docker compose, systemd, shells and dotenv libraries.
 #[derive(Debug, Clone, Copy)]
 pub struct Dotenv;
 
-/// Names that promise another format: editing them line by line could break them.
-const OTHER_FORMATS: &[&str] = &["json", "yaml", "yml", "toml", "xml", "ini", "properties"];
-
 impl ConfigFormat for Dotenv {
     fn name(&self) -> &'static str {
         "dotenv"
-    }
-
-    fn reads(&self, path: &Path) -> bool {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        extension.is_none_or(|extension| {
-            !OTHER_FORMATS.contains(&extension.to_ascii_lowercase().as_str())
-        })
     }
 
     fn edit(&self, text: &[u8], edits: &[ConfigEdit]) -> Result<Edited, EditError> {
@@ -50,45 +39,28 @@ impl ConfigFormat for Dotenv {
 /// different programs.
 pub fn edit(text: &[u8], edits: &[ConfigEdit]) -> Result<Edited, EditError> {
     let lines = scan(text)?;
-    let mut replacements = Vec::new();
-    let mut changed = Vec::new();
-    for (index, wanted) in edits.iter().enumerate() {
-        let earlier = edits.get(..index).unwrap_or(&[]);
-        if earlier.iter().any(|other| other.key == wanted.key) {
-            return Err(EditError::EditedTwice {
-                key: wanted.key.clone(),
-            });
-        }
+    edit_all(text, edits, |key, change| {
         let mut found = lines.iter().filter_map(|line| match &line.kind {
-            LineKind::Assignment(assignment)
-                if part(text, &assignment.key) == wanted.key.as_bytes() =>
-            {
+            LineKind::Assignment(assignment) if part(text, &assignment.key) == key.as_bytes() => {
                 Some((line.number, assignment))
             }
             LineKind::Assignment(_) | LineKind::Epoch { .. } => None,
         });
         let Some((number, assignment)) = found.next() else {
             return Err(EditError::KeyMissing {
-                key: wanted.key.clone(),
+                key: key.to_owned(),
             });
         };
         if let Some((second, _)) = found.next() {
             return Err(EditError::KeyRepeated {
-                key: wanted.key.clone(),
+                key: key.to_owned(),
                 first: number,
                 second,
             });
         }
         let old = part(text, &assignment.value);
-        let new = new_value(wanted, old, assignment, number)?;
-        if new.as_bytes() != old {
-            changed.push(wanted.key.clone());
-            replacements.push((assignment.value.clone(), new.into_bytes()));
-        }
-    }
-    Ok(Edited {
-        text: replace(text, replacements),
-        changed,
+        let new = new_value(key, change, old, assignment, number)?;
+        Ok((assignment.value.clone(), new))
     })
 }
 
@@ -97,19 +69,7 @@ pub fn edit(text: &[u8], edits: &[ConfigEdit]) -> Result<Edited, EditError> {
 /// # Errors
 /// When the text or the number cannot be read.
 pub fn epoch(text: &[u8]) -> Result<Option<Epoch>, EditError> {
-    let mut highest = None;
-    for line in scan(text)? {
-        let LineKind::Epoch { number } = line.kind else {
-            continue;
-        };
-        let digits = str::from_utf8(part(text, &number)).unwrap_or("");
-        let epoch = digits
-            .trim()
-            .parse()
-            .map_err(|_| EditError::EpochUnreadable { line: line.number })?;
-        highest = highest.max(Some(Epoch(epoch)));
-    }
-    Ok(highest)
+    comment::epoch(text, &marks(text)?)
 }
 
 /// The text with its epoch comment updated, or with one put on top.
@@ -117,73 +77,71 @@ pub fn epoch(text: &[u8]) -> Result<Option<Epoch>, EditError> {
 /// # Errors
 /// When the text cannot be read.
 pub fn with_epoch(text: &[u8], epoch: Epoch) -> Result<Vec<u8>, EditError> {
-    let number = epoch.to_string().into_bytes();
-    let mut replacements: Vec<_> = scan(text)?
-        .into_iter()
-        .filter_map(|line| match line.kind {
-            LineKind::Epoch { number: range } => Some((range, number.clone())),
-            LineKind::Assignment(_) => None,
-        })
-        .collect();
-    if replacements.is_empty() {
-        let top = if text.starts_with(b"\xEF\xBB\xBF") {
-            3
-        } else {
-            0
-        };
-        let first_end = text.iter().position(|byte| *byte == b'\n');
-        let before_end = first_end.and_then(|end| end.checked_sub(1));
-        let crlf = before_end.and_then(|end| text.get(end)) == Some(&b'\r');
-        let line_end: &[u8] = if crlf { b"\r\n" } else { b"\n" };
-        let comment = [b"# ", EPOCH_MARK, &number, line_end].concat();
-        replacements.push((top..top, comment));
-    }
-    Ok(replace(text, replacements))
+    Ok(comment::with_epoch(text, &marks(text)?, "#", epoch))
+}
+
+fn marks(text: &[u8]) -> Result<Vec<EpochMark>, EditError> {
+    let lines = scan(text)?.into_iter();
+    let marks = lines.filter_map(|line| match line.kind {
+        LineKind::Epoch { number } => Some(EpochMark {
+            line: line.number,
+            number,
+        }),
+        LineKind::Assignment(_) => None,
+    });
+    Ok(marks.collect())
 }
 
 fn new_value(
-    wanted: &ConfigEdit,
+    key: &str,
+    change: &Change<'_>,
     old: &[u8],
     assignment: &Assignment,
     line: usize,
-) -> Result<String, EditError> {
-    let key = || wanted.key.clone();
-    if let Some(why) = assignment.doubt {
-        return Err(EditError::ValueDoubtful {
-            key: key(),
-            line,
-            why,
-        });
-    }
-    let unwritable = || EditError::ValueUnwritable {
-        key: key(),
+) -> Result<Vec<u8>, EditError> {
+    let doubtful = |why| EditError::ValueDoubtful {
+        key: key.to_owned(),
         line,
-        style: match assignment.quote {
-            Quote::None => "without quotes",
-            Quote::Single => "in single quotes",
-            Quote::Double => "in double quotes",
-        },
+        why,
     };
-    match &wanted.to {
-        EditValue::Text(new) if new.as_bytes() == old => Ok(new.clone()),
-        EditValue::Text(new) if is_writable(new, assignment.quote) => Ok(new.clone()),
-        EditValue::Text(_) => Err(unwritable()),
-        EditValue::UrlAuthority { host, port } => {
-            let doubtful = |why| EditError::ValueDoubtful {
-                key: key(),
-                line,
-                why,
-            };
-            let old = str::from_utf8(old).map_err(|_| doubtful("it is not UTF-8"))?;
-            if assignment.quote == Quote::None && old.contains('#') {
-                return Err(doubtful("some dialects read # as the start of a comment"));
-            }
-            url::replace_authority(old, host, *port).map_err(|why| EditError::Url {
-                key: key(),
-                line,
-                why,
-            })
+    if let Some(why) = assignment.doubt {
+        return Err(doubtful(why));
+    }
+    let old = match str::from_utf8(old) {
+        Ok(old) => old,
+        // What is replaced whole need not be understood.
+        Err(_) if !change.keeps_the_rest() => "",
+        Err(_) => return Err(doubtful("it is not UTF-8")),
+    };
+    if change.keeps_the_rest() && assignment.quote == Quote::None {
+        if old.contains('#') {
+            return Err(doubtful("some dialects read # as the start of a comment"));
         }
+        if old.contains([' ', '\t']) {
+            return Err(doubtful("it has blanks and no quotes, which shells refuse"));
+        }
+    }
+    let new = change.of(old, key, line)?;
+    let writable = match change {
+        Change::Text(_) => is_writable(&new, assignment.quote),
+        // Host and port are writable everywhere, and the rest stays.
+        Change::UrlAuthority { .. } => true,
+        Change::Fields(fields) => {
+            let writable = |(_, text): &(&str, &str)| is_writable(text, assignment.quote);
+            fields.iter().all(writable)
+        }
+    };
+    match writable || new == old {
+        true => Ok(new.into_bytes()),
+        false => Err(EditError::ValueUnwritable {
+            key: key.to_owned(),
+            line,
+            style: match assignment.quote {
+                Quote::None => "without quotes",
+                Quote::Single => "in single quotes",
+                Quote::Double => "in double quotes",
+            },
+        }),
     }
 }
 
@@ -198,17 +156,4 @@ fn is_writable(value: &str, quote: Quote) -> bool {
             .chars()
             .any(|c| c.is_control() || "\"\\$`".contains(c)),
     }
-}
-
-fn replace(text: &[u8], mut replacements: Vec<(std::ops::Range<usize>, Vec<u8>)>) -> Vec<u8> {
-    replacements.sort_by_key(|(range, _)| range.start);
-    let mut result = Vec::with_capacity(text.len() + 64);
-    let mut copied = 0;
-    for (range, new) in replacements {
-        result.extend_from_slice(part(text, &(copied..range.start)));
-        result.extend_from_slice(&new);
-        copied = range.end;
-    }
-    result.extend_from_slice(part(text, &(copied..text.len())));
-    result
 }

@@ -10,9 +10,7 @@
 use std::ops::Range;
 
 use super::format::EditError;
-
-/// The head of the comment by which a file remembers the epoch that wrote it (S8).
-pub(super) const EPOCH_MARK: &[u8] = b"managed-by-agent epoch=";
+use super::formats::comment::EPOCH_MARK;
 
 /// One assignment or epoch comment, at byte offsets of the scanned text.
 #[derive(Debug, Clone, PartialEq, Eq)]

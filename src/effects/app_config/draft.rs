@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::format::{ConfigFormat, EditError, format_of};
 use super::memory::{ChangedFile, Memory, MemoryDir, hash_of, hash_of_all};
 use super::write::{self, FileRead};
+use crate::config::settings::AppConfig;
 use crate::effects::error::EffectError;
 use crate::model::Epoch;
 use crate::model::plan::ConfigEdit;
@@ -99,25 +100,28 @@ impl Draft {
 
 impl Job {
     pub(super) fn new(
-        target: &str,
+        target: &AppConfig,
         wishes: Vec<(PathBuf, Wish)>,
         epoch: Epoch,
         state_dir: &Path,
     ) -> Result<Self, EffectError> {
         let files = wishes.into_iter().map(|(path, wish)| {
-            let format = format_of(&path).ok_or_else(|| {
-                let path = path.display();
+            let settings = target.files.iter().find(|file| file.path == path);
+            let named = settings.and_then(|file| file.format.as_deref());
+            let format = format_of(named, &path).ok_or_else(|| {
                 EffectError::permanent(format!(
-                    "app config {target}: no format is known for {path}"
+                    "app config {}: no format is known for {}",
+                    target.name,
+                    path.display()
                 ))
-                .hint("dotenv files (KEY=value) can be edited")
+                .hint("name it: format = \"dotenv\", \"ini\", \"json\", …")
             })?;
             Ok(JobFile { path, format, wish })
         });
         Ok(Self {
-            target: target.to_owned(),
+            target: target.name.clone(),
             epoch,
-            dir: MemoryDir::of(state_dir, target)?,
+            dir: MemoryDir::of(state_dir, &target.name)?,
             files: files.collect::<Result<_, EffectError>>()?,
         })
     }
@@ -194,16 +198,6 @@ impl Job {
             self.target,
             path.display()
         );
-        let hint = match error {
-            EditError::KeyMissing { .. } => "add the key to the file, or remove it from the edits",
-            EditError::KeyRepeated { .. } => "keep one line: programs disagree about which counts",
-            EditError::EditedTwice { .. } => "name each key once in the edits",
-            EditError::ValueUnwritable { .. } => "put quotes around the value in the file",
-            EditError::EpochUnreadable { .. } => "delete that comment line",
-            EditError::ValueDoubtful { .. }
-            | EditError::Url { .. }
-            | EditError::UnclosedQuote { .. } => "write that line in plain KEY=value form",
-        };
-        EffectError::permanent(what).hint(hint)
+        EffectError::permanent(what).hint(error.hint())
     }
 }

@@ -5,19 +5,24 @@ use std::fmt;
 use std::path::Path;
 
 use super::dotenv::Dotenv;
+use super::formats::conninfo::ConninfoError;
+use super::formats::ini::Ini;
+use super::formats::json::Json;
+use super::formats::properties::Properties;
+use super::formats::toml::Toml;
+use super::formats::yaml::Yaml;
 use super::url::UrlError;
+use crate::config::app_formats;
 use crate::model::Epoch;
+use crate::model::key_path::KeyPathError;
 use crate::model::plan::ConfigEdit;
 
 /// A file format whose values can be changed without touching anything else.
 ///
 /// All of it is pure: text in, text out.
 pub trait ConfigFormat: fmt::Debug + Sync {
-    /// The format's name, for people.
+    /// The format's name, as in [`app_formats::NAMES`].
     fn name(&self) -> &'static str;
-
-    /// True when a file of this name has the format.
-    fn reads(&self, path: &Path) -> bool;
 
     /// The text with every edit made.
     ///
@@ -38,16 +43,17 @@ pub trait ConfigFormat: fmt::Debug + Sync {
     fn with_epoch(&self, text: &[u8], epoch: Epoch) -> Result<Vec<u8>, EditError>;
 }
 
-/// Every format, in the order in which they are asked.
-pub const CONFIG_FORMATS: &[&dyn ConfigFormat] = &[&Dotenv];
+/// Every format.
+pub const CONFIG_FORMATS: &[&dyn ConfigFormat] = &[&Dotenv, &Ini, &Json, &Properties, &Toml, &Yaml];
 
-/// The format of a file, by its name.
+/// The format that was named, or else the one that the file's name promises.
 #[must_use]
-pub fn format_of(path: &Path) -> Option<&'static dyn ConfigFormat> {
+pub fn format_of(named: Option<&str>, path: &Path) -> Option<&'static dyn ConfigFormat> {
+    let name = named.or_else(|| app_formats::by_file_name(path))?;
     CONFIG_FORMATS
         .iter()
         .copied()
-        .find(|format| format.reads(path))
+        .find(|format| format.name() == name)
 }
 
 /// A text after its edits.
@@ -114,6 +120,32 @@ pub enum EditError {
         /// Why.
         why: UrlError,
     },
+    /// A field inside the connection string cannot be replaced.
+    #[error("cannot replace fields in key {key} on line {line}: {why}")]
+    Conninfo {
+        /// Which.
+        key: String,
+        /// Where.
+        line: usize,
+        /// Why.
+        why: ConninfoError,
+    },
+    /// The key cannot name a value in this format.
+    #[error("key {key} is no path to a value: {why}")]
+    BadKey {
+        /// Which.
+        key: String,
+        /// Why.
+        why: KeyPathError,
+    },
+    /// The file is not of its format, or uses more of it than can be read for certain.
+    #[error("line {line} cannot be read: {why}")]
+    Unreadable {
+        /// Where.
+        line: usize,
+        /// Why.
+        why: &'static str,
+    },
     /// A quoted value has no end.
     #[error("the quote that opens on line {line} is not closed")]
     UnclosedQuote {
@@ -126,4 +158,24 @@ pub enum EditError {
         /// Where.
         line: usize,
     },
+}
+
+impl EditError {
+    /// What the operator can do.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::KeyMissing { .. } => "add the key to the file, or remove it from the edits",
+            Self::KeyRepeated { .. } => "keep one line: programs disagree about which counts",
+            Self::EditedTwice { .. } => "name each key once in the edits",
+            Self::ValueUnwritable { .. } => "put quotes around the value in the file",
+            Self::EpochUnreadable { .. } => "delete that comment line",
+            Self::BadKey { .. } => "write it like servers[0].host; quote a part that has a dot",
+            Self::Conninfo { .. } => "write host=… port=… without escapes, each field once",
+            Self::Unreadable { .. } => "correct that line, or name another format",
+            Self::ValueDoubtful { .. } | Self::Url { .. } | Self::UnclosedQuote { .. } => {
+                "write that value plainly, on one line"
+            }
+        }
+    }
 }

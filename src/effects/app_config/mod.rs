@@ -14,6 +14,7 @@ pub mod dotenv;
 mod dotenv_scan;
 mod draft;
 pub mod format;
+pub mod formats;
 mod generations;
 mod memory;
 mod replacing;
@@ -179,7 +180,7 @@ pub async fn restore(
         .into_iter()
         .map(|(path, text)| (path, Wish::Text(text)))
         .collect();
-    let job = Job::new(&target.name, wishes, epoch, state_dir)?;
+    let job = Job::new(target, wishes, epoch, state_dir)?;
     run(target, job, None).await
 }
 
@@ -216,12 +217,7 @@ impl Change<'_> {
     fn job(&self) -> Result<Job, EffectError> {
         let wishes = self.files.iter().cloned();
         let wishes = wishes.map(|file| (file.path, Wish::Edits(file.edits)));
-        Job::new(
-            &self.target.name,
-            wishes.collect(),
-            self.epoch,
-            self.state_dir,
-        )
+        Job::new(self.target, wishes.collect(), self.epoch, self.state_dir)
     }
 }
 

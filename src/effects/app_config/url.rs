@@ -6,6 +6,8 @@
 
 use std::net::Ipv6Addr;
 
+use percent_encoding::percent_decode_str;
+
 /// Why host and port cannot be replaced. Never contains the value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
@@ -126,6 +128,8 @@ fn refuse_override(rest: &str) -> Result<(), UrlError> {
     let query = query.split('#').next().unwrap_or("");
     for parameter in query.split('&') {
         let name = parameter.split('=').next().unwrap_or("");
+        // libpq decodes names too.
+        let name = percent_decode_str(name).decode_utf8_lossy();
         for overriding in ["host", "hostaddr", "port"] {
             if name.eq_ignore_ascii_case(overriding) {
                 return Err(UrlError::OverriddenByQuery(overriding));
@@ -180,6 +184,18 @@ mod tests {
                 "postgres://u:${DB_PASSWORD}@db2:5433/a",
             ),
             ("postgres://u:@h:/a", "postgres://u:@db2:5433/a"),
+            (
+                "postgresql://u:p@a:1,[fd00::1]:2,b/d?x=%2C",
+                "postgresql://u:p@db2:5433/d?x=%2C",
+            ),
+            (
+                "postgresql://%2Frun%2Fpostgresql/a",
+                "postgresql://db2:5433/a",
+            ),
+            (
+                "jdbc:postgresql://a:1,b:2/d?user=u&password=p%26",
+                "jdbc:postgresql://db2:5433/d?user=u&password=p%26",
+            ),
         ] {
             assert_eq!(
                 replace_authority(from, "db2", 5433).as_deref(),
@@ -223,6 +239,11 @@ mod tests {
                 "postgres://x/app?PORT=1",
                 UrlError::OverriddenByQuery("port"),
             ),
+            (
+                "postgres://x/app?%68ostaddr=1",
+                UrlError::OverriddenByQuery("hostaddr"),
+            ),
+            ("postgresql:///app?host=/run/postgresql", UrlError::NoHost),
         ] {
             assert_eq!(replace_authority(value, "db2", 1), Err(error), "{value}");
         }

@@ -1,33 +1,15 @@
 //! Editing dotenv files: what changes, what stays, what is refused. Pure, no files.
-#![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
-
-use std::path::Path;
 
 use failover_agent::effects::app_config::format::EditError;
-use failover_agent::effects::app_config::{dotenv, format, url};
+use failover_agent::effects::app_config::{dotenv, url};
 use failover_agent::model::Epoch;
-use failover_agent::model::plan::{ConfigEdit, EditValue};
+use failover_agent::model::plan::ConfigEdit;
 use proptest::prelude::*;
+
+use crate::{field_edit, text_edit, url_edit};
 
 const BEFORE: &str = "# the app\nDB_HOST=db1\nSECRET='p#w'\n\
                       DATABASE_URL=\"postgres://app:p%40ss%2F@db1:5432/app?sslmode=require\"\n";
-
-fn text_edit(key: &str, value: &str) -> ConfigEdit {
-    ConfigEdit {
-        key: key.to_owned(),
-        to: EditValue::Text(value.to_owned()),
-    }
-}
-
-fn url_edit(key: &str, host: &str) -> ConfigEdit {
-    ConfigEdit {
-        key: key.to_owned(),
-        to: EditValue::UrlAuthority {
-            host: host.to_owned(),
-            port: 5433,
-        },
-    }
-}
 
 fn edited(text: &str, edits: &[ConfigEdit]) -> Result<String, EditError> {
     dotenv::edit(text.as_bytes(), edits).map(|edited| String::from_utf8(edited.text).unwrap())
@@ -224,17 +206,20 @@ fn epoch_comment_is_put_on_top_once_and_then_updated() {
 }
 
 #[test]
-fn only_formats_that_can_be_edited_are_taken() {
-    for (path, known) in [(".env", true), ("app.env", true), ("env.production", true)] {
-        assert_eq!(
-            format::format_of(Path::new(path)).is_some(),
-            known,
-            "{path}"
-        );
-    }
-    for path in ["app.json", "config.YAML", "a.toml"] {
-        assert!(format::format_of(Path::new(path)).is_none(), "{path}");
-    }
+fn connection_string_changes_inside_quotes_only() {
+    let fields = [
+        field_edit("D", "host", "db2"),
+        field_edit("D", "port", "5433"),
+    ];
+    assert_eq!(
+        edited("D=\"host=db1 port=5432 dbname=a\"\n", &fields).as_deref(),
+        Ok("D=\"host=db2 port=5433 dbname=a\"\n")
+    );
+    let bare = edited("D=host=db1 port=5432\n", &fields);
+    assert!(matches!(
+        bare,
+        Err(EditError::ValueDoubtful { line: 1, .. })
+    ));
 }
 
 /// Lines that say nothing about key `K`.
