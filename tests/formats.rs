@@ -12,6 +12,8 @@ mod ini;
 mod json;
 #[path = "formats/properties.rs"]
 mod properties;
+#[path = "formats/template.rs"]
+mod template;
 #[path = "formats/toml.rs"]
 mod toml;
 #[path = "formats/yaml.rs"]

@@ -19,6 +19,7 @@ pub mod peer;
 pub mod plan;
 pub mod postgres;
 pub mod situation;
+pub mod template;
 pub mod time;
 
 pub use ids::{ClusterName, Epoch, Member, PlanId, ProbeName, SiteName};

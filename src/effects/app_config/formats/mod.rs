@@ -12,6 +12,7 @@ pub mod ini;
 pub mod json;
 mod lines;
 pub mod properties;
+pub mod template;
 pub mod toml;
 mod tree;
 pub mod yaml;
