@@ -98,6 +98,19 @@ lab: setup ## Break real clusters, seeded [SEED, ROUNDS, ROUND, FAULTS, RUNS, BR
 	$(if $(filter s7_,$(LAB_TESTS)),$(LAB_ENV) \
 	  $(CARGO) test --test etcd_pair $(CARGOFLAGS) -- --nocapture i12_)
 
+FUZZ_TARGETS := conninfo dotenv ini json properties template toml url yaml
+
+# No sanitizer: there is no unsafe code to find mistakes in, and so the stable compiler will do.
+.PHONY: fuzz
+fuzz: ## Feed arbitrary bytes to what reads files [T=target, SECONDS]; needs cargo-fuzz
+	set -e; for target in $(or $(T),$(FUZZ_TARGETS)); do \
+	  mkdir -p $(TARGET_DIR)/fuzz/corpus/$$target $(TARGET_DIR)/fuzz/artifacts; \
+	  $(CARGO) fuzz run -s none --target-dir $(TARGET_DIR)/fuzz $$target \
+	    $(TARGET_DIR)/fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$(or $(SECONDS),60) -max_len=4096 -timeout=10 -print_final_stats=1 \
+	    -artifact_prefix=$(TARGET_DIR)/fuzz/artifacts/$$target-; \
+	done
+
 .PHONY: bench
 bench: ## Measure [ARGS]
 	$(CARGO) bench $(CARGOFLAGS) $(if $(ARGS),-- $(ARGS))

@@ -1,0 +1,9 @@
+//! Any bytes as a file of this format.
+#![no_main]
+
+mod contract;
+
+use failover_agent::effects::app_config::dotenv::Dotenv;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| contract::check(&Dotenv, input, contract::nobody_else_reads));
