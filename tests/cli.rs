@@ -19,7 +19,7 @@ mod dsn;
 mod golden;
 
 /// Every command.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "run",
     "witness",
     "check",
@@ -31,6 +31,7 @@ const COMMANDS: [&str; 17] = [
     "resume",
     "ack",
     "journal",
+    "dns",
     "dsn",
     "config",
     "explain",
@@ -76,6 +77,11 @@ fn help_of_every_command() {
         let help = printed(&[command, "--help"]);
         assert!(help.contains("Exit codes:"), "{command}");
         golden::check(&format!("cli/help-{command}.txt"), &help);
+    }
+    for below in ["plan", "apply", "verify"] {
+        let help = printed(&["dns", below, "--help"]);
+        assert!(help.contains("Exit codes:"), "{below}");
+        golden::check(&format!("cli/help-dns-{below}.txt"), &help);
     }
 }
 

@@ -11,11 +11,15 @@
 
 #[path = "dns/connection.rs"]
 mod connection;
+#[path = "dns/outside.rs"]
+mod outside;
 #[path = "dns/rfc2136.rs"]
 mod rfc2136;
 #[path = "dns/servers.rs"]
 mod servers;
 mod support;
+#[path = "dns/watch.rs"]
+mod watch;
 
 use std::time::Duration;
 

@@ -117,6 +117,11 @@ pub const DNS_TYPE: &str = "A";
 pub const DNS_KEY_ALGORITHM: TsigAlgorithm = TsigAlgorithm::HmacSha256;
 /// Providers answer within a second, or not at all.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server further away than this is no use to anybody who asks for a name.
+pub const DNS_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Soon enough to tell before the second person is surprised, and far below what providers allow:
+/// Cloudflare 1200 requests in 5 minutes, Route 53 5 in a second, each with everybody's else.
+pub const DNS_CHECK_DRIFT_EVERY: Duration = Duration::from_mins(1);
 /// Chat services answer within a second, or not at all.
 pub const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -22,6 +22,7 @@ pub fn describe(config: &Config) -> String {
     lines.extend(fails_over(config));
     lines.extend(config.app_configs.iter().map(rewrites));
     lines.extend(config.dns.iter().map(|record| moves(record, config)));
+    lines.extend(checks_dns(config));
     lines.extend(config.sites.iter().filter_map(routes));
     lines.extend(tells(config));
     let mut text = String::new();
@@ -358,6 +359,31 @@ fn moves(record: &DnsRecord, config: &Config) -> String {
         first.name,
         second.name
     )
+}
+
+/// Whether the world has what was moved.
+fn checks_dns(config: &Config) -> Option<String> {
+    if config.dns.is_empty() {
+        return None;
+    }
+    let check = &config.dns_check;
+    let list = |servers: &[std::net::SocketAddr]| {
+        let servers: Vec<_> = servers.iter().map(ToString::to_string).collect();
+        servers.join(", ")
+    };
+    let authoritative = match check.authoritative.as_slice() {
+        [] => "every authoritative server of its zone".to_owned(),
+        servers => format!("the authoritative servers {}", list(servers)),
+    };
+    let resolvers = match check.resolvers.as_slice() {
+        [] => String::new(),
+        resolvers => format!(" and the resolvers {}", list(resolvers)),
+    };
+    Some(format!(
+        "After a move it asks {authoritative}{resolvers} until all have it, and waits for none of \
+         them; every {} it looks whether somebody else changed a record, and tells.",
+        show_duration(check.drift_every)
+    ))
 }
 
 fn tells(config: &Config) -> Vec<String> {

@@ -201,8 +201,8 @@ fn rfc2136(table: &Table<'_>, record: Option<&str>, role: MemberRole) -> Option<
     })
 }
 
-/// What moves names must not wait for names.
-fn server(text: &str) -> Result<SocketAddr, Refusal> {
+/// What moves names must not wait for names, and neither must what looks at them.
+pub(super) fn server(text: &str) -> Result<SocketAddr, Refusal> {
     let bare = text
         .parse::<IpAddr>()
         .map(|ip| SocketAddr::new(ip, DNS_PORT));

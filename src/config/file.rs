@@ -10,8 +10,8 @@ use super::settings::{Config, Failover, Guard, Lease, Objectives, Peer, PeerTls,
 use super::sites::Sites;
 use super::validate;
 use super::{
-    MemberRole, defaults, dns, keys, lease_store, moves, probes, secret_source, sites, syntax,
-    units,
+    MemberRole, defaults, dns, dns_check, keys, lease_store, moves, probes, secret_source, sites,
+    syntax, units,
 };
 use crate::model::brakes::Conduct;
 use crate::model::{ClusterName, LagBytes, SiteName};
@@ -60,6 +60,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     let trips = probes::trips(root, &probes.names);
     let app_configs = moves::app_configs(root, &sites);
     let dns = dns::records(root, &sites, role);
+    let dns_check = dns_check::read(root);
     let notifiers = moves::notifiers(root, role);
     let objectives = objectives(root, &lease);
     let guard = guard(root);
@@ -92,6 +93,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
             MemberRole::Witness => Vec::new(),
         },
         dns,
+        dns_check: dns_check?,
         notifiers,
         objectives: objectives?,
         guard: guard?,

@@ -29,6 +29,7 @@ pub(super) const ROOT: Section = Section {
         "trip",
         "app_config",
         "dns",
+        "dns_check",
         "notify",
         "objectives",
         "guard",
@@ -215,6 +216,11 @@ pub(super) const DNS: Section = Section {
     ],
 };
 
+pub(super) const DNS_CHECK: Section = Section {
+    path: "dns_check",
+    keys: &["authoritative", "resolvers", "timeout", "drift_every"],
+};
+
 pub(super) const NOTIFY: Section = Section {
     path: "notify",
     keys: &["name", "kind", "url_file", "url_env", "url", "timeout"],
@@ -231,7 +237,7 @@ pub(super) const GUARD: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 21] = [
+pub const ALL: [Section; 22] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -250,6 +256,7 @@ pub const ALL: [Section; 21] = [
     APP_CONFIG_FILE,
     APP_CONFIG_SET,
     DNS,
+    DNS_CHECK,
     NOTIFY,
     OBJECTIVES,
     GUARD,

@@ -10,6 +10,7 @@ pub mod app_formats;
 pub mod defaults;
 pub mod describe;
 mod dns;
+mod dns_check;
 mod file;
 pub mod grants;
 pub mod keys;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::app_config::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue};
-pub use self::dns::{DnsAccess, DnsRecord, TsigAlgorithm};
+pub use self::dns::{DnsAccess, DnsCheck, DnsRecord, TsigAlgorithm};
 use super::secret::Secret;
 use crate::model::brakes::Conduct;
 use crate::model::lease::LeaseStore;
@@ -55,6 +55,8 @@ pub struct Config {
     pub app_configs: Vec<AppConfig>,
     /// Records to move.
     pub dns: Vec<DnsRecord>,
+    /// How it is seen whether the world has them.
+    pub dns_check: DnsCheck,
     /// Whom to tell.
     pub notifiers: Vec<NotifierSettings>,
     /// What was promised to the business.

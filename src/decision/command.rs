@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::decision::brake_command::{self, BrakeWish};
+use crate::decision::converge_command;
 use crate::decision::decide::Action;
 use crate::decision::guard_words::ONLY_OBSERVES;
 use crate::decision::guards::{self, Guard, Mover};
@@ -36,6 +37,9 @@ pub fn handle(
                 dry_run: *dry_run,
             };
             return brake_command::handle(policy, state, wish, now, actions);
+        }
+        Wish::Converge { dry_run } => {
+            return converge_command::handle(policy, state, (command.id, *dry_run), actions);
         }
     };
     let answer = match failover(policy, state, to, now) {

@@ -9,6 +9,7 @@ pub mod brake_command;
 pub mod brakes;
 pub mod check_plan;
 pub mod command;
+pub mod converge_command;
 pub mod decide;
 pub mod deeds;
 pub mod diagnose;

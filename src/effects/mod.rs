@@ -20,5 +20,6 @@ pub mod probes;
 pub mod steps;
 pub mod systemd;
 pub mod tls;
+pub(crate) mod together;
 pub mod watchdog;
 pub(crate) mod whole_file;

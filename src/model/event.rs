@@ -113,6 +113,12 @@ pub enum Wish {
         /// Only say what would be done.
         dry_run: bool,
     },
+    /// Bring this site's files and the DNS records in line with the cluster record once more,
+    /// because somebody else changed them.
+    Converge {
+        /// Only say what would be done.
+        dry_run: bool,
+    },
 }
 
 /// The answer to a command.

@@ -8,6 +8,7 @@ pub mod alert;
 pub mod brakes;
 pub mod cell;
 pub mod diagnosis;
+pub mod dns;
 pub mod event;
 pub mod ids;
 pub mod journal;

@@ -24,6 +24,8 @@ use crate::model::lease::LeaseCommand;
 use crate::model::peer::PeerReport;
 use crate::model::time::Now;
 use crate::runtime::app_watch::AppFilesSeen;
+use crate::runtime::dns_desk::DnsDesk;
+use crate::runtime::dns_watch::DnsSeen;
 use crate::runtime::executor::Executor;
 use crate::runtime::fence_time::FenceTime;
 use crate::runtime::guard::link::GuardSeen;
@@ -124,6 +126,7 @@ pub async fn start(
         status,
         held: held_seen,
         requests,
+        dns: DnsDesk::new(&config)?,
     };
     let report = reports::own_report(&policy, &state, now);
     let acts = policy.conduct == Conduct::Act;
@@ -210,6 +213,8 @@ pub struct Parts {
     pub fence_time: FenceTime,
     /// The files of this site's apps.
     pub app_files: AppFilesSeen,
+    /// What the world sees of DNS.
+    pub dns: watch::Receiver<DnsSeen>,
 }
 
 struct Agent {
@@ -340,6 +345,7 @@ impl Agent {
         picture.guard = picture.guard_seen.as_ref().map(GuardSeen::words);
         picture.fence = self.parts.fence_time.words();
         picture.app_files = self.parts.app_files.borrow().clone();
+        picture.dns = self.parts.dns.borrow().iter().flatten().cloned().collect();
         self.snapshot.send_replace(Arc::new(picture));
         let report = reports::own_report(&self.policy, &state, now);
         self.parts.report.send_if_modified(|known| {

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::effects::clock::boottime;
 use crate::model::Epoch;
 use crate::model::event::{Answer, Wish};
+use crate::runtime::dns_desk::DnsDesk;
 use crate::runtime::lease_keeper::Held;
 use crate::runtime::status::Snapshot;
 
@@ -29,6 +30,8 @@ pub struct AgentHandle {
     pub held: watch::Receiver<Held>,
     /// Wishes go here; bounded.
     pub requests: mpsc::Sender<Request>,
+    /// Questions about DNS, which change nothing.
+    pub dns: DnsDesk,
 }
 
 /// The agent is stopping and takes no wishes any more.

@@ -10,6 +10,8 @@ pub mod brake_status;
 pub mod cell_link;
 pub mod checked_line;
 pub mod deadline_fence;
+pub mod dns_desk;
+pub mod dns_watch;
 pub mod evidence;
 pub mod executor;
 pub mod fence_time;

@@ -14,6 +14,7 @@ use crate::decision::situate;
 use crate::decision::state::{Contact, Phase, State};
 use crate::effects::clock::boottime;
 use crate::model::diagnosis::{Diagnosis, Severity};
+use crate::model::dns::DnsStatus;
 use crate::model::lease::{ClusterRecord, LeaseView};
 use crate::model::observation::{DatabaseSeen, DirectorySeen, EndpointResult, ProcessSeen, Seen};
 use crate::model::peer::{Progress, StepProgress, StepState};
@@ -53,6 +54,9 @@ pub struct Snapshot {
     /// How long fences took here, and what is reserved for one, in words; `None`: none yet.
     #[serde(default)]
     pub fence: Option<String>,
+    /// The DNS records that this agent keeps, as the world sees them.
+    #[serde(default)]
+    pub dns: Vec<DnsStatus>,
     /// The cluster record.
     pub record: Option<ClusterRecord>,
     /// All facts.
@@ -202,6 +206,7 @@ pub fn snapshot(
         guard: None,
         guard_seen: None,
         fence: None,
+        dns: Vec::new(),
         record: state.record.clone(),
         facts: state.facts,
         diagnoses: state

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::config::settings::{ProbeTiming, Site};
 use crate::decision::policy::Policy;
+use crate::effects::dns::moved::MovedSender;
 use crate::effects::error::EffectError;
 use crate::effects::lease::etcd::EtcdCell;
 use crate::effects::peer::tls;
@@ -31,6 +32,7 @@ use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
 use crate::runtime::app_watch::{self, AppFilesSeen};
 use crate::runtime::cell_link::PeerAsks;
+use crate::runtime::dns_watch::{self, DnsSeen};
 use crate::runtime::executor::{Executor, LeaseGate};
 use crate::runtime::fence_time::FenceTime;
 use crate::runtime::guard::protocol::Term;
@@ -99,6 +101,7 @@ pub async fn start(
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
     let app_files = start_watches(config, &agent, &outbox, stop);
+    let (moved, dns) = watch_dns(config, own, &agent, &outbox, stop);
     let service = Arc::new(AgentService {
         voter: voter.clone(),
         report: reported.clone(),
@@ -134,7 +137,7 @@ pub async fn start(
     let probes = own_probes(&config.database, &login, canary, &node);
     let scheduler = start_probes(config, probes, &resolver, &events, stop)?;
     watch_process(&scheduler, &node, &events, stop);
-    let tools = tools(config, own, node, login, table, &resolver)?;
+    let tools = tools(config, own, node, login, table, moved, &resolver)?;
     let guard = guard::start(config, own, outset.program, feed, stop).await;
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
     Ok(Parts {
@@ -150,6 +153,7 @@ pub async fn start(
         members,
         admission,
         guard,
+        dns,
     })
 }
 
@@ -231,6 +235,7 @@ fn tools(
     node: NodeControl,
     login: Login,
     table: HeartbeatTable,
+    moved: Vec<MovedSender>,
     resolver: &Resolver,
 ) -> Result<Tools, EffectError> {
     let other = match config.peer_site() {
@@ -245,7 +250,7 @@ fn tools(
         other,
         table,
         app_configs: config.app_configs.clone(),
-        dns: dns_tools(config)?,
+        dns: dns_tools(config, moved)?,
         state_dir: config.state_dir.clone(),
     })
 }
@@ -365,16 +370,35 @@ fn start_outbox(config: &Config, stop: &CancellationToken) -> Result<Outbox, Eff
     Ok(outbox)
 }
 
-fn dns_tools(config: &Config) -> Result<Vec<DnsRecordTool>, EffectError> {
+/// Sees how far moves of DNS have got, and whether somebody else changed a record.
+fn watch_dns(
+    config: &Config,
+    own: &Site,
+    agent: &AgentHandle,
+    outbox: &Outbox,
+    stop: &CancellationToken,
+) -> (Vec<MovedSender>, watch::Receiver<DnsSeen>) {
+    let audience = dns_watch::Audience {
+        cluster: config.cluster.clone(),
+        site: own.name.clone(),
+        outbox: outbox.clone(),
+    };
+    dns_watch::start(agent, &audience, stop)
+}
+
+/// With `moved` in the order of the settings.
+fn dns_tools(config: &Config, moved: Vec<MovedSender>) -> Result<Vec<DnsRecordTool>, EffectError> {
     config
         .dns
         .iter()
-        .map(|record| {
+        .zip(moved)
+        .map(|(record, moved)| {
             Ok(DnsRecordTool {
                 name: record.name.clone(),
                 record: record.record.clone(),
                 kind: record.kind.clone(),
                 provider: dns::provider_of(record)?,
+                moved,
             })
         })
         .collect()

@@ -73,7 +73,9 @@ impl Wishes {
 
 async fn pass_on(members: &Members, to: SiteName, wish: Wish) -> Answer {
     let dry_run = match &wish {
-        Wish::Failover { dry_run, .. } | Wish::Brake { dry_run, .. } => *dry_run,
+        Wish::Failover { dry_run, .. }
+        | Wish::Brake { dry_run, .. }
+        | Wish::Converge { dry_run } => *dry_run,
     };
     let command = match wish {
         Wish::Failover {
@@ -84,6 +86,12 @@ async fn pass_on(members: &Members, to: SiteName, wish: Wish) -> Answer {
             dry_run,
         },
         Wish::Brake { brake, by, dry_run } => PeerCommand::Brake { brake, by, dry_run },
+        // Whoever wants it there asks there.
+        Wish::Converge { .. } => {
+            return Answer::Refused {
+                reasons: vec![format!("site {to} is active: ask its agent")],
+            };
+        }
     };
     let answer = members.command(&Member::Site(to.clone()), &command).await;
     passed_on(to, dry_run, answer)

@@ -13,6 +13,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde::Serialize;
 
 use crate::model::diagnosis::Severity;
+use crate::model::dns::{DnsStatus, ServerKind};
 use crate::model::situation::Reach;
 use crate::runtime::guard::link::GuardSeen;
 use crate::runtime::guard::protocol::{GuardState, WatchdogSeen};
@@ -176,7 +177,41 @@ pub fn samples(picture: &Snapshot) -> Vec<Sample> {
         let help = "1 if the target is up, 0 if down; nothing while that is not known";
         Some(sample("agent_target_up", help, labels, up))
     }));
+    samples.extend(picture.dns.iter().flat_map(dns));
     samples.extend(picture.counters.iter().filter_map(counted));
+    samples
+}
+
+/// What is seen of a record that this agent keeps.
+fn dns(it: &DnsStatus) -> Vec<Sample> {
+    let labels = || [("record", it.name.clone())];
+    let mut samples = vec![sample(
+        "agent_dns_drift",
+        "1 if somebody else changed the record at its provider: an alarm",
+        labels(),
+        level(it.drift.is_some()),
+    )];
+    let Some(view) = &it.view else {
+        return samples;
+    };
+    for (name, help, kind) in [
+        (
+            "agent_dns_authoritative_share",
+            "the share of the zone's own servers that have the record as it should be",
+            ServerKind::Authoritative,
+        ),
+        (
+            "agent_dns_resolver_share",
+            "the share of the resolvers asked that have the record as it should be",
+            ServerKind::Resolver,
+        ),
+    ] {
+        let share = view.share(kind);
+        if share.of > 0 {
+            let value = Value::Level(share.has as f64 / share.of as f64);
+            samples.push(sample(name, help, labels(), value));
+        }
+    }
     samples
 }
 

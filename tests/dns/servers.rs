@@ -29,7 +29,10 @@ const RECORDS: &str = "\
 $TTL 300
 @       IN SOA ns hostmaster 1 3600 600 86400 60
 @       IN NS  ns
+@       IN NS  ns2
 ns      IN A   127.0.0.1
+ns2     IN A   127.0.0.2
+ns2     IN AAAA ::2
 shop 45 IN A   192.0.2.1
 shop    IN AAAA 2001:db8::1
 shop    IN TXT \"v=spf1 -all\"
@@ -41,6 +44,12 @@ twice   IN A   192.0.2.9
 other   IN A   192.0.2.1
 *.wild  IN A   192.0.2.1
 ";
+
+/// The zone's records, with a name that has more of them than a datagram can carry.
+fn records() -> String {
+    let many = (1..=95).map(|n| format!("many IN A 198.51.100.{n}\n"));
+    RECORDS.to_owned() + &many.collect::<String>()
+}
 
 /// A server, and how it is started.
 #[derive(Clone, Copy)]
@@ -181,9 +190,68 @@ impl Server {
     pub(super) fn start(kind: Kind) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        fs::write(dir.path().join("zone"), RECORDS).unwrap();
+        fs::write(dir.path().join("zone"), records()).unwrap();
+        let settings = (kind.settings)(dir.path(), port);
+        let server = Self::launch(kind, dir, port, &settings);
+        wait_until_blocking(kind.name, SOON, || server.dig("ns", "A") == ["127.0.0.1"]);
+        server
+    }
+
+    /// BIND that has the zone from a primary server, and is not told when it changes there.
+    pub(super) fn secondary_of(primary: &Self) -> Self {
+        let zone = format!(
+            "zone \"{ZONE}\" {{ type secondary; file \"zone\"; notify no; \
+             primaries {{ 127.0.0.1 port {}; }}; }};\n",
+            primary.address.port()
+        );
+        let secondary = Self::bind_with("recursion no;", &zone);
+        wait_until_blocking("secondary", SOON, || {
+            secondary.dig("ns", "A") == ["127.0.0.1"]
+        });
+        secondary
+    }
+
+    /// BIND that resolves, with the zone from this server, and remembers.
+    pub(super) fn resolver_of(server: &Self) -> Self {
+        let zone = format!(
+            "zone \"{ZONE}\" {{ type forward; forward only; \
+             forwarders {{ 127.0.0.1 port {}; }}; }};\n",
+            server.address.port()
+        );
+        let resolver = Self::bind_with("recursion yes; allow-recursion { any; };", &zone);
+        wait_until_blocking("resolver", SOON, || {
+            resolver.dig_with("+recurse", "ns", "A") == ["127.0.0.1"]
+        });
+        resolver
+    }
+
+    fn bind_with(options: &str, zone: &str) -> Self {
+        let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
+        let path = dir.path().display();
+        let settings = format!(
+            "options {{ directory \"{path}\"; listen-on port {port} {{ 127.0.0.1; }};\n\
+             listen-on-v6 {{ none; }}; pid-file \"{path}/pid\"; \
+             session-keyfile \"{path}/session.key\";\n\
+             dnssec-validation no; {options} }};\ncontrols {{ }};\n{zone}"
+        );
+        let [bind, ..] = KINDS;
+        Self::launch(bind, dir, port, &settings)
+    }
+
+    /// Tells a secondary that its zone has changed, as its primary would (RFC 1996).
+    pub(super) fn notify(&self) {
+        let told = Command::new("dig")
+            .args(["+opcode=notify", "+norecurse", "+tries=1", "+time=2"])
+            .args(["@127.0.0.1", "-p", &self.address.port().to_string()])
+            .args([ZONE, "SOA"])
+            .output()
+            .unwrap();
+        assert!(told.status.success(), "{told:?}");
+    }
+
+    fn launch(kind: Kind, dir: TempDir, port: u16, text: &str) -> Self {
         let settings = dir.path().join("settings");
-        fs::write(&settings, (kind.settings)(dir.path(), port)).unwrap();
+        fs::write(&settings, text).unwrap();
         (kind.prepare)(dir.path());
         // A copy: the system's rules for the installed program keep it to the system's directories.
         let program = dir.path().join(kind.program);
@@ -200,14 +268,12 @@ impl Server {
             .spawn()
             .unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let server = Self {
+        Self {
             child,
             watch,
             address,
             dir,
-        };
-        wait_until_blocking(kind.name, SOON, || server.dig("ns", "A") == ["127.0.0.1"]);
-        server
+        }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -216,8 +282,13 @@ impl Server {
 
     /// What a client is answered, in order.
     pub(super) fn dig(&self, name: &str, kind: &str) -> Vec<String> {
+        self.dig_with("+norecurse", name, kind)
+    }
+
+    /// The same, asked as this option says.
+    pub(super) fn dig_with(&self, option: &str, name: &str, kind: &str) -> Vec<String> {
         let output = Command::new("dig")
-            .args(["+short", "+tries=1", "+time=2", "+norecurse", "@127.0.0.1"])
+            .args(["+short", "+tries=1", "+time=2", option, "@127.0.0.1"])
             .args(["-p", &self.address.port().to_string()])
             .args([&format!("{name}.{ZONE}"), kind])
             .output()

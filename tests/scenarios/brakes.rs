@@ -57,6 +57,7 @@ pub(crate) fn operator(stage: &mut Stage, words: &[&str]) -> Result<(), String> 
             to: SiteName::new(*to),
             dry_run,
         },
+        ["apply"] => Wish::Converge { dry_run },
         ["ack"] => brake(Brake::Ack),
         ["pause"] => pause(None),
         ["pause", "guard", "off"] => paused(None, true),

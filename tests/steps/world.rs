@@ -160,6 +160,7 @@ impl World {
             name: settings.name,
             record: settings.record,
             kind: settings.kind,
+            moved: tokio::sync::watch::channel(None).0,
         }
     }
 

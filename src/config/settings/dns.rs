@@ -23,6 +23,19 @@ pub struct DnsRecord {
     pub contents: [Vec<String>; 2],
 }
 
+/// How it is seen whether the world has what the records say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsCheck {
+    /// The servers of every zone; empty: each zone's own, found by its NS records.
+    pub authoritative: Vec<SocketAddr>,
+    /// Resolvers that are asked, too; empty: none.
+    pub resolvers: Vec<SocketAddr>,
+    /// Bound on one question to one server.
+    pub timeout: Duration,
+    /// How often the active agent looks whether somebody else changed its records.
+    pub drift_every: Duration,
+}
+
 /// How a provider of DNS is reached.
 #[derive(Debug, Clone)]
 pub enum DnsAccess {

@@ -10,7 +10,10 @@
 
 pub mod cloudflare;
 pub mod diff;
+pub mod moved;
+pub mod outside;
 pub mod rfc2136;
+pub mod standing;
 mod text;
 
 use std::fmt;

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use crate::config::settings::AppConfig;
 use crate::effects::dns::DnsProvider;
+use crate::effects::dns::moved::MovedSender;
 use crate::effects::error::EffectError;
 use crate::effects::permit::Permit;
 use crate::effects::postgres::canary::HeartbeatTable;
@@ -60,6 +61,8 @@ pub struct DnsRecordTool {
     pub kind: String,
     /// Who keeps it.
     pub provider: Box<dyn DnsProvider>,
+    /// Who is told that it is right.
+    pub moved: MovedSender,
 }
 
 /// One attempt of one step.

@@ -2,6 +2,9 @@
 //! at once more after the change.
 
 use super::{Attempt, Tools, noted};
+use crate::effects::clock::boottime;
+use crate::effects::dns::moved::Moved;
+use crate::effects::dns::standing::standing;
 use crate::effects::dns::{self, Wanted};
 use crate::effects::error::EffectError;
 use crate::model::event::Learned;
@@ -29,5 +32,21 @@ pub(super) async fn apply(
         site: tools.site.clone(),
     };
     let applied = dns::apply(found.provider.as_ref(), &wanted, attempt.permit).await?;
+    let kept = standing(found.provider.as_ref(), &wanted).await?;
+    if let Some(drift) = kept.drift {
+        let (name, kind, to) = (&wanted.name, &wanted.kind, wanted.contents.join(", "));
+        return Err(EffectError::retryable(format!(
+            "dns record {name} {kind} should be {to} under epoch {}, and {drift}",
+            wanted.epoch
+        ))
+        .hint("something else changes it too"));
+    }
+    found.moved.send_replace(Some(Moved {
+        at: boottime(),
+        epoch: wanted.epoch,
+        wanted: wanted.contents,
+        ttl_s: kept.ttl_s,
+        proxied: kept.proxied,
+    }));
     Ok(noted(applied.note))
 }

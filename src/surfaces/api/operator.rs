@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::brakes::{self, BrakeAnswer, BrakeQuestion};
+use super::dns::{self, DnsQuestion};
 use crate::model::event::{Answer, Wish};
 use crate::model::plan::Plan;
 use crate::model::{PlanId, SiteName};
@@ -148,6 +149,7 @@ pub fn router(agent: AgentHandle, recovered: watch::Receiver<Option<Recovery>>) 
         .route(METRICS, get(exposition))
         .route(FAILOVER, post(failover))
         .route(brakes::PATH, post(brake))
+        .route(dns::PATH, post(ask_dns))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
         .with_state(Desk { agent, recovered })
 }
@@ -201,6 +203,13 @@ async fn brake(
         Err(stopping @ Stopping) => {
             (StatusCode::SERVICE_UNAVAILABLE, stopping.to_string()).into_response()
         }
+    }
+}
+
+async fn ask_dns(State(desk): State<Desk>, Json(question): Json<DnsQuestion>) -> Response {
+    match dns::answer(&desk.agent, question).await {
+        Ok(answer) => one_line(&answer),
+        Err((status, why)) => (status, why).into_response(),
     }
 }
 

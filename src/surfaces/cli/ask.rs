@@ -13,12 +13,16 @@ use super::{Context, settings};
 use crate::model::SiteName;
 use crate::runtime::status::Snapshot;
 use crate::surfaces::api::brakes::{self, BrakeAnswer, BrakeQuestion};
+use crate::surfaces::api::dns::{self, DnsAnswer, DnsQuestion};
 use crate::surfaces::api::operator::{
     FAILOVER, FailoverAnswer, FailoverQuestion, NEWER_WAIT_MAX, STATUS, StatusAnswer,
 };
 
 /// A wish may be passed on to the other agent, which has its own bound.
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Each provider and each name server has its own bound, and all are asked at once.
+const DNS_WAIT_MAX: Duration = Duration::from_mins(2);
 
 /// Which agent to ask.
 #[derive(Debug, Args)]
@@ -79,6 +83,12 @@ impl LocalAgent {
     /// Asks for a change of the brakes.
     pub(super) async fn brake(&self, question: &BrakeQuestion) -> Result<BrakeAnswer, SocketError> {
         self.ask(brakes::PATH, question).await
+    }
+
+    /// Asks about DNS; the agent asks providers and name servers before it answers.
+    pub(super) async fn dns(&self, question: &DnsQuestion) -> Result<DnsAnswer, SocketError> {
+        let patient = Self(self.0.clone().waiting(DNS_WAIT_MAX));
+        patient.ask(dns::PATH, question).await
     }
 
     async fn ask<T: DeserializeOwned>(

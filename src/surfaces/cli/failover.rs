@@ -191,7 +191,7 @@ fn show_preview(preview: &FailoverAnswer, to: &SiteName) -> Result<(), Failure> 
     }
 }
 
-fn show_plans(plans: &[SitePlan]) -> Result<(), Failure> {
+pub(super) fn show_plans(plans: &[SitePlan]) -> Result<(), Failure> {
     for SitePlan { site, plan } in plans {
         let title = format!("at {site}: {}", plan.kind);
         output::line(format_args!(

@@ -10,6 +10,7 @@ mod check;
 mod completions;
 mod config;
 mod demo;
+mod dns;
 mod dsn;
 mod exit;
 mod explain;
@@ -80,6 +81,7 @@ enum Command {
     Resume(brakes::ResumeArguments),
     Ack(brakes::AckArguments),
     Journal(journal::Arguments),
+    Dns(dns::Arguments),
     Dsn(dsn::Arguments),
     Config(config::Arguments),
     Explain(explain::Arguments),
@@ -104,7 +106,10 @@ struct Context<'a> {
 pub fn command() -> clap::Command {
     Cli::command()
         .after_help(exit::CODES)
-        .mut_subcommands(|command| command.after_help(exit::CODES))
+        .mut_subcommands(|command| {
+            let below = command.mut_subcommands(|command| command.after_help(exit::CODES));
+            below.after_help(exit::CODES)
+        })
 }
 
 /// Whether JSON was asked for, also when the rest of the command line is not understood.
@@ -174,6 +179,7 @@ impl Cli {
             Command::Resume(arguments) => brakes::resume(&context, arguments).await,
             Command::Ack(arguments) => brakes::ack(&context, arguments).await,
             Command::Journal(arguments) => journal::run(&context, arguments).await,
+            Command::Dns(arguments) => dns::run(&context, arguments).await,
             Command::Dsn(arguments) => dsn::run(&context, arguments),
             Command::Config(arguments) => config::run(&context, arguments).await,
             Command::Explain(arguments) => explain::run(&context, arguments),

@@ -111,6 +111,13 @@ impl OperatorSocket {
         }
     }
 
+    /// The same socket, with another wait for an answer to begin.
+    #[must_use]
+    pub fn waiting(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
     /// Gets `path` and reads the answer.
     ///
     /// # Errors

@@ -42,8 +42,9 @@ fn verdict(picture: &Snapshot) -> Exit {
         .diagnoses
         .iter()
         .any(|diagnosis| diagnosis.severity >= Severity::Degraded);
+    let drifted = picture.dns.iter().any(|record| record.drift.is_some());
     // A pause is asked for, but a forgotten one is an outage that waits.
-    match wrong || picture.brakes.paused.is_some() || !status::is_serving(picture) {
+    match wrong || drifted || picture.brakes.paused.is_some() || !status::is_serving(picture) {
         true => Exit::Degraded,
         false => Exit::Fine,
     }
@@ -169,7 +170,21 @@ fn head(text: &mut String, picture: &Snapshot) {
     };
     push(text, format_args!("primary    {record}\n"));
     app_files(text, picture);
+    records(text, picture);
     text.push_str(&brakes::lines(&picture.brakes));
+}
+
+/// The DNS records that this agent keeps.
+fn records(text: &mut String, picture: &Snapshot) {
+    for (number, dns) in picture.dns.iter().enumerate() {
+        let title = if number == 0 { "dns" } else { "" };
+        let style = match dns.drift.is_some() || dns.unlooked.is_some() {
+            true => WARN,
+            false => DIM,
+        };
+        let words = styled(style, dns.words());
+        push(text, format_args!("{title:<10} {}: {words}\n", dns.name));
+    }
 }
 
 /// The three questions: what I see, what I would do, why I do not.

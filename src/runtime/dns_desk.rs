@@ -1,0 +1,262 @@
+//! What a person asks about DNS: how each record is at its provider, and what the world sees of it.
+//!
+//! Owns the questions of `agent dns plan` and `agent dns verify`. Must not change anything: what is
+//! to be put right is a plan of the loop, like after a move.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::settings::{DnsAccess, DnsCheck, DnsRecord};
+use crate::config::{Config, defaults};
+use crate::effects::clock::wall;
+use crate::effects::dns::outside::{self, Question};
+use crate::effects::dns::standing::standing;
+use crate::effects::dns::{self, DnsProvider, Wanted};
+use crate::effects::error::EffectError;
+use crate::effects::together::together;
+use crate::model::dns::{DnsKept, DnsPlanned, DnsVerified, OutsideView};
+use crate::model::outcome::Failure;
+use crate::model::{Epoch, SiteName, Timestamp};
+use crate::runtime::status::Snapshot;
+
+/// Longest wait of a person for a provider, however much patience its settings have.
+const PROVIDER_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Every record of the settings. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct DnsDesk(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    records: Vec<DeskRecord>,
+    check: DnsCheck,
+}
+
+/// A record and who keeps it.
+pub(super) struct DeskRecord {
+    pub(super) settings: DnsRecord,
+    sites: [SiteName; 2],
+    provider: Box<dyn DnsProvider>,
+}
+
+impl fmt::Debug for DeskRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DeskRecord")
+            .field(&self.settings.name)
+            .finish()
+    }
+}
+
+/// Why a question about DNS has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DeskError {
+    /// There is no such record in the settings.
+    #[error("there is no [[dns]] record {name:?}; {known}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// What there is, in words.
+        known: String,
+    },
+    /// Nobody knows yet what the records should be.
+    #[error(
+        "no site is recorded as the primary yet, so nobody knows what the records should be; see \
+         `agent status`"
+    )]
+    NoPrimary,
+}
+
+impl Default for DnsDesk {
+    /// A desk without records.
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            records: Vec::new(),
+            check: DnsCheck {
+                authoritative: Vec::new(),
+                resolvers: Vec::new(),
+                timeout: defaults::DNS_CHECK_TIMEOUT,
+                drift_every: defaults::DNS_CHECK_DRIFT_EVERY,
+            },
+        }))
+    }
+}
+
+impl DnsDesk {
+    /// The desk for the records of these settings.
+    ///
+    /// # Errors
+    /// When a provider cannot be opened.
+    pub fn new(config: &Config) -> Result<Self, EffectError> {
+        let sites = config.sites.each_ref().map(|site| site.name.clone());
+        let records = config.dns.iter().map(|settings| {
+            Ok(DeskRecord {
+                provider: dns::provider_of(settings)?,
+                sites: sites.clone(),
+                settings: settings.clone(),
+            })
+        });
+        Ok(Self(Arc::new(Inner {
+            records: records.collect::<Result<_, EffectError>>()?,
+            check: config.dns_check.clone(),
+        })))
+    }
+
+    pub(super) fn records(&self) -> &[DeskRecord] {
+        &self.0.records
+    }
+
+    pub(super) fn check(&self) -> &DnsCheck {
+        &self.0.check
+    }
+
+    /// How each record, or the one of this name, is at its provider.
+    ///
+    /// # Errors
+    /// [`DeskError`]; that a provider does not answer is part of the answer.
+    pub async fn plan(
+        &self,
+        picture: &Snapshot,
+        name: Option<&str>,
+    ) -> Result<Vec<DnsPlanned>, DeskError> {
+        let asked = self.wanted(picture, name)?;
+        let asked = asked
+            .iter()
+            .map(|(record, wanted)| record.planned(wanted))
+            .collect();
+        Ok(together(asked).await)
+    }
+
+    /// The same, and what the world sees of it.
+    ///
+    /// # Errors
+    /// [`DeskError`]; that somebody does not answer is part of the answer.
+    pub async fn verify(
+        &self,
+        picture: &Snapshot,
+        name: Option<&str>,
+    ) -> Result<Vec<DnsVerified>, DeskError> {
+        let asked = self.wanted(picture, name)?;
+        let asked = asked
+            .iter()
+            .map(|(record, wanted)| record.verified(&self.0.check, wanted))
+            .collect();
+        Ok(together(asked).await)
+    }
+
+    fn wanted(
+        &self,
+        picture: &Snapshot,
+        name: Option<&str>,
+    ) -> Result<Vec<(&DeskRecord, Wanted)>, DeskError> {
+        let records = self.named(name)?.into_iter();
+        records
+            .map(|record| {
+                let wanted = record.wanted(picture).ok_or(DeskError::NoPrimary)?;
+                Ok((record, wanted))
+            })
+            .collect()
+    }
+
+    fn named(&self, name: Option<&str>) -> Result<Vec<&DeskRecord>, DeskError> {
+        let all = self.0.records.iter();
+        let Some(name) = name else {
+            return Ok(all.collect());
+        };
+        let found: Vec<_> = all.filter(|it| it.settings.name == name).collect();
+        if found.is_empty() {
+            let known: Vec<_> = self.0.records.iter().map(|it| &*it.settings.name).collect();
+            return Err(DeskError::Unknown {
+                name: name.to_owned(),
+                known: match known.as_slice() {
+                    [] => "the settings have none".to_owned(),
+                    known => format!("there are {}", known.join(", ")),
+                },
+            });
+        }
+        Ok(found)
+    }
+}
+
+impl DeskRecord {
+    /// What the record should be, as the cluster record says.
+    fn wanted(&self, picture: &Snapshot) -> Option<Wanted> {
+        let record = picture.record.as_ref()?;
+        self.wanted_for(&record.primary, record.epoch)
+    }
+
+    /// What the record should be when this site is the primary's, under this epoch.
+    pub(super) fn wanted_for(&self, primary: &SiteName, epoch: Epoch) -> Option<Wanted> {
+        let index = self.sites.iter().position(|site| site == primary)?;
+        Some(Wanted {
+            name: self.settings.record.clone(),
+            kind: self.settings.kind.clone(),
+            contents: self.settings.contents.get(index)?.clone(),
+            epoch,
+            site: primary.clone(),
+        })
+    }
+
+    /// How it is at its provider.
+    pub(super) async fn kept(&self, wanted: &Wanted) -> Result<DnsKept, EffectError> {
+        standing(self.provider.as_ref(), wanted).await
+    }
+
+    /// What the world sees of it.
+    pub(super) async fn look(&self, check: &DnsCheck, wanted: &[String]) -> OutsideView {
+        let zone = match &self.settings.access {
+            DnsAccess::Rfc2136 { zone, .. } => Some(zone.clone()),
+            DnsAccess::Cloudflare { .. } => None,
+        };
+        let question = Question {
+            name: self.settings.record.clone(),
+            kind: self.settings.kind.clone(),
+            wanted: wanted.to_vec(),
+            zone,
+        };
+        outside::look(check, &question).await
+    }
+
+    async fn verified(&self, check: &DnsCheck, wanted: &Wanted) -> DnsVerified {
+        let planned = self.planned(wanted).await;
+        let proxied = planned.provider.as_ref().is_ok_and(|kept| kept.proxied);
+        let view = match proxied {
+            true => None,
+            false => Some(self.look(check, &planned.wanted).await),
+        };
+        let keeps = view.as_ref().and_then(OutsideView::resolvers_keep_old_s);
+        DnsVerified {
+            old_until: keeps.map(|s| Timestamp(wall().0 + i64::from(s) * 1000)),
+            planned,
+            view,
+        }
+    }
+
+    async fn planned(&self, wanted: &Wanted) -> DnsPlanned {
+        let kept = tokio::time::timeout(PROVIDER_WAIT_MAX, self.kept(wanted)).await;
+        let kept = kept.unwrap_or_else(|_| {
+            Err(EffectError::retryable(format!(
+                "dns {}: no answer within {} s",
+                self.settings.name,
+                PROVIDER_WAIT_MAX.as_secs()
+            )))
+        });
+        DnsPlanned {
+            name: self.settings.name.clone(),
+            record: self.settings.record.clone(),
+            kind: self.settings.kind.clone(),
+            wanted: wanted.contents.clone(),
+            epoch: wanted.epoch,
+            provider: kept.map_err(in_words),
+        }
+    }
+}
+
+/// An error with its causes and what to do.
+pub(super) fn in_words(error: EffectError) -> String {
+    let failure = Failure::from(error);
+    match failure.hint {
+        Some(hint) => format!("{}: {hint}", failure.what),
+        None => failure.what,
+    }
+}
