@@ -103,6 +103,26 @@ pub const PROBE_STATUS: (u16, u16) = (200, 299);
 /// A deployment that restarts the apps is over by then.
 pub const TRIP_DOWN_FOR: Duration = Duration::from_secs(30);
 
+/// Behind a proxy a dead member costs requests at once: twice as often as other endpoints at least,
+/// and a thousand of them are still only some hundred connections a second.
+pub const UPSTREAM_TIMING: ProbeTiming = ProbeTiming {
+    interval: Duration::from_secs(2),
+    fast_interval: Duration::from_millis(500),
+    timeout: Duration::from_secs(1),
+    fall: 3,
+    rise: 2,
+};
+/// As proxies do by themselves: as long as one works, it is better than those that do not.
+pub const UPSTREAM_MIN_HEALTHY: usize = 1;
+/// A rack that goes down is one reload; nobody notices a fifth of a second.
+pub const UPSTREAM_SETTLE: Duration = Duration::from_millis(200);
+/// Checking a file takes a moment; names that do not resolve in a disaster take some seconds.
+pub const UPSTREAM_VALIDATE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A proxy that takes longer is not going to.
+pub const UPSTREAM_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// A reloaded proxy uses its new file at once.
+pub const UPSTREAM_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A reload that hangs must not hold the next file up for long.
 pub const APP_CONFIG_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Checking a file takes a moment; names that do not resolve in a disaster take some seconds.

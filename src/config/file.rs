@@ -11,7 +11,7 @@ use super::sites::Sites;
 use super::validate;
 use super::{
     MemberRole, defaults, dns, dns_check, keys, lease_store, moves, probes, secret_source, sites,
-    syntax, units,
+    syntax, units, upstreams,
 };
 use crate::model::brakes::Conduct;
 use crate::model::{ClusterName, LagBytes, SiteName};
@@ -59,6 +59,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     let probes = probes::endpoints(root, &sites);
     let trips = probes::trips(root, &probes.names);
     let app_configs = moves::app_configs(root, &sites);
+    let upstreams = upstreams::upstreams(root, &sites, &app_configs);
     let dns = dns::records(root, &sites, role);
     let dns_check = dns_check::read(root);
     let notifiers = moves::notifiers(root, role);
@@ -88,16 +89,22 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
         self_check: self_check?,
         probes: probes.read,
         trips,
-        app_configs: match role {
-            MemberRole::Agent => app_configs,
-            MemberRole::Witness => Vec::new(),
-        },
+        upstreams: only_at_agents(role, upstreams),
+        app_configs: only_at_agents(role, app_configs),
         dns,
         dns_check: dns_check?,
         notifiers,
         objectives: objectives?,
         guard: guard?,
     })
+}
+
+/// The witness runs no step and writes no file.
+fn only_at_agents<T>(role: MemberRole, read: Vec<T>) -> Vec<T> {
+    match role {
+        MemberRole::Agent => read,
+        MemberRole::Witness => Vec::new(),
+    }
 }
 
 /// The site of this process; asked for only where an agent runs.

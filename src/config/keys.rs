@@ -27,6 +27,7 @@ pub(super) const ROOT: Section = Section {
         "self_check",
         "probe",
         "trip",
+        "upstream",
         "app_config",
         "dns",
         "dns_check",
@@ -162,6 +163,55 @@ pub(super) const TRIP: Section = Section {
     keys: &["name", "probes", "at_least", "down_for"],
 };
 
+pub(super) const UPSTREAM: Section = Section {
+    path: "upstream",
+    keys: &[
+        "name",
+        "site",
+        "members",
+        "http",
+        "interval",
+        "timeout",
+        "fast_interval",
+        "fall",
+        "rise",
+        "min_healthy",
+        "max_change",
+        "settle",
+        "format",
+        "path",
+        "block",
+        "render",
+        "validate",
+        "validate_timeout",
+        "reload",
+        "reload_timeout",
+        "verify",
+        "verify_timeout",
+        "trip_below",
+        "down_for",
+    ],
+};
+
+pub(super) const UPSTREAM_MEMBER: Section = Section {
+    path: "upstream.members",
+    keys: &["address", "backup", "weight", "max_conns"],
+};
+
+pub(super) const UPSTREAM_HTTP: Section = Section {
+    path: "upstream.http",
+    keys: &[
+        "url",
+        "method",
+        "headers",
+        "body",
+        "status",
+        "body_contains",
+        "latency_max",
+        "ca",
+    ],
+};
+
 pub(super) const APP_CONFIG: Section = Section {
     path: "app_config",
     keys: &[
@@ -237,7 +287,7 @@ pub(super) const GUARD: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 22] = [
+pub const ALL: [Section; 25] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -252,6 +302,9 @@ pub const ALL: [Section; 22] = [
     SELF_CHECK,
     PROBE,
     TRIP,
+    UPSTREAM,
+    UPSTREAM_MEMBER,
+    UPSTREAM_HTTP,
     APP_CONFIG,
     APP_CONFIG_FILE,
     APP_CONFIG_SET,

@@ -26,6 +26,7 @@ mod sites;
 mod suggest;
 mod syntax;
 mod units;
+mod upstreams;
 mod validate;
 
 use std::fs::File;

@@ -86,7 +86,7 @@ fn database_tls(table: &Table<'_>, sites: &Sites) -> Option<DatabaseTls> {
 }
 
 /// Rhythm and thresholds; a default that does not fit the given interval follows it.
-fn timing(table: &Table<'_>, default: &ProbeTiming) -> ProbeTiming {
+pub(super) fn timing(table: &Table<'_>, default: &ProbeTiming) -> ProbeTiming {
     let interval = table.duration("interval", &INTERVAL);
     let fast_interval = table.duration("fast_interval", &INTERVAL);
     let interval_is_bad = interval.is_none() && table.has("interval");
@@ -244,6 +244,15 @@ fn vantage(table: &Table<'_>, sites: &Sites) -> Option<Vec<SiteName>> {
 fn http(table: &Table<'_>, timeout: Duration) -> Option<HttpProbe> {
     table.need("url", "e.g. \"https://shop.example.com/health\"");
     let url = table.parsed("url", |text| Ok((syntax::url(text)?, text.to_owned())));
+    http_request(table, timeout, url)
+}
+
+/// A request to a URL that was read already, with the text that it was read from.
+pub(super) fn http_request(
+    table: &Table<'_>,
+    timeout: Duration,
+    url: Option<(syntax::Url, String)>,
+) -> Option<HttpProbe> {
     let methods = ["GET", "HEAD", "POST", "OPTIONS"];
     let method = table
         .choice("method", &methods)

@@ -268,6 +268,11 @@ impl<'r> Table<'r> {
         })
     }
 
+    /// True when the file has a text here.
+    pub(super) fn is_text(&self, key: &'static str) -> bool {
+        self.value(key).is_some_and(DeValue::is_str)
+    }
+
     pub(super) fn boolean(&self, key: &'static str, default: bool) -> bool {
         let Some(value) = self.value(key) else {
             return default;

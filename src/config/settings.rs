@@ -2,6 +2,7 @@
 
 mod app_config;
 mod dns;
+mod upstream;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub use self::app_config::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue};
 pub use self::dns::{DnsAccess, DnsCheck, DnsRecord, TsigAlgorithm};
+pub use self::upstream::{ProxyFormat, Upstream, UpstreamFile, UpstreamMember, UpstreamTrip};
 use super::secret::Secret;
 use crate::model::brakes::Conduct;
 use crate::model::lease::LeaseStore;
@@ -51,6 +53,8 @@ pub struct Config {
     pub probes: Vec<Probe>,
     /// Which probes may fail a whole site over.
     pub trips: Vec<Trip>,
+    /// Groups of app servers whose healthy members a proxy's file names.
+    pub upstreams: Vec<Upstream>,
     /// Files to rewrite.
     pub app_configs: Vec<AppConfig>,
     /// Records to move.
