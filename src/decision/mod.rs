@@ -33,3 +33,4 @@ pub mod situate;
 pub mod state;
 pub mod transitions;
 pub mod triggers;
+pub mod upstreams;

@@ -22,6 +22,7 @@ pub mod postgres;
 pub mod situation;
 pub mod template;
 pub mod time;
+pub mod upstream;
 
 pub use ids::{ClusterName, Epoch, Member, PlanId, ProbeName, SiteName};
 pub use postgres::{LagBytes, Lsn, Role, SystemId, Timeline};

@@ -1,0 +1,269 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::observation::{EndpointResult, EndpointSeen, Phases};
+use Condition::{Down, Unknown, Up};
+use Place::{In, Out};
+
+const RULES: GroupRules = GroupRules {
+    thresholds: Thresholds {
+        fall: 3,
+        rise: 2,
+        stale_after: Duration::from_secs(9),
+    },
+    min_healthy: 2,
+    change_max: 2,
+    settle: Duration::from_millis(200),
+    interval: Duration::from_secs(2),
+};
+
+fn at(millis: u64) -> Moment {
+    Moment::from_boot(Duration::from_millis(millis))
+}
+
+fn places(conditions: &[Condition], present: &[Place]) -> Option<Vec<Place>> {
+    plan(&RULES, conditions, Some(present), true).places
+}
+
+#[test]
+fn what_is_down_goes_and_what_is_up_comes() {
+    let becomes = places(&[Up, Down, Up, Up], &[In, In, In, Out]);
+    assert_eq!(becomes, Some(vec![In, Out, In, In]));
+}
+
+#[test]
+fn all_down_changes_nothing() {
+    for conditions in [[Down; 3], [Down, Unknown, Down], [Unknown; 3]] {
+        let plan = plan(&RULES, &conditions, Some(&[In, Out, In]), true);
+        assert_eq!(plan.places, None);
+        assert_eq!(plan.held, Some(Held::NoneHealthy));
+    }
+}
+
+#[test]
+fn s13_unknown_members_keep_their_places() {
+    let becomes = places(&[Up, Unknown, Unknown, Up], &[In, In, Out, In]);
+    assert_eq!(becomes, Some(vec![In, In, Out, In]));
+}
+
+#[test]
+fn too_few_healthy_ones_and_nobody_is_taken_out_but_the_healthy_come_in() {
+    let plan = plan(&RULES, &[Up, Down, Down], Some(&[Out, In, In]), true);
+    assert_eq!(plan.places, Some(vec![In, In, In]));
+    let held = Held::TooFew {
+        healthy: 1,
+        needed: 2,
+    };
+    assert_eq!(plan.held, Some(held));
+}
+
+#[test]
+fn more_changes_than_allowed_are_left_for_the_next_rendering() {
+    let conditions = [Down, Down, Down, Up, Up, Up];
+    let mut present = vec![In, In, In, In, In, Out];
+    let mut lefts = Vec::new();
+    for _ in 0..3 {
+        let plan = plan(&RULES, &conditions, Some(&present), true);
+        lefts.push(plan.left);
+        present = plan.places.unwrap();
+    }
+    assert_eq!(lefts, [2, 0, 0]);
+    assert_eq!(present, [Out, Out, Out, In, In, In]);
+}
+
+#[test]
+fn as_many_as_the_minimum_stay_until_others_have_come() {
+    let conditions = [Down, Down, Up, Up];
+    let plan = plan(&RULES, &conditions, Some(&[In, In, Out, Out]), true);
+    assert_eq!(plan.places, Some(vec![In, In, In, In]));
+    assert_eq!(plan.left, 2);
+}
+
+#[test]
+fn file_that_has_nothing_yet_gets_what_works_once_everything_was_looked_at() {
+    let unclear = plan(&RULES, &[Up, Unknown, Up], None, false);
+    assert_eq!((unclear.places, unclear.held), (None, Some(Held::FirstLooks)));
+    let late = plan(&RULES, &[Up, Unknown, Up], None, true);
+    assert_eq!(late.places, Some(vec![In, Out, In]));
+    // Better all of them than one that is known to be too few.
+    let few = plan(&RULES, &[Up, Down, Down], None, false);
+    assert_eq!(few.places, Some(vec![In, In, In]));
+}
+
+#[test]
+fn group_suffices_only_if_the_unknown_ones_do_not_decide_it() {
+    let tally = |up, down, unknown| Tally { up, down, unknown };
+    assert_eq!(tally(2, 8, 0).suffices(2), Some(true));
+    assert_eq!(tally(1, 8, 0).suffices(2), Some(false));
+    assert_eq!(tally(1, 8, 1).suffices(2), None);
+}
+
+fn look(group: &mut Group, index: usize, result: &EndpointResult, at: Moment) {
+    let seen = Seen::Endpoint(EndpointSeen {
+        result: result.clone(),
+        phases: Phases::default(),
+    });
+    group.observe(index, seen, at);
+}
+
+/// A group that is up, and whose file is right.
+fn settled(members: usize) -> Group {
+    let mut group = Group::new(RULES, members, at(0));
+    for index in 0..members {
+        look(&mut group, index, &EndpointResult::Passed, at(100));
+    }
+    let due = group.due().unwrap();
+    group.begin(due);
+    let plan = group.plan(Some(&vec![In; members]), due);
+    group.rendered(&plan, false, due);
+    assert_eq!(group.due(), None);
+    group
+}
+
+fn dies(group: &mut Group, index: usize, when: u64) {
+    for later in 0..3 {
+        look(group, index, &EndpointResult::Refused, at(when + later * 10));
+    }
+}
+
+#[test]
+fn one_failed_look_changes_nothing() {
+    let mut group = settled(3);
+    look(&mut group, 0, &EndpointResult::Refused, at(1000));
+    assert_eq!(group.due(), None);
+    assert!(group.suspect(0));
+}
+
+#[test]
+fn change_is_rendered_once_it_is_quiet() {
+    let mut group = settled(3);
+    dies(&mut group, 0, 1000);
+    assert_eq!(group.due(), Some(at(1220)));
+}
+
+#[test]
+fn thousand_changes_within_one_interval_are_one_rendering() {
+    let mut group = settled(1000);
+    for index in 0..1000 {
+        // All of them by looks that are spread over the whole interval.
+        dies(&mut group, index, 5000 + index as u64 * 2);
+        assert!(group.due().unwrap() > at(5000 + index as u64 * 2), "{index}");
+    }
+    assert_eq!(group.due(), Some(at(5000 + 1998 + 20 + 200)));
+}
+
+#[test]
+fn changes_that_never_cease_are_rendered_after_an_interval() {
+    let mut group = settled(100);
+    for index in 0..100 {
+        dies(&mut group, index, 5000 + index as u64 * 100);
+    }
+    assert_eq!(group.due(), Some(at(5020 + 2000 + 200)));
+}
+
+#[test]
+fn next_rendering_waits_for_an_interval() {
+    let mut group = settled(9);
+    dies(&mut group, 0, 1000);
+    group.begin(at(1300));
+    let plan = group.plan(Some(&[In; 9]), at(1300));
+    dies(&mut group, 1, 1400);
+    group.rendered(&plan, true, at(1500));
+    assert_eq!(group.due(), Some(at(3500)));
+}
+
+#[test]
+fn what_the_limit_left_follows_after_an_interval() {
+    let mut group = settled(9);
+    for index in 0..5 {
+        dies(&mut group, index, 1000);
+    }
+    group.begin(at(1300));
+    let plan = group.plan(Some(&[In; 9]), at(1300));
+    assert_eq!(plan.left, 3);
+    group.rendered(&plan, true, at(1500));
+    assert_eq!(group.due(), Some(at(3500)));
+}
+
+#[test]
+fn failed_rendering_is_tried_again_after_pauses_that_grow_to_a_bound() {
+    let mut group = settled(3);
+    let mut pauses = Vec::new();
+    for _ in 0..12 {
+        group.begin(at(10_000));
+        group.failed(at(10_000));
+        pauses.push(group.due().unwrap().since(at(10_000)).as_secs());
+    }
+    assert_eq!(pauses[..4], [1, 2, 4, 8]);
+    assert_eq!(pauses[11], 300);
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    prop_oneof![Just(Up), Just(Down), Just(Unknown)]
+}
+
+fn world() -> impl Strategy<Value = (GroupRules, Vec<(Condition, Place)>)> {
+    let place = prop_oneof![Just(In), Just(Out)];
+    let members = prop::collection::vec((condition(), place), 1..40);
+    (members, 1..20_usize, 1..20_usize).prop_map(|(members, min_healthy, change_max)| {
+        let rules = GroupRules {
+            min_healthy: min_healthy.min(members.len()),
+            change_max,
+            ..RULES
+        };
+        (rules, members)
+    })
+}
+
+fn members_in(places: &[Place]) -> usize {
+    places.iter().filter(|place| **place == In).count()
+}
+
+proptest! {
+    #[test]
+    fn every_plan_keeps_minimum_limit_and_what_is_unknown((rules, members) in world()) {
+        let (conditions, present): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        let plan = plan(&rules, &conditions, Some(&present), true);
+        let healthy = count(&conditions, Up);
+        prop_assert_eq!(plan.places.is_none(), healthy == 0);
+        let places = plan.places.unwrap_or_else(|| present.clone());
+        let before = members_in(&present);
+        prop_assert!(members_in(&places) >= rules.min_healthy.min(before));
+        let changed = present.iter().zip(&places).filter(|(old, new)| old != new).count();
+        prop_assert!(changed <= rules.change_max);
+        for ((condition, old), new) in conditions.iter().zip(&present).zip(&places) {
+            match condition {
+                Up => prop_assert!(*new == In || *old == Out),
+                Down => prop_assert!(*new == Out || *old == In),
+                Unknown => prop_assert_eq!(old, new),
+            }
+        }
+        if healthy < rules.min_healthy {
+            let taken_out = present.iter().zip(&places).any(|(old, new)| *old == In && *new == Out);
+            prop_assert!(!taken_out);
+        }
+    }
+
+    #[test]
+    fn stable_health_comes_to_rest_and_stays_there((rules, members) in world()) {
+        let (conditions, mut present): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+        let mut rest = None;
+        for round in 0..100 {
+            let plan = plan(&rules, &conditions, Some(&present), true);
+            let next = plan.places.unwrap_or_else(|| present.clone());
+            if next == present {
+                prop_assert_eq!(plan.left, 0, "it rests with something left");
+                rest = Some(round);
+                break;
+            }
+            present = next;
+        }
+        prop_assert!(rest.is_some(), "it never rests");
+        let healthy = count(&conditions, Up);
+        if healthy >= rules.min_healthy {
+            for (condition, place) in conditions.iter().zip(&present) {
+                prop_assert!(*condition == Unknown || (*condition == Up) == (*place == In));
+            }
+        }
+    }
+}
