@@ -116,13 +116,6 @@ pub const UPSTREAM_TIMING: ProbeTiming = ProbeTiming {
 pub const UPSTREAM_MIN_HEALTHY: usize = 1;
 /// A rack that goes down is one reload; nobody notices a fifth of a second.
 pub const UPSTREAM_SETTLE: Duration = Duration::from_millis(200);
-/// Checking a file takes a moment; names that do not resolve in a disaster take some seconds.
-pub const UPSTREAM_VALIDATE_TIMEOUT: Duration = Duration::from_secs(10);
-/// A proxy that takes longer is not going to.
-pub const UPSTREAM_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// A reloaded proxy uses its new file at once.
-pub const UPSTREAM_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A reload that hangs must not hold the next file up for long.
 pub const APP_CONFIG_RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Checking a file takes a moment; names that do not resolve in a disaster take some seconds.

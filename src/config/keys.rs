@@ -184,6 +184,7 @@ pub(super) const UPSTREAM: Section = Section {
         "render",
         "validate",
         "validate_timeout",
+        "stage",
         "reload",
         "reload_timeout",
         "verify",

@@ -10,6 +10,7 @@ use super::secret::Secret;
 use super::settings::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, NotifierSettings};
 use super::sites::Sites;
 use super::{MemberRole, app_formats, defaults, keys, secret_source, syntax, validate};
+use crate::model::SiteName;
 use crate::model::key_path::KeyPath;
 
 /// Kinds of `effects::notify`.
@@ -63,6 +64,20 @@ fn app_config(table: &Table<'_>, sites: &Sites) -> Option<AppConfig> {
         sites.known(name).ok_or_else(|| sites.unknown(name))
     });
     let files = files(table);
+    let keep = table.integer("keep", &KEEP);
+    let keep = keep.unwrap_or(defaults::APP_CONFIG_KEEP);
+    taken(table, (name, site), files, &VALUE_VARIABLES, keep)
+}
+
+/// How a change of files is checked, told and proved: the same keys wherever files are changed.
+/// `verify` may name `variables`.
+pub(super) fn taken(
+    table: &Table<'_>,
+    (name, site): (Option<String>, Option<SiteName>),
+    files: Option<Vec<AppConfigFile>>,
+    variables: &[&str],
+    keep: u32,
+) -> Option<AppConfig> {
     let stage = stage(table, files.as_deref().unwrap_or_default());
     let staged: &[&str] = match table.has("stage") {
         true => &["staged", "staged_dir"],
@@ -72,7 +87,7 @@ fn app_config(table: &Table<'_>, sites: &Sites) -> Option<AppConfig> {
     let validate_timeout = table.duration("validate_timeout", &TIMEOUT);
     let reload = table.command("reload", &[]);
     let reload_timeout = table.duration("reload_timeout", &RELOAD_TIMEOUT);
-    let verify = table.command("verify", &VALUE_VARIABLES);
+    let verify = table.command("verify", variables);
     let verify_timeout = table.duration("verify_timeout", &TIMEOUT);
     let belongs: [(&'static str, &[&'static str], &str); 3] = [
         (
@@ -96,7 +111,6 @@ fn app_config(table: &Table<'_>, sites: &Sites) -> Option<AppConfig> {
             table.refuse_keys(keys, why);
         }
     }
-    let keep = table.integer("keep", &KEEP);
     Some(AppConfig {
         name: name?,
         site,
@@ -108,7 +122,7 @@ fn app_config(table: &Table<'_>, sites: &Sites) -> Option<AppConfig> {
         reload_timeout: reload_timeout.unwrap_or(defaults::APP_CONFIG_RELOAD_TIMEOUT),
         verify,
         verify_timeout: verify_timeout.unwrap_or(defaults::APP_CONFIG_VERIFY_TIMEOUT),
-        keep: keep.unwrap_or(defaults::APP_CONFIG_KEEP),
+        keep,
     })
 }
 

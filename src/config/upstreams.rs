@@ -4,24 +4,26 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::moves::taken;
 use super::probes::{http_request, timing};
 use super::problem::{Refusal, quoted};
 use super::reader::Table;
 use super::settings::{
-    AppConfig, HttpProbe, ProxyFormat, Upstream, UpstreamFile, UpstreamMember, UpstreamTrip,
+    AppConfig, AppConfigFile, HttpProbe, ProxyFormat, Upstream, UpstreamFile, UpstreamMember, UpstreamTrip,
 };
 use super::sites::Sites;
 use super::{defaults, keys, syntax, validate};
+use crate::model::SiteName;
 
 const SETTLE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
 const DOWN_FOR: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
-const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
-const RELOAD_TIMEOUT: RangeInclusive<Duration> =
-    Duration::from_millis(100)..=Duration::from_secs(3600);
 const MEMBERS: RangeInclusive<u32> = 1..=10_000;
 /// What both proxies take. Source: HAProxy configuration manual, 5.2, `weight`.
 const WEIGHT: RangeInclusive<u32> = 1..=256;
 const CONNECTIONS: RangeInclusive<u32> = 1..=1_000_000;
+
+/// The version that comes back when the proxy does not take the new one; older ones are of no use.
+const KEEP: u32 = 1;
 
 /// What stands for a member's address in the URL of its probe.
 const ADDRESS: &str = "{address}";
@@ -50,7 +52,9 @@ pub(super) fn upstreams(
             .map(|other| format!("upstream {}", quoted(&other.name)));
         let app = app_configs
             .iter()
-            .find(|app| app.path == *path && meets(&app.site))
+            .find(|app| {
+                app.files.iter().any(|file| file.path == *path) && meets(&app.site)
+            })
             .map(|app| format!("app config {}", quoted(&app.name)));
         if let Some(other) = group.or(app) {
             let refusal = Refusal::new(format!("{other} already rewrites this file"));
@@ -81,7 +85,7 @@ fn upstream(table: &Table<'_>, sites: &Sites) -> Option<Upstream> {
     if settle.is_some_and(|settle| settle > timing.interval) {
         table.error("settle", Refusal::new("must not be longer than interval"));
     }
-    let file = file(table, name.as_deref());
+    let file = file(table, name.as_deref(), site.clone());
     let trip = trip(table, count);
     Some(Upstream {
         name: name?,
@@ -200,7 +204,7 @@ fn share(table: &Table<'_>, key: &'static str, count: usize) -> Option<usize> {
     })
 }
 
-fn file(table: &Table<'_>, name: Option<&str>) -> Option<UpstreamFile> {
+fn file(table: &Table<'_>, name: Option<&str>, site: Option<SiteName>) -> Option<UpstreamFile> {
     table.need("format", "\"nginx\" or \"haproxy\"");
     table.need("path", "the proxy's file");
     let format = table.choice("format", &["nginx", "haproxy"]);
@@ -211,22 +215,15 @@ fn file(table: &Table<'_>, name: Option<&str>) -> Option<UpstreamFile> {
     if servers_only {
         table.refuse_keys(&["block"], "only for render = \"block\"");
     }
-    let validate = table.command("validate", &["staged"]);
-    let validate_timeout = table.duration("validate_timeout", &TIMEOUT);
-    let reload = table.command("reload", &[]);
-    let reload_timeout = table.duration("reload_timeout", &RELOAD_TIMEOUT);
-    let verify = table.command("verify", &[]);
-    let verify_timeout = table.duration("verify_timeout", &TIMEOUT);
-    let bounds: [(&'static str, &'static str, &str); 3] = [
-        ("validate", "validate_timeout", "has no meaning without validate"),
-        ("reload", "reload_timeout", "has no meaning without reload"),
-        ("verify", "verify_timeout", "has no meaning without verify"),
-    ];
-    for (command, bound, why) in bounds {
-        if !table.has(command) {
-            table.refuse_keys(&[bound], why);
-        }
-    }
+    // A key of the target's own, so that its memory is not taken for that of an app config.
+    let target_name = name.map(|name| format!("upstream:{name}"));
+    let files = path.clone().map(|path| {
+        vec![AppConfigFile {
+            path,
+            edits: Vec::new(),
+        }]
+    });
+    let target = taken(table, (target_name, site), files, &[], KEEP);
     Some(UpstreamFile {
         format: match format? {
             "haproxy" => ProxyFormat::Haproxy,
@@ -235,12 +232,7 @@ fn file(table: &Table<'_>, name: Option<&str>) -> Option<UpstreamFile> {
         path: path?,
         block: block.or_else(|| name.map(str::to_owned))?,
         servers_only,
-        validate,
-        validate_timeout: validate_timeout.unwrap_or(defaults::UPSTREAM_VALIDATE_TIMEOUT),
-        reload,
-        reload_timeout: reload_timeout.unwrap_or(defaults::UPSTREAM_RELOAD_TIMEOUT),
-        verify,
-        verify_timeout: verify_timeout.unwrap_or(defaults::UPSTREAM_VERIFY_TIMEOUT),
+        target: target?,
     })
 }
 

@@ -61,7 +61,9 @@ pub enum Held {
 impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoneHealthy => f.write_str("no member is healthy: the file keeps what it has"),
+            Self::NoneHealthy => {
+                f.write_str("no member is known to be healthy: the file keeps what it has")
+            },
             Self::TooFew { healthy, needed } => write!(
                 f,
                 "only {healthy} healthy, min_healthy is {needed}: none is taken out of the file"
@@ -211,6 +213,22 @@ impl Burst {
     }
 }
 
+/// What is known of a group when a rendering begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlook {
+    rules: GroupRules,
+    conditions: Vec<Condition>,
+    looked_at: bool,
+}
+
+impl Outlook {
+    /// What the file is to have, given what it has.
+    #[must_use]
+    pub fn plan(&self, present: Option<&[Place]>) -> GroupPlan {
+        plan(&self.rules, &self.conditions, present, self.looked_at)
+    }
+}
+
 /// One group: the health of its members, and what has not been rendered yet.
 #[derive(Debug, Clone)]
 pub struct Group {
@@ -277,20 +295,17 @@ impl Group {
         self.burst.due(&self.rules)
     }
 
-    /// What the file is to have, given what it has.
-    #[must_use]
-    pub fn plan(&self, present: Option<&[Place]>, now: Moment) -> GroupPlan {
-        let long = self.rules.thresholds.stale_after;
-        let looked_at = now.since(self.begun) > long;
-        plan(&self.rules, &self.conditions(now), present, looked_at)
-    }
-
-    /// A rendering begins: what changes from here on is for the next one.
-    pub fn begin(&mut self, now: Moment) {
+    /// A rendering begins, of what is known now: what changes from here on is for the next one.
+    pub fn begin(&mut self, now: Moment) -> Outlook {
         self.burst = Burst {
             changes: None,
             not_before: now,
         };
+        Outlook {
+            rules: self.rules,
+            conditions: self.conditions(now),
+            looked_at: now.since(self.begun) > self.rules.thresholds.stale_after,
+        }
     }
 
     /// The rendering has ended as planned; the file was `written` or was right already.
@@ -304,11 +319,13 @@ impl Group {
         }
     }
 
-    /// The rendering failed: it is tried again, after a pause that grows.
-    pub fn failed(&mut self, now: Moment) {
+    /// The rendering failed: it is tried again, after a pause that grows, and not before the file's
+    /// own time.
+    pub fn failed(&mut self, retry_after: Option<Duration>, now: Moment) {
         let factor = 2_u32.saturating_pow(self.failures);
         self.failures = self.failures.saturating_add(1);
-        self.burst.not_before = now + PAUSE_FIRST.saturating_mul(factor).min(PAUSE_MAX);
+        let pause = PAUSE_FIRST.saturating_mul(factor).min(PAUSE_MAX);
+        self.burst.not_before = now + pause.max(retry_after.unwrap_or_default());
         self.burst.note(now);
     }
 

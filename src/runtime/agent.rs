@@ -39,6 +39,7 @@ use crate::runtime::peer_server::Admission;
 use crate::runtime::scheduler::Scheduler;
 use crate::runtime::status::{self, Counter, Snapshot};
 use crate::runtime::tasks::spawn_named;
+use crate::runtime::upstreams::UpstreamStatus;
 use crate::runtime::vote_file::{LoadedVote, VoteFile, VoteFileError};
 use crate::runtime::wiring::Outset;
 use crate::runtime::wishes::Wishes;
@@ -193,6 +194,8 @@ pub struct Parts {
     pub executor: Executor,
     /// Runs probes.
     pub scheduler: Scheduler,
+    /// How groups of app servers are.
+    pub upstreams: Vec<watch::Receiver<UpstreamStatus>>,
     /// Tells people.
     pub outbox: Outbox,
     /// The lease machine.
@@ -343,6 +346,8 @@ impl Agent {
         let guard = self.parts.guard.as_ref();
         picture.guard_seen = guard.map(|seen| seen.borrow().clone());
         picture.guard = picture.guard_seen.as_ref().map(GuardSeen::words);
+        let groups = self.parts.upstreams.iter();
+        picture.upstreams = groups.map(|group| group.borrow().clone()).collect();
         picture.fence = self.parts.fence_time.words();
         picture.app_files = self.parts.app_files.borrow().clone();
         picture.dns = self.parts.dns.borrow().iter().flatten().cloned().collect();

@@ -38,6 +38,7 @@ pub mod scheduler;
 pub mod service;
 pub mod status;
 pub mod tasks;
+pub mod upstreams;
 pub mod vote_file;
 pub mod voter_host;
 pub mod wiring;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::config::settings::{
-    AppConfig, AppConfigFile, AppConfigValue, Control, ProbeTiming, Site,
+    AppConfig, AppConfigFile, AppConfigValue, Control, ProbeTiming, Site, Upstream,
 };
 use crate::decision::policy::{
     AppConfigTarget, DnsTarget, NodeAddress, Policy, Thresholds, TripRule,
@@ -31,7 +31,7 @@ pub fn policy(config: &Config) -> Option<Policy> {
         fence_budget: config.lease.fence_budget,
         database: thresholds(config.database.timing, config.database.fresh_interval),
         endpoints: endpoints(config, &me.name),
-        trips: trips(config),
+        trips: trips(config, &me.name),
         lag_max: config.failover.lag_max,
         block: config.failover.block,
         max_automatic: config.failover.max_automatic as usize,
@@ -71,7 +71,9 @@ pub fn policy(config: &Config) -> Option<Policy> {
 
 /// The endpoints that this site's agent probes.
 fn endpoints(config: &Config, me: &SiteName) -> BTreeMap<ProbeName, Thresholds> {
-    config
+    let groups = config.upstreams.iter().filter(|group| group.is_at(me));
+    let groups = groups.map(|group| (group.target(), group_thresholds(group)));
+    let probes = config
         .probes
         .iter()
         .filter(|probe| probe.sites.is_empty() || probe.sites.contains(me))
@@ -80,21 +82,36 @@ fn endpoints(config: &Config, me: &SiteName) -> BTreeMap<ProbeName, Thresholds> 
                 probe.name.clone(),
                 thresholds(probe.timing, probe.timing.interval),
             )
-        })
-        .collect()
+        });
+    probes.chain(groups).collect()
 }
 
-fn trips(config: &Config) -> Vec<TripRule> {
-    config
-        .trips
-        .iter()
-        .map(|trip| TripRule {
-            name: trip.name.clone(),
-            probes: trip.probes.clone(),
-            at_least: trip.at_least,
-            down_for: trip.down_for,
+/// A group as a whole: hysteresis is its members' business.
+fn group_thresholds(group: &Upstream) -> Thresholds {
+    Thresholds {
+        fall: 1,
+        rise: 1,
+        ..thresholds(group.timing, group.timing.interval)
+    }
+}
+
+fn trips(config: &Config, me: &SiteName) -> Vec<TripRule> {
+    let groups = config.upstreams.iter().filter(|group| group.is_at(me));
+    let groups = groups.filter_map(|group| {
+        Some(TripRule {
+            name: group.target().to_string(),
+            probes: vec![group.target()],
+            at_least: 1,
+            down_for: group.trip?.down_for,
         })
-        .collect()
+    });
+    let trips = config.trips.iter().map(|trip| TripRule {
+        name: trip.name.clone(),
+        probes: trip.probes.clone(),
+        at_least: trip.at_least,
+        down_for: trip.down_for,
+    });
+    trips.chain(groups).collect()
 }
 
 fn node_address(site: &Site) -> (SiteName, NodeAddress) {
@@ -119,7 +136,7 @@ fn can_fence(control: &Control) -> bool {
 }
 
 /// Knowledge is stale after three slow looks that all took their whole time.
-fn thresholds(timing: ProbeTiming, slowest: Duration) -> Thresholds {
+pub(super) fn thresholds(timing: ProbeTiming, slowest: Duration) -> Thresholds {
     Thresholds {
         fall: timing.fall,
         rise: timing.rise,

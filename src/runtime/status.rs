@@ -25,6 +25,7 @@ use crate::runtime::app_watch::AppFilesStatus;
 use crate::runtime::brake_status::{BrakeStatus, brake_status};
 use crate::runtime::evidence::Evidence;
 use crate::runtime::guard::link::GuardSeen;
+use crate::runtime::upstreams::UpstreamStatus;
 
 /// Everything a surface may show.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +75,9 @@ pub struct Snapshot {
     pub members: Vec<MemberStatus>,
     /// Everything it looks at.
     pub targets: Vec<TargetStatus>,
+    /// Groups of app servers behind a proxy.
+    #[serde(default)]
+    pub upstreams: Vec<UpstreamStatus>,
     /// The running plan.
     pub run: Option<Progress>,
     /// The last plan that ended.
@@ -219,6 +223,7 @@ pub fn snapshot(
         brakes: brake_status(policy, state, now),
         members: members(policy, state, now.moment),
         targets: targets(policy, state, now.moment),
+        upstreams: Vec::new(),
         run: state.run.as_ref().map(|run| progress(run, now)),
         last_run: state.last_run.as_ref().map(|run| progress(run, now)),
         app_files: Vec::new(),

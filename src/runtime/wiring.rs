@@ -49,6 +49,7 @@ use crate::runtime::reports::Reporter;
 use crate::runtime::scheduler::{Jitter, Scheduler};
 use crate::runtime::status::{Counter, CounterKind};
 use crate::runtime::tasks::spawn_named;
+use crate::runtime::upstreams;
 use crate::runtime::voter_host::VoterHost;
 
 /// Lease commands that wait at most; the keeper takes them at once.
@@ -137,6 +138,7 @@ pub async fn start(
     let probes = own_probes(&config.database, &login, canary, &node);
     let scheduler = start_probes(config, probes, &resolver, &events, stop)?;
     watch_process(&scheduler, &node, &events, stop);
+    let upstreams = upstreams::start(config, &resolver, &events, stop)?;
     let tools = tools(config, own, node, login, table, moved, &resolver)?;
     let guard = guard::start(config, own, outset.program, feed, stop).await;
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
@@ -145,6 +147,7 @@ pub async fn start(
         fence_time: outset.fence_time,
         executor: Executor::new(tools, gate, outbox.clone(), events),
         scheduler,
+        upstreams,
         outbox,
         lease,
         armed,

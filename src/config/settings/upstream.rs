@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{HttpProbe, ProbeKindSettings, ProbeTiming};
+use super::{AppConfig, HttpProbe, ProbeKindSettings, ProbeTiming};
 use crate::model::{ProbeName, SiteName};
 
 /// A group of app servers; the healthy ones are what a proxy's file names.
@@ -56,18 +56,8 @@ pub struct UpstreamFile {
     pub block: String,
     /// Only the servers' lines are written, which stand in a block of somebody else's.
     pub servers_only: bool,
-    /// Must succeed for a new file to be taken.
-    pub validate: Option<Vec<String>>,
-    /// Bound on `validate`.
-    pub validate_timeout: Duration,
-    /// Makes the proxy read the file.
-    pub reload: Option<Vec<String>>,
-    /// Bound on `reload`.
-    pub reload_timeout: Duration,
-    /// Succeeds when the proxy uses the new file.
-    pub verify: Option<Vec<String>>,
-    /// By when it must.
-    pub verify_timeout: Duration,
+    /// How the file is changed, and the proxy told: a target of one file without edits.
+    pub target: AppConfig,
 }
 
 /// A proxy's language.

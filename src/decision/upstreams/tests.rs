@@ -113,8 +113,7 @@ fn settled(members: usize) -> Group {
         look(&mut group, index, &EndpointResult::Passed, at(100));
     }
     let due = group.due().unwrap();
-    group.begin(due);
-    let plan = group.plan(Some(&vec![In; members]), due);
+    let plan = group.begin(due).plan(Some(&vec![In; members]));
     group.rendered(&plan, false, due);
     assert_eq!(group.due(), None);
     group
@@ -165,8 +164,7 @@ fn changes_that_never_cease_are_rendered_after_an_interval() {
 fn next_rendering_waits_for_an_interval() {
     let mut group = settled(9);
     dies(&mut group, 0, 1000);
-    group.begin(at(1300));
-    let plan = group.plan(Some(&[In; 9]), at(1300));
+    let plan = group.begin(at(1300)).plan(Some(&[In; 9]));
     dies(&mut group, 1, 1400);
     group.rendered(&plan, true, at(1500));
     assert_eq!(group.due(), Some(at(3500)));
@@ -178,8 +176,7 @@ fn what_the_limit_left_follows_after_an_interval() {
     for index in 0..5 {
         dies(&mut group, index, 1000);
     }
-    group.begin(at(1300));
-    let plan = group.plan(Some(&[In; 9]), at(1300));
+    let plan = group.begin(at(1300)).plan(Some(&[In; 9]));
     assert_eq!(plan.left, 3);
     group.rendered(&plan, true, at(1500));
     assert_eq!(group.due(), Some(at(3500)));
@@ -191,11 +188,14 @@ fn failed_rendering_is_tried_again_after_pauses_that_grow_to_a_bound() {
     let mut pauses = Vec::new();
     for _ in 0..12 {
         group.begin(at(10_000));
-        group.failed(at(10_000));
+        group.failed(None, at(10_000));
         pauses.push(group.due().unwrap().since(at(10_000)).as_secs());
     }
     assert_eq!(pauses[..4], [1, 2, 4, 8]);
     assert_eq!(pauses[11], 300);
+    group.begin(at(10_000));
+    group.failed(Some(Duration::from_secs(600)), at(10_000));
+    assert_eq!(group.due(), Some(at(610_000)));
 }
 
 fn condition() -> impl Strategy<Value = Condition> {

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::block::Block;
 use super::format::{ConfigFormat, EditError, format_of};
 use super::memory::{ChangedFile, Memory, MemoryDir, hash_of, hash_of_all};
 use super::write::{self, FileRead};
@@ -25,8 +26,15 @@ pub(super) struct Job {
 #[derive(Debug)]
 struct JobFile {
     path: PathBuf,
-    format: &'static dyn ConfigFormat,
-    wish: Wish,
+    wanted: Wanted,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    /// In a file of this format.
+    Wish(&'static dyn ConfigFormat, Wish),
+    /// A block between its two lines, whatever the file's format is.
+    Block(Block),
 }
 
 /// What is wanted of a file.
@@ -116,13 +124,30 @@ impl Job {
                 ))
                 .hint("name it: format = \"dotenv\", \"ini\", \"json\", …")
             })?;
-            Ok(JobFile { path, format, wish })
+            let wanted = Wanted::Wish(format, wish);
+            Ok(JobFile { path, wanted })
         });
         Ok(Self {
             target: target.name.clone(),
             epoch,
             dir: MemoryDir::of(state_dir, &target.name)?,
             files: files.collect::<Result<_, EffectError>>()?,
+        })
+    }
+
+    /// A block of one file. It does not follow the primary, so it knows no epoch.
+    pub(super) fn of_block(
+        target: &str,
+        path: PathBuf,
+        block: Block,
+        state_dir: &Path,
+    ) -> Result<Self, EffectError> {
+        let wanted = Wanted::Block(block);
+        Ok(Self {
+            target: target.to_owned(),
+            epoch: Epoch::NONE,
+            dir: MemoryDir::of(state_dir, target)?,
+            files: vec![JobFile { path, wanted }],
         })
     }
 
@@ -156,23 +181,14 @@ impl Job {
     }
 
     fn draft_of(&self, file: &JobFile) -> Result<DraftFile, EffectError> {
-        let fail = |error: EditError| self.cannot_edit(&file.path, &error);
         let old = write::read(&file.path)?;
-        let in_file = file.format.epoch(&old.text).map_err(fail)?;
-        let newest = in_file.unwrap_or_default();
-        if newest > self.epoch {
-            return Err(self.too_late(newest, &file.path.display().to_string()));
-        }
-        let with_epoch = |text: &[u8]| file.format.with_epoch(text, self.epoch).map_err(fail);
-        let (text, changed) = match &file.wish {
-            Wish::Edits(edits) => {
-                let edited = file.format.edit(&old.text, edits).map_err(fail)?;
-                (with_epoch(&edited.text)?, edited.changed)
-            }
-            Wish::Text(kept) => {
-                let text = with_epoch(kept)?;
-                let differs = text != with_epoch(&old.text)?;
-                let changed = differs.then(|| "the kept text".to_owned());
+        let (text, changed) = match &file.wanted {
+            Wanted::Wish(format, wish) => self.wished(&file.path, *format, wish, &old.text)?,
+            Wanted::Block(block) => {
+                let text = block
+                    .put_into(&old.text)
+                    .map_err(|error| error.in_file(&self.target, &file.path))?;
+                let changed = (text != old.text).then(|| "its block".to_owned());
                 (text, changed.into_iter().collect())
             }
         };
@@ -182,6 +198,34 @@ impl Job {
             text,
             changed,
         })
+    }
+
+    /// The text of a file that follows the primary, and which keys of it change.
+    fn wished(
+        &self,
+        path: &Path,
+        format: &dyn ConfigFormat,
+        wish: &Wish,
+        old: &[u8],
+    ) -> Result<(Vec<u8>, Vec<String>), EffectError> {
+        let fail = |error: EditError| self.cannot_edit(path, &error);
+        let newest = format.epoch(old).map_err(fail)?.unwrap_or_default();
+        if newest > self.epoch {
+            return Err(self.too_late(newest, &path.display().to_string()));
+        }
+        let with_epoch = |text: &[u8]| format.with_epoch(text, self.epoch).map_err(fail);
+        match wish {
+            Wish::Edits(edits) => {
+                let edited = format.edit(old, edits).map_err(fail)?;
+                Ok((with_epoch(&edited.text)?, edited.changed))
+            }
+            Wish::Text(kept) => {
+                let text = with_epoch(kept)?;
+                let differs = text != with_epoch(old)?;
+                let changed = differs.then(|| "the kept text".to_owned());
+                Ok((text, changed.into_iter().collect()))
+            }
+        }
     }
 
     fn too_late(&self, newest: Epoch, place: &str) -> EffectError {

@@ -9,6 +9,7 @@
 //! lower one is refused.
 
 mod applier;
+pub mod block;
 mod command;
 pub mod dotenv;
 mod dotenv_scan;
@@ -20,6 +21,7 @@ mod memory;
 mod replacing;
 mod staging;
 mod transaction;
+pub mod upstream;
 pub mod url;
 mod write;
 
