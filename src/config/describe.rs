@@ -1,6 +1,8 @@
 //! What a `Config` makes the agents do, in plain words: for the operator who wants to know before
 //! it happens. Never a secret.
 
+mod upstreams;
+
 use std::fmt::Write as _;
 
 use super::Config;
@@ -20,6 +22,7 @@ pub fn describe(config: &Config) -> String {
     lines.extend(watches(config));
     lines.push(doubts_itself(config));
     lines.extend(fails_over(config));
+    lines.extend(config.upstreams.iter().map(upstreams::upstream));
     lines.extend(config.app_configs.iter().map(rewrites));
     lines.extend(config.dns.iter().map(|record| moves(record, config)));
     lines.extend(checks_dns(config));
@@ -142,7 +145,18 @@ fn probe(probe: &Probe) -> String {
             .collect::<Vec<_>>()
             .join(" and "),
     };
-    let what = match &probe.kind {
+    let every = show_duration(probe.timing.interval);
+    format!(
+        "Watches {} from {place} every {every}: {}. {}",
+        probe.name,
+        asks(&probe.kind),
+        thresholds(&probe.timing)
+    )
+}
+
+/// What a look at an endpoint asks.
+fn asks(kind: &ProbeKindSettings) -> String {
+    match kind {
         ProbeKindSettings::Tcp { address } => format!("whether {address} accepts a connection"),
         ProbeKindSettings::Http(http) => {
             let ranges = http.status.iter().map(|(low, high)| match low == high {
@@ -166,13 +180,7 @@ fn probe(probe: &Probe) -> String {
             }
             what
         }
-    };
-    let every = show_duration(probe.timing.interval);
-    format!(
-        "Watches {} from {place} every {every}: {what}. {}",
-        probe.name,
-        thresholds(&probe.timing)
-    )
+    }
 }
 
 fn thresholds(timing: &ProbeTiming) -> String {
@@ -304,14 +312,24 @@ fn rewrites(app: &AppConfig) -> String {
         [one] => format!("Rewrites {one}"),
         several => format!("Rewrites, all or none, {}", several.join("; and ")),
     };
+    taken(&mut text, app);
+    push(
+        &mut text,
+        format_args!(" Keeps {} older versions.", app.keep),
+    );
+    text
+}
+
+/// How a change of files is checked, told and proved.
+fn taken(text: &mut String, app: &AppConfig) {
     if let Some(command) = &app.validate {
         let (command, most) = (command.join(" "), show_duration(app.validate_timeout));
         let format = format_args!("; only if `{command}` says within {most} that they are right");
-        push(&mut text, format);
+        push(text, format);
     }
     match &app.reload {
         Some(command) => push(
-            &mut text,
+            text,
             format_args!(
                 "; then runs `{}` for at most {}.",
                 command.join(" "),
@@ -326,13 +344,8 @@ fn rewrites(app: &AppConfig) -> String {
             " If that fails, or `{command}` does not succeed within {most}, the previous version \
              comes back."
         );
-        push(&mut text, format);
+        push(text, format);
     }
-    push(
-        &mut text,
-        format_args!(" Keeps {} older versions.", app.keep),
-    );
-    text
 }
 
 fn edits(file: &AppConfigFile) -> String {

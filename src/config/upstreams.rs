@@ -9,7 +9,8 @@ use super::probes::{http_request, timing};
 use super::problem::{Refusal, quoted};
 use super::reader::Table;
 use super::settings::{
-    AppConfig, AppConfigFile, HttpProbe, ProxyFormat, Upstream, UpstreamFile, UpstreamMember, UpstreamTrip,
+    AppConfig, AppConfigFile, HttpProbe, ProxyFormat, Upstream, UpstreamFile, UpstreamMember,
+    UpstreamTrip,
 };
 use super::sites::Sites;
 use super::{defaults, keys, syntax, validate};
@@ -43,18 +44,15 @@ pub(super) fn upstreams(
         };
         // Two that rewrite one file as a whole could undo each other's work.
         let path = &upstream.file.path;
-        let meets = |site: &Option<_>| {
-            site.is_none() || upstream.site.is_none() || *site == upstream.site
-        };
+        let meets =
+            |site: &Option<_>| site.is_none() || upstream.site.is_none() || *site == upstream.site;
         let group = read
             .iter()
             .find(|other| other.file.path == *path && meets(&other.site))
             .map(|other| format!("upstream {}", quoted(&other.name)));
         let app = app_configs
             .iter()
-            .find(|app| {
-                app.files.iter().any(|file| file.path == *path) && meets(&app.site)
-            })
+            .find(|app| app.files.iter().any(|file| file.path == *path) && meets(&app.site))
             .map(|app| format!("app config {}", quoted(&app.name)));
         if let Some(other) = group.or(app) {
             let refusal = Refusal::new(format!("{other} already rewrites this file"));
@@ -116,7 +114,10 @@ fn members(table: &Table<'_>) -> Option<Vec<UpstreamMember>> {
         if let Some(first) = lines.insert(member.address.clone(), line) {
             let first = first.map_or_else(String::new, |line| format!(" in line {line}"));
             let refusal = Refusal::new(format!("this address is already listed{first}"));
-            table.error("address", refusal.hint("weight gives a member a larger share"));
+            table.error(
+                "address",
+                refusal.hint("weight gives a member a larger share"),
+            );
         }
         members.push(member);
     }
@@ -134,7 +135,10 @@ fn members(table: &Table<'_>) -> Option<Vec<UpstreamMember>> {
     }
     let named = members.iter().filter(|member| is_name(&member.address));
     if let Some(member) = named.into_iter().next() {
-        let what = format!("{} is a name, which the proxy looks up itself", member.address);
+        let what = format!(
+            "{} is a name, which the proxy looks up itself",
+            member.address
+        );
         let hint = "write IP addresses: while names are not answered, no reload succeeds";
         table.warning("members", Refusal::new(what).hint(hint));
     }

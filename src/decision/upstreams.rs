@@ -63,7 +63,7 @@ impl fmt::Display for Held {
         match self {
             Self::NoneHealthy => {
                 f.write_str("no member is known to be healthy: the file keeps what it has")
-            },
+            }
             Self::TooFew { healthy, needed } => write!(
                 f,
                 "only {healthy} healthy, min_healthy is {needed}: none is taken out of the file"

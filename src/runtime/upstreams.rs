@@ -30,9 +30,7 @@ use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
 use crate::model::brakes::Conduct;
 use crate::model::event::Event;
-use crate::model::observation::{
-    EndpointResult, EndpointSeen, Observation, Phases, Seen, Target,
-};
+use crate::model::observation::{EndpointResult, EndpointSeen, Observation, Phases, Seen, Target};
 use crate::model::outcome::Failure;
 use crate::model::upstream::Place;
 use crate::model::{Moment, ProbeName, Timestamp};
@@ -143,14 +141,17 @@ pub fn start_group(
         tell_at: boottime(),
     };
     let stop = stop.clone();
-    drop(spawn_named(format!("upstream {}", settings.name), async move {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => {}
-            () = delivery.run() => {}
-            () = keeper.run(seen) => {}
-        }
-    }));
+    drop(spawn_named(
+        format!("upstream {}", settings.name),
+        async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = delivery.run() => {}
+                () = keeper.run(seen) => {}
+            }
+        },
+    ));
     Ok(shown)
 }
 
@@ -244,8 +245,7 @@ impl Keeper {
         let now = boottime();
         match ended {
             Ok(rendering) => {
-                self.group
-                    .rendered(&rendering.plan, rendering.written, now);
+                self.group.rendered(&rendering.plan, rendering.written, now);
                 self.note(&rendering);
             }
             Err(error) => {
@@ -330,7 +330,10 @@ fn result(tally: Tally, needed: usize) -> EndpointResult {
     match tally.suffices(needed) {
         Some(true) => EndpointResult::Passed,
         Some(false) => EndpointResult::WrongAnswer {
-            why: format!("{up} of {} members healthy, {needed} needed", up + down + unknown),
+            why: format!(
+                "{up} of {} members healthy, {needed} needed",
+                up + down + unknown
+            ),
         },
         None => EndpointResult::LocalFault {
             why: format!("{up} members healthy, {unknown} not known, {needed} needed"),

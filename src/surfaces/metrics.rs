@@ -18,6 +18,7 @@ use crate::model::situation::Reach;
 use crate::runtime::guard::link::GuardSeen;
 use crate::runtime::guard::protocol::{GuardState, WatchdogSeen};
 use crate::runtime::status::{Counter, CounterKind, Snapshot};
+use crate::runtime::upstreams::UpstreamStatus;
 
 /// One sample.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -178,6 +179,7 @@ pub fn samples(picture: &Snapshot) -> Vec<Sample> {
         Some(sample("agent_target_up", help, labels, up))
     }));
     samples.extend(picture.dns.iter().flat_map(dns));
+    samples.extend(picture.upstreams.iter().flat_map(upstream));
     samples.extend(picture.counters.iter().filter_map(counted));
     samples
 }
@@ -213,6 +215,35 @@ fn dns(it: &DnsStatus) -> Vec<Sample> {
         }
     }
     samples
+}
+
+/// A group of app servers. Its members are not told one by one: there may be thousands.
+fn upstream(it: &UpstreamStatus) -> Vec<Sample> {
+    let states = [
+        ("healthy", Some(it.healthy)),
+        ("down", Some(it.down)),
+        ("unknown", Some(it.unknown)),
+        ("in_file", it.in_file),
+    ];
+    let members = states.into_iter().filter_map(|(state, count)| {
+        let labels = [("upstream", it.name.clone()), ("state", state.to_owned())];
+        let help = "members of the group; in_file are those to which the proxy sends requests";
+        let count = number(count? as u64)?;
+        Some(sample("agent_upstream_members", help, labels, count))
+    });
+    let renderings = sample(
+        "agent_upstream_renderings_total",
+        "how often the proxy's file was changed",
+        [("upstream", it.name.clone())],
+        Value::Count(it.renderings),
+    );
+    let held = sample(
+        "agent_upstream_held",
+        "1 if the proxy's file is not what health calls for",
+        [("upstream", it.name.clone())],
+        level(it.why_not.is_some()),
+    );
+    members.chain([renderings, held]).collect()
 }
 
 /// Names of a fixed set, and targets of the settings: no sentence becomes a label.

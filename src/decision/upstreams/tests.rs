@@ -82,7 +82,10 @@ fn as_many_as_the_minimum_stay_until_others_have_come() {
 #[test]
 fn file_that_has_nothing_yet_gets_what_works_once_everything_was_looked_at() {
     let unclear = plan(&RULES, &[Up, Unknown, Up], None, false);
-    assert_eq!((unclear.places, unclear.held), (None, Some(Held::FirstLooks)));
+    assert_eq!(
+        (unclear.places, unclear.held),
+        (None, Some(Held::FirstLooks))
+    );
     let late = plan(&RULES, &[Up, Unknown, Up], None, true);
     assert_eq!(late.places, Some(vec![In, Out, In]));
     // Better all of them than one that is known to be too few.
@@ -121,7 +124,12 @@ fn settled(members: usize) -> Group {
 
 fn dies(group: &mut Group, index: usize, when: u64) {
     for later in 0..3 {
-        look(group, index, &EndpointResult::Refused, at(when + later * 10));
+        look(
+            group,
+            index,
+            &EndpointResult::Refused,
+            at(when + later * 10),
+        );
     }
 }
 
@@ -146,7 +154,10 @@ fn thousand_changes_within_one_interval_are_one_rendering() {
     for index in 0..1000 {
         // All of them by looks that are spread over the whole interval.
         dies(&mut group, index, 5000 + index as u64 * 2);
-        assert!(group.due().unwrap() > at(5000 + index as u64 * 2), "{index}");
+        assert!(
+            group.due().unwrap() > at(5000 + index as u64 * 2),
+            "{index}"
+        );
     }
     assert_eq!(group.due(), Some(at(5000 + 1998 + 20 + 200)));
 }

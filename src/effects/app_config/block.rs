@@ -68,7 +68,11 @@ impl Block {
         let mut new = before.concat();
         let indent: Vec<u8> = rest
             .first()
-            .map(|line| line.iter().copied().take_while(|sign| b" \t".contains(sign)))
+            .map(|line| {
+                line.iter()
+                    .copied()
+                    .take_while(|sign| b" \t".contains(sign))
+            })
             .map_or_else(Vec::new, Iterator::collect);
         self.write(&mut new, &indent);
         // The last line's own end stays as it was.
@@ -162,9 +166,16 @@ mod tests {
         let new = put(&["new"], text).unwrap();
         let (before, rest) = new.split_once("  # agent: upstream shop begins").unwrap();
         assert_eq!(before, "backend shop\r\n");
-        assert!(rest.ends_with("\n  new\n  # agent: upstream shop ends\n\u{e4}\tother"), "{new}");
+        assert!(
+            rest.ends_with("\n  new\n  # agent: upstream shop ends\n\u{e4}\tother"),
+            "{new}"
+        );
         let open = "# agent: upstream shop begins\n# agent: upstream shop ends";
-        assert!(put(&["new"], open).unwrap().ends_with("new\n# agent: upstream shop ends"));
+        assert!(
+            put(&["new"], open)
+                .unwrap()
+                .ends_with("new\n# agent: upstream shop ends")
+        );
     }
 
     #[test]

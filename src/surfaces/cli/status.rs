@@ -1,5 +1,7 @@
 //! `agent status`: what the agent sees, what it would do, and why it does not.
 
+mod upstreams;
+
 use std::fmt::Write as _;
 
 use anstyle::Style;
@@ -58,6 +60,7 @@ fn render(answer: &StatusAnswer) -> String {
     mind(&mut text, picture);
     members(&mut text, picture);
     targets(&mut text, picture);
+    upstreams::lines(&mut text, &picture.upstreams);
     for (title, run) in [
         ("running plan", &picture.run),
         ("last plan", &picture.last_run),

@@ -100,8 +100,14 @@ pub fn places(upstream: &Upstream, lines: &[String]) -> Vec<Place> {
     let servers = lines.iter().filter_map(|line| {
         let line = line.trim().trim_end_matches(';');
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let address = *words.get(position).filter(|_| words.first() == Some(&"server"))?;
-        let place = if words.contains(&out) { Place::Out } else { Place::In };
+        let address = *words
+            .get(position)
+            .filter(|_| words.first() == Some(&"server"))?;
+        let place = if words.contains(&out) {
+            Place::Out
+        } else {
+            Place::In
+        };
         Some((address, place))
     });
     let servers: BTreeMap<&str, Place> = servers.collect();
