@@ -224,6 +224,7 @@ fn file(table: &Table<'_>, name: Option<&str>, site: Option<SiteName>) -> Option
     let files = path.clone().map(|path| {
         vec![AppConfigFile {
             path,
+            format: None,
             edits: Vec::new(),
         }]
     });
