@@ -8,6 +8,8 @@
     reason = "this is the file that the ban on starting programs points to"
 )]
 
+mod kept;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
@@ -18,9 +20,10 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
+use self::kept::Kept;
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 
@@ -47,6 +50,8 @@ pub struct CommandSpec {
     args: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     user: Option<OsUser>,
+    input: Vec<u8>,
+    output_max: usize,
     timeout: Duration,
 }
 
@@ -59,6 +64,8 @@ impl CommandSpec {
             args: Vec::new(),
             env: Vec::new(),
             user: None,
+            input: Vec::new(),
+            output_max: OUTPUT_END_MAX,
             timeout,
         }
     }
@@ -81,6 +88,27 @@ impl CommandSpec {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// What it reads from standard input. Never shown.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Keeps so much of the beginning of standard output, for an output that is needed whole.
+    #[must_use]
+    pub fn output_max(mut self, output_max: usize) -> Self {
+        self.output_max = output_max;
+        self
+    }
+
+    /// With this bound instead.
+    #[must_use]
+    pub fn within(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
@@ -124,6 +152,8 @@ pub struct Finished {
     pub status: ExitStatus,
     /// What it wrote to standard output, without the middle if that was long.
     pub stdout: String,
+    /// Whether `stdout` is all that it wrote there.
+    pub stdout_whole: bool,
     /// What it wrote to standard error, without the middle if that was long.
     pub stderr: String,
     /// How long it ran.
@@ -153,8 +183,8 @@ impl Finished {
 
 /// Runs a program to its end.
 ///
-/// Standard input is empty, the environment is fixed except for the given variables, and the
-/// program gets a process group of its own, which is killed as a whole when the time is over or
+/// Standard input is empty unless given, the environment is fixed except for the given variables,
+/// and the program gets a process group of its own, which is killed as a whole when the time is over or
 /// when the returned future is dropped.
 ///
 /// # Errors
@@ -168,6 +198,7 @@ pub async fn run(spec: &CommandSpec) -> Result<Finished, EffectError> {
     match ended {
         Ok(Ok(status)) => Ok(Finished {
             status,
+            stdout_whole: running.stdout.is_whole(),
             stdout: running.stdout.into_text(),
             stderr: running.stderr.into_text(),
             took: boottime().since(began),
@@ -220,6 +251,7 @@ pub fn start_detached(
 struct Running {
     child: Child,
     group: Group,
+    input: Vec<u8>,
     stdout: Kept,
     stderr: Kept,
 }
@@ -232,7 +264,10 @@ impl Running {
             .envs(base_environment(spec.user.as_ref()))
             .envs(spec.env.iter().map(|(name, value)| (name, value)))
             .current_dir("/")
-            .stdin(Stdio::null())
+            .stdin(match spec.input.is_empty() {
+                true => Stdio::null(),
+                false => Stdio::piped(),
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -243,7 +278,8 @@ impl Running {
         Ok(Self {
             child,
             group,
-            stdout: Kept::default(),
+            input: spec.input.clone(),
+            stdout: Kept::with_head(spec.output_max),
             stderr: Kept::default(),
         })
     }
@@ -251,8 +287,15 @@ impl Running {
     /// Reads and waits until the program has ended.
     async fn finish(&mut self) -> io::Result<ExitStatus> {
         let (out, err) = (self.child.stdout.take(), self.child.stderr.take());
+        let (stdin, input) = (self.child.stdin.take(), &self.input);
+        let giving = async move {
+            if let Some(mut stdin) = stdin {
+                // A program that does not read to the end says by its exit code what it thinks.
+                let _unread = stdin.write_all(input).await;
+            }
+        };
         let mut reading = pin!(async {
-            tokio::join!(self.stdout.read(out), self.stderr.read(err));
+            tokio::join!(giving, self.stdout.read(out), self.stderr.read(err));
         });
         let status = tokio::select! {
             status = self.child.wait() => {
@@ -300,54 +343,6 @@ impl Drop for Group {
 
 fn as_pid(id: u32) -> Option<Pid> {
     i32::try_from(id).ok().and_then(Pid::from_raw)
-}
-
-/// The two ends of an output.
-#[derive(Default)]
-struct Kept {
-    head: Vec<u8>,
-    tail: Vec<u8>,
-    dropped: usize,
-}
-
-impl Kept {
-    /// Reads to the end, which is a broken pipe, too; keeps the ends.
-    async fn read(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
-        let Some(mut pipe) = pipe else { return };
-        let mut chunk = vec![0; 64 * 1024];
-        while let Ok(count @ 1..) = pipe.read(&mut chunk).await {
-            self.push(chunk.get(..count).unwrap_or_default());
-        }
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        let room = OUTPUT_END_MAX
-            .saturating_sub(self.head.len())
-            .min(bytes.len());
-        let (first, rest) = bytes.split_at(room);
-        self.head.extend_from_slice(first);
-        self.tail.extend_from_slice(rest);
-        let excess = self.tail.len().saturating_sub(OUTPUT_END_MAX);
-        // Cut only now and then: moving the tail for every small write would be quadratic.
-        if excess > OUTPUT_END_MAX {
-            self.cut(excess);
-        }
-    }
-
-    fn cut(&mut self, excess: usize) {
-        self.tail.drain(..excess);
-        self.dropped = self.dropped.saturating_add(excess);
-    }
-
-    fn into_text(mut self) -> String {
-        self.cut(self.tail.len().saturating_sub(OUTPUT_END_MAX));
-        let mut text = String::from_utf8_lossy(&self.head).into_owned();
-        if self.dropped > 0 {
-            text.push_str(&format!("\n[{} bytes left out]\n", self.dropped));
-        }
-        text.push_str(&String::from_utf8_lossy(&self.tail));
-        text
-    }
 }
 
 /// An operating-system user.

@@ -20,6 +20,7 @@ mod generations;
 mod memory;
 mod replacing;
 mod staging;
+pub mod targets;
 mod transaction;
 pub mod upstream;
 pub mod url;

@@ -1,0 +1,360 @@
+//! PgBouncer: PAUSE, the new file, RELOAD, what it shows, RESUME.
+//!
+//! While a database is paused its clients wait instead of failing, and no connection to the old
+//! server is left. PAUSE waits for open transactions, so it is bounded; whoever gives it up sends
+//! RESUME on another connection. Files change after the promotion (S9): the old server has been
+//! fenced by then, so an open transaction there is lost already, and by default what still holds a
+//! connection to it is cut off.
+//!
+//! A pause never outlives its reason: `after` resumes, so does dropping this, and a note in the
+//! agent's directory, written before PAUSE, makes the next life do it.
+//!
+//! Source: PgBouncer, usage.md, "Process controlling commands": PAUSE, KILL (which pauses), RESUME,
+//! RELOAD, WAIT_CLOSE; `SHOW DATABASES`, `SHOW SERVERS`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::pgbouncer_console::{Console, ConsoleError};
+use super::pgbouncer_ini::{self, Home};
+use super::{Check, Place, Target, time_to_look};
+use crate::config::settings::{PauseExpired, PgbouncerTarget};
+use crate::effects::clock::boottime;
+use crate::effects::error::EffectError;
+use crate::effects::whole_file;
+use crate::model::Moment;
+
+/// The databases that are, or are about to be, paused; one a line.
+const NOTE_FILE: &str = "pgbouncer-paused";
+
+/// Bound on resuming when nobody waits for it any more.
+const LAST_RESUME: Duration = Duration::from_secs(10);
+
+/// One change of a file of PgBouncer.
+#[derive(Debug)]
+pub struct Pgbouncer {
+    settings: PgbouncerTarget,
+    place: Place,
+    /// Databases that are paused by this change.
+    paused: BTreeSet<String>,
+}
+
+/// A database as it is shown.
+#[derive(Debug)]
+struct Shown {
+    host: Option<String>,
+    port: String,
+    paused: bool,
+}
+
+impl Pgbouncer {
+    pub(super) fn new(settings: PgbouncerTarget, place: Place) -> Self {
+        Self {
+            settings,
+            place,
+            paused: BTreeSet::new(),
+        }
+    }
+
+    async fn console(&self, deadline: Moment) -> Result<Console, EffectError> {
+        Console::open(&self.settings, &self.place, deadline).await
+    }
+
+    /// The configured databases as they run.
+    async fn shown(
+        &self,
+        console: &Console,
+        deadline: Moment,
+    ) -> Result<BTreeMap<String, Shown>, EffectError> {
+        let rows = console.run("SHOW DATABASES", deadline).await?;
+        let mut shown = BTreeMap::new();
+        for row in &rows {
+            let field = |name: &str| row.try_get(name).ok().flatten();
+            let Some(name) = field("name") else { continue };
+            if self.settings.databases.iter().any(|it| it == name) {
+                let one = Shown {
+                    host: field("host").map(str::to_owned),
+                    port: field("port").unwrap_or_default().to_owned(),
+                    paused: field("paused") == Some("1"),
+                };
+                shown.insert(name.to_owned(), one);
+            }
+        }
+        match self
+            .settings
+            .databases
+            .iter()
+            .find(|it| !shown.contains_key(*it))
+        {
+            None => Ok(shown),
+            Some(missing) => {
+                let what = format!("PgBouncer has no database {missing}");
+                Err(EffectError::permanent(self.place.says(what))
+                    .hint("databases: names from the section [databases] of its file"))
+            }
+        }
+    }
+
+    /// Pauses what is not paused already: that is somebody else's pause, and stays.
+    async fn pause(&mut self, deadline: Moment) -> Result<(), EffectError> {
+        let console = self.console(deadline).await?;
+        let shown = self.shown(&console, deadline).await?;
+        let running = shown.iter().filter(|(_, it)| !it.paused);
+        let names: BTreeSet<String> = running.map(|(name, _)| name.clone()).collect();
+        self.note(&names)?;
+        self.paused.clone_from(&names);
+        let bound = deadline.min(boottime() + self.settings.pause_timeout);
+        for name in &names {
+            let paused = console.run(&format!("PAUSE \"{name}\""), bound).await;
+            let Err(error) = paused else { continue };
+            self.resume(deadline).await?;
+            match (error, self.settings.pause_expired) {
+                (ConsoleError::TimedOut(_), PauseExpired::Kill) => return Ok(()),
+                (error, PauseExpired::Kill | PauseExpired::Fail) => {
+                    return Err(EffectError::from(error)
+                        .hint("open transactions hold it up; see SHOW SERVERS, or pause_expired"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the clients of this change's databases go on, on a connection of its own: the one that
+    /// still waits for PAUSE takes no command.
+    async fn resume(&mut self, deadline: Moment) -> Result<(), EffectError> {
+        if self.paused.is_empty() {
+            return Ok(());
+        }
+        resume(&self.settings, &self.place, &self.paused, deadline).await?;
+        self.paused.clear();
+        Ok(())
+    }
+
+    fn note(&self, names: &BTreeSet<String>) -> Result<(), EffectError> {
+        let path = note_path(&self.place);
+        let fail = |error| {
+            let what = format!("cannot write {}", path.display());
+            EffectError::retryable(self.place.says(what)).caused_by(error)
+        };
+        std::fs::create_dir_all(&self.place.dir).map_err(fail)?;
+        let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
+        whole_file::write_private(&path, lines.as_bytes()).map_err(fail)
+    }
+
+    /// Waits until no connection to the old server is left; cuts off those that stay too long.
+    async fn close_old(&mut self, console: Console, deadline: Moment) -> Result<(), EffectError> {
+        let bound = deadline.min(boottime() + self.settings.close_timeout);
+        for name in self.settings.databases.clone() {
+            match console.run(&format!("WAIT_CLOSE \"{name}\""), bound).await {
+                Ok(_) => {}
+                Err(ConsoleError::TimedOut(_)) => return self.kill(deadline).await,
+                Err(error @ (ConsoleError::Refused(_) | ConsoleError::Broken(_))) => {
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts every connection off, those of clients too, and lets them come back.
+    async fn kill(&mut self, deadline: Moment) -> Result<(), EffectError> {
+        let console = self.console(deadline).await?;
+        let shown = self.shown(&console, deadline).await?;
+        let running = shown.into_iter().filter(|(_, it)| !it.paused);
+        let names: BTreeSet<String> = running.map(|(name, _)| name).collect();
+        self.note(&names)?;
+        self.paused.clone_from(&names);
+        for name in &names {
+            console.run(&format!("KILL \"{name}\""), deadline).await?;
+        }
+        self.resume(deadline).await
+    }
+
+    fn wanted(&self, files: &[PathBuf]) -> Result<BTreeMap<String, Home>, EffectError> {
+        let databases = self.place.read_all(files, |text, path| {
+            pgbouncer_ini::databases(text).map_err(|error| {
+                let what = format!("PgBouncer would not read {}", path.display());
+                EffectError::permanent(self.place.says(what)).caused_by(error)
+            })
+        })?;
+        let databases: BTreeMap<String, Home> = databases.into_iter().flatten().collect();
+        let mut names = self.settings.databases.iter();
+        match names.find(|name| !databases.contains_key(*name)) {
+            None => Ok(databases),
+            Some(missing) => {
+                let what = format!("the files name no database {missing}");
+                Err(EffectError::permanent(self.place.says(what))
+                    .hint("databases: names from the section [databases] of those files"))
+            }
+        }
+    }
+
+    /// What of the file PgBouncer does not have yet.
+    async fn missing(
+        &self,
+        wanted: &BTreeMap<String, Home>,
+        deadline: Moment,
+    ) -> Result<Option<String>, EffectError> {
+        let console = self.console(deadline).await?;
+        for (name, shown) in self.shown(&console, deadline).await? {
+            let Some(home) = wanted.get(&name) else {
+                continue;
+            };
+            if (&shown.host, &shown.port) != (&home.host, &home.port) {
+                return Ok(Some(format!("{name} is still elsewhere")));
+            }
+        }
+        for row in console.run("SHOW SERVERS", deadline).await? {
+            let field = |name: &str| row.try_get(name).ok().flatten().unwrap_or_default();
+            let Some(home) = wanted.get(field("database")) else {
+                continue;
+            };
+            if !self
+                .settings
+                .databases
+                .iter()
+                .any(|it| it == field("database"))
+            {
+                continue;
+            }
+            // A name has been looked up by then: only an address can be compared.
+            let wanted_ip: Option<IpAddr> = home.host.as_deref().and_then(|it| it.parse().ok());
+            let moved = wanted_ip.is_some_and(|ip| field("addr").parse() != Ok(ip));
+            if moved || home.host.is_some() && field("port") != home.port {
+                let database = field("database");
+                return Ok(Some(format!(
+                    "{database} has a connection to the old server"
+                )));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Target for Pgbouncer {
+    fn check(&self) -> Check {
+        Check::Staged
+    }
+
+    async fn recover(&mut self, deadline: Moment) -> Result<Option<String>, EffectError> {
+        let path = note_path(&self.place);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let note = self.place.read(&path)?;
+        let names: BTreeSet<String> = note.lines().map(str::to_owned).collect();
+        resume(&self.settings, &self.place, &names, deadline).await?;
+        Ok(Some(format!("PgBouncer may go on: {}", listed(&names))))
+    }
+
+    async fn before(&mut self, deadline: Moment) -> Result<(), EffectError> {
+        self.recover(deadline).await?;
+        self.pause(deadline).await
+    }
+
+    async fn validate(
+        &mut self,
+        files: &[PathBuf],
+        _deadline: Moment,
+    ) -> Result<Vec<String>, EffectError> {
+        self.wanted(files).map(|_databases| Vec::new())
+    }
+
+    async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
+        let console = self.console(deadline).await?;
+        console.run("RELOAD", deadline).await?;
+        match self.paused.is_empty() {
+            true => self.close_old(console, deadline).await,
+            // PAUSE has closed every connection.
+            false => Ok(()),
+        }
+    }
+
+    async fn verify(&mut self, deadline: Moment) -> Result<String, EffectError> {
+        let wanted = self.wanted(&self.place.files)?;
+        loop {
+            let missing = match self.missing(&wanted, deadline).await {
+                Ok(None) => break,
+                Ok(Some(missing)) => missing,
+                Err(error) => error.what,
+            };
+            if !time_to_look(deadline).await {
+                let what = format!("PgBouncer does not have the file: {missing}");
+                return Err(EffectError::retryable(self.place.says(what))
+                    .hint("its log says why; RELOAD does not"));
+            }
+        }
+        let names: BTreeSet<String> = self.settings.databases.iter().cloned().collect();
+        let paused = match self.paused.is_empty() {
+            true => "without a pause",
+            false => "during a pause",
+        };
+        let names = listed(&names);
+        Ok(format!(
+            "PgBouncer shows the new server for {names}, {paused}"
+        ))
+    }
+
+    async fn after(&mut self, deadline: Moment) -> Result<(), EffectError> {
+        self.resume(deadline).await
+    }
+}
+
+impl Drop for Pgbouncer {
+    fn drop(&mut self) {
+        if self.paused.is_empty() {
+            return;
+        }
+        let (settings, place) = (self.settings.clone(), self.place.clone());
+        let names = std::mem::take(&mut self.paused);
+        // Without a runtime the process is about to end: the note stays for its next life.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let deadline = boottime() + LAST_RESUME;
+                if let Err(error) = resume(&settings, &place, &names, deadline).await {
+                    tracing::warn!(%error, "cannot resume PgBouncer");
+                }
+            });
+        }
+    }
+}
+
+fn note_path(place: &Place) -> PathBuf {
+    place.dir.join(NOTE_FILE)
+}
+
+fn listed(names: &BTreeSet<String>) -> String {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.join(", ")
+}
+
+/// Resumes and forgets the note; a database that is not paused, or not there any more, is fine.
+async fn resume(
+    settings: &PgbouncerTarget,
+    place: &Place,
+    names: &BTreeSet<String>,
+    deadline: Moment,
+) -> Result<(), EffectError> {
+    let console = Console::open(settings, place, deadline).await?;
+    for name in names {
+        match console.run(&format!("RESUME \"{name}\""), deadline).await {
+            Ok(_) | Err(ConsoleError::Refused(_)) => {}
+            Err(error @ (ConsoleError::TimedOut(_) | ConsoleError::Broken(_))) => {
+                return Err(EffectError::from(error)
+                    .hint("its clients wait: connect to the console and say RESUME"));
+            }
+        }
+    }
+    match std::fs::remove_file(note_path(place)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            let what = format!("cannot remove {}", note_path(place).display());
+            Err(EffectError::retryable(place.says(what)).caused_by(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,94 @@
+//! The processes of a proxy: the one that its pid file names, and its workers.
+//!
+//! A pid file outlives its program, and numbers are used again: so the program's name is compared,
+//! and the start time goes along. Source: proc(5).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Place;
+use crate::effects::error::EffectError;
+use crate::effects::postgres::process::Process;
+
+/// Larger ones are no pid file.
+const PID_DIGITS_MAX: usize = 16;
+
+/// Pid and start time: never used twice while the host runs.
+pub(super) type Identity = (u32, u64);
+
+/// A program that runs, found by its pid file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Running(Identity);
+
+impl Running {
+    /// The process that `pid_file` names, if it is `program`.
+    pub(super) fn find(place: &Place, pid_file: &Path, program: &str) -> Result<Self, EffectError> {
+        let missing = |why: String| {
+            EffectError::retryable(place.says(format!("{program} does not run: {why}")))
+                .hint("start it, or name its pid file in pid_file")
+        };
+        let text = fs::read_to_string(pid_file)
+            .map_err(|error| missing(format!("{}: {error}", pid_file.display())))?;
+        let number = text.lines().next().unwrap_or_default().trim();
+        let pid = number.get(..number.len().min(PID_DIGITS_MAX));
+        let pid: u32 = pid
+            .and_then(|pid| pid.parse().ok())
+            .ok_or_else(|| missing(format!("{} holds no number", pid_file.display())))?;
+        let process = Process::read(pid)
+            .ok_or_else(|| missing(format!("{} names a dead process", pid_file.display())))?;
+        let name = comm(pid);
+        if name != program {
+            return Err(missing(format!("process {pid} is {name:?}")));
+        }
+        Ok(Self((process.pid, process.started)))
+    }
+
+    /// True while it lives.
+    pub(super) fn lives(self) -> bool {
+        let (pid, started) = self.0;
+        Process::read(pid).is_some_and(|process| process.started == started)
+    }
+
+    /// Sends a signal, unless it has died.
+    pub(super) fn signal(self, place: &Place, signal: Signal) -> Result<(), EffectError> {
+        let (pid, _) = self.0;
+        let gone = || EffectError::retryable(place.says(format!("process {pid} has ended")));
+        if !self.lives() {
+            return Err(gone());
+        }
+        let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        kill_process(target.ok_or_else(gone)?, signal).map_err(|error| {
+            let what = place.says(format!("cannot send a signal to process {pid}"));
+            EffectError::permanent(what)
+                .hint("run the agent as root, as that program's user, or with CAP_KILL")
+                .caused_by(std::io::Error::from(error))
+        })
+    }
+
+    /// Its children whose title contains `title` and does not contain `but_not`.
+    pub(super) fn workers(self, title: &str, but_not: &str) -> BTreeSet<Identity> {
+        let (parent, _) = self.0;
+        let Ok(entries) = fs::read_dir("/proc") else {
+            return BTreeSet::new();
+        };
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter_map(Process::read)
+            .filter(|process| process.parent == parent)
+            .filter(|process| {
+                let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line);
+                line.contains(title) && !line.contains(but_not)
+            })
+            .map(|process| (process.pid, process.started))
+            .collect()
+    }
+}
+
+fn comm(pid: u32) -> String {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end().to_owned()
+}

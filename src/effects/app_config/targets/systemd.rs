@@ -1,0 +1,211 @@
+//! A systemd unit: restart, and the proof that another run of it is active, with the new values.
+//!
+//! `EnvironmentFile=` is read right before the program starts, so only a restart brings it in;
+//! neither `reload` nor `daemon-reload` does. Source: systemd.exec(5), `EnvironmentFile=`.
+//!
+//! A unit of `Type=simple` counts as active as soon as its program was started, also if that ends
+//! a moment later: so it must stay up for a while, and be the same run all the time.
+//! Source: systemd.service(5), `Type=`; systemd.exec(5), `$INVOCATION_ID`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use super::systemd_env::assignments;
+use super::{Check, Place, Target, time_to_look};
+use crate::config::settings::SystemdTarget;
+use crate::effects::clock::boottime;
+use crate::effects::error::EffectError;
+use crate::effects::exec::CommandSpec;
+use crate::model::Moment;
+
+/// What of a unit is looked at. Source: org.freedesktop.systemd1(5).
+const PROPERTIES: &str = "--property=LoadState,ActiveState,SubState,InvocationID,MainPID";
+
+/// Larger environments than any kernel passes on. Source: execve(2), limits on size.
+const ENVIRONMENT_BYTES_MAX: u64 = 8 << 20;
+
+/// One change of a file of a unit.
+#[derive(Debug)]
+pub struct Systemd {
+    settings: SystemdTarget,
+    place: Place,
+    /// The run of the unit right before it was restarted.
+    invocation: Option<String>,
+}
+
+/// A unit as `systemctl show` shows it.
+#[derive(Debug)]
+struct Unit(BTreeMap<String, String>);
+
+impl Unit {
+    fn property(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn is_active(&self) -> bool {
+        self.property("ActiveState") == "active"
+    }
+
+    fn invocation(&self) -> &str {
+        self.property("InvocationID")
+    }
+}
+
+impl Systemd {
+    pub(super) fn new(settings: SystemdTarget, place: Place) -> Self {
+        Self {
+            settings,
+            place,
+            invocation: None,
+        }
+    }
+
+    fn systemctl(&self, verb: &str, deadline: Moment) -> CommandSpec {
+        CommandSpec::new(&self.settings.program, boottime().until(deadline))
+            .arg("--no-ask-password")
+            .arg(verb)
+    }
+
+    async fn show(&self, deadline: Moment) -> Result<Unit, EffectError> {
+        let command = self.systemctl("show", deadline).arg(PROPERTIES);
+        let command = command.arg("--").arg(&self.settings.unit);
+        let shown = self.place.run(command, deadline).await?;
+        let pairs = shown.stdout.lines().filter_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        Ok(Unit(pairs.collect()))
+    }
+
+    /// Waits until another run than `old` is active; its id.
+    async fn wait_active(&self, old: &str, deadline: Moment) -> Result<Unit, EffectError> {
+        loop {
+            let unit = self.show(deadline).await?;
+            if unit.is_active() && unit.invocation() != old {
+                return Ok(unit);
+            }
+            if unit.property("ActiveState") == "failed" {
+                return Err(self.not_up("it failed"));
+            }
+            if !time_to_look(deadline).await {
+                let state = unit.property("ActiveState");
+                return Err(self.not_up(match state == "active" {
+                    true => "it was not started anew",
+                    false => "it is not active in time",
+                }));
+            }
+        }
+    }
+
+    fn not_up(&self, why: &str) -> EffectError {
+        let unit = &self.settings.unit;
+        let what = self
+            .place
+            .says(format!("unit {unit} is not up again: {why}"));
+        EffectError::retryable(what).hint(format!("journalctl --unit {unit}"))
+    }
+
+    /// The names whose values the program was not started with; `None` if that cannot be seen.
+    fn not_in_environment(&self, unit: &Unit) -> Result<Option<Vec<String>>, EffectError> {
+        let path = format!("/proc/{}/environ", unit.property("MainPID"));
+        let mut environment = Vec::new();
+        let read = File::open(path).and_then(|file| {
+            let mut bounded = file.take(ENVIRONMENT_BYTES_MAX);
+            bounded.read_to_end(&mut environment)
+        });
+        if read.is_err() || environment.is_empty() {
+            return Ok(None);
+        }
+        let has: Vec<&[u8]> = environment.split(|byte| *byte == 0).collect();
+        let mut wanted = BTreeMap::new();
+        for pairs in self.assignments(&self.place.files)? {
+            wanted.extend(pairs);
+        }
+        let missing = wanted.into_iter().filter(|(name, value)| {
+            let entry = format!("{name}={value}");
+            !has.contains(&entry.as_bytes())
+        });
+        Ok(Some(missing.map(|(name, _)| name).collect()))
+    }
+
+    fn assignments(&self, files: &[PathBuf]) -> Result<Vec<Vec<(String, String)>>, EffectError> {
+        self.place.read_all(files, |text, path| {
+            assignments(text).map_err(|error| {
+                let what = format!("systemd would skip a line of {}", path.display());
+                EffectError::permanent(self.place.says(what))
+                    .hint("NAME=value lines only, comments on lines of their own")
+                    .caused_by(error)
+            })
+        })
+    }
+}
+
+#[async_trait]
+impl Target for Systemd {
+    fn check(&self) -> Check {
+        Check::Staged
+    }
+
+    async fn before(&mut self, deadline: Moment) -> Result<(), EffectError> {
+        let unit = self.show(deadline).await?;
+        if unit.property("LoadState") == "loaded" {
+            return Ok(());
+        }
+        let what = format!("systemd has no unit {}", self.settings.unit);
+        Err(EffectError::permanent(self.place.says(what)).hint("its full name, e.g. shop.service"))
+    }
+
+    async fn validate(
+        &mut self,
+        files: &[PathBuf],
+        _deadline: Moment,
+    ) -> Result<Vec<String>, EffectError> {
+        if self.settings.environment_file {
+            self.assignments(files)?;
+        }
+        Ok(Vec::new())
+    }
+
+    async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
+        self.invocation = Some(self.show(deadline).await?.invocation().to_owned());
+        let command = self.systemctl("restart", deadline);
+        let command = command.arg("--").arg(&self.settings.unit);
+        self.place.run(command, deadline).await.map(|_finished| ())
+    }
+
+    async fn verify(&mut self, deadline: Moment) -> Result<String, EffectError> {
+        let Some(old) = self.invocation.clone() else {
+            let what = self.place.says("the unit was not restarted");
+            return Err(EffectError::permanent(what));
+        };
+        let unit = self.wait_active(&old, deadline).await?;
+        let settled = deadline.min(boottime() + self.settings.settle);
+        while time_to_look(settled).await {
+            let now = self.show(deadline).await?;
+            if !now.is_active() || now.invocation() != unit.invocation() {
+                return Err(self.not_up("it did not stay up"));
+            }
+        }
+        let name = &self.settings.unit;
+        if !self.settings.environment_file {
+            return Ok(format!("unit {name} runs anew"));
+        }
+        match self.not_in_environment(&unit)? {
+            None => Ok(format!(
+                "unit {name} runs anew; its environment cannot be seen"
+            )),
+            Some(missing) if missing.is_empty() => {
+                Ok(format!("unit {name} runs anew, with the file's values"))
+            }
+            Some(missing) => {
+                let what = format!("unit {name} runs without the file's {}", missing.join(", "));
+                Err(EffectError::permanent(self.place.says(what))
+                    .hint("EnvironmentFile= of the unit names another file, or a later one wins"))
+            }
+        }
+    }
+}
