@@ -92,20 +92,24 @@ impl Target for Compose {
             let what = self.place.says(format!("{service} was not made anew"));
             return Err(EffectError::permanent(what));
         };
+        let mut why = None;
         loop {
-            let now = self.containers(deadline).await?;
-            let left = now.iter().filter(|id| old.contains(id)).count();
-            if left == 0 && !now.is_empty() {
-                let count = now.len();
-                return Ok(format!("{count} new containers of {service} run"));
+            match self.containers(deadline).await {
+                Ok(now) => {
+                    let left = now.iter().filter(|id| old.contains(id)).count();
+                    let count = now.len();
+                    match (left, count) {
+                        (_, 0) => why = Some(format!("no container of {service} runs")),
+                        (0, _) => return Ok(format!("{count} new containers of {service} run")),
+                        _ => why = Some(format!("{left} containers of {service} are old ones")),
+                    }
+                }
+                Err(error) => why = why.or(Some(error.what)),
             }
             if !time_to_look(deadline).await {
-                let what = match now.is_empty() {
-                    true => format!("no container of {service} runs"),
-                    false => format!("{left} containers of {service} are old ones"),
-                };
-                return Err(EffectError::retryable(self.place.says(what))
-                    .hint(format!("docker compose logs {service}")));
+                let what = self.place.says(why.unwrap_or_default());
+                let hint = format!("docker compose logs {service}");
+                return Err(EffectError::retryable(what).hint(hint));
             }
         }
     }

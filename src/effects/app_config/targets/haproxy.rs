@@ -179,7 +179,7 @@ impl Target for Haproxy {
         deadline: Moment,
     ) -> Result<Vec<String>, EffectError> {
         let mut command = CommandSpec::new(&self.settings.program, boottime().until(deadline));
-        command = command.args(["-c", "-q"]);
+        command = command.arg("-c");
         for config in &self.settings.config {
             let mut pairs = self.place.files.iter().zip(files);
             let staged = pairs.find(|(live, _)| *live == config);
@@ -220,14 +220,16 @@ impl Target for Haproxy {
             let what = self.place.says("HAProxy was not told to reload");
             return Err(EffectError::permanent(what));
         };
+        let mut missing = None;
         loop {
-            // While one worker takes over from another, the socket may refuse for a moment.
-            let missing = match self.look(old, deadline).await {
+            match self.look(old, deadline).await {
                 Ok(None) => break,
-                Ok(Some(missing)) => missing,
-                Err(error) => error.what,
-            };
+                Ok(Some(what)) => missing = Some(what),
+                // While one worker takes over from another, the socket may refuse for a moment.
+                Err(error) => missing = missing.or(Some(error.what)),
+            }
             if !time_to_look(deadline).await {
+                let missing = missing.unwrap_or_default();
                 let what = format!("HAProxy does not have the file: {missing}");
                 return Err(EffectError::retryable(self.place.says(what))
                     .hint("its log says why; it must run with -W, and pid_file be its main one"));

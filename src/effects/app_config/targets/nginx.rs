@@ -83,7 +83,7 @@ impl Nginx {
         Some(line.to_owned())
     }
 
-    /// Waits for a worker that was not there before.
+    /// Waits until only workers serve that were not there before.
     async fn wait_for_workers(&self, told: &Told, deadline: Moment) -> Result<usize, EffectError> {
         loop {
             if let Some(line) = told.log_length.and_then(|since| self.emergency(since)) {
@@ -94,12 +94,15 @@ impl Nginx {
                 let what = self.place.says("nginx ended when it was told to reload");
                 return Err(EffectError::permanent(what).hint("see its error log, and start it"));
             }
-            let new = Self::workers(told.main).difference(&told.workers).count();
-            if new > 0 {
+            let now = Self::workers(told.main);
+            let new = now.difference(&told.workers).count();
+            // The old ones serve on for a moment after the new ones have come.
+            if new > 0 && now.is_disjoint(&told.workers) {
                 return Ok(new);
             }
             if !time_to_look(deadline).await {
-                let what = "nginx started no new worker in time: it keeps the old configuration";
+                let what =
+                    "nginx has not replaced its workers in time: it keeps the old configuration";
                 return Err(EffectError::retryable(self.place.says(what))
                     .hint("its error log says why; is error_log the file that it writes?"));
             }
@@ -111,17 +114,21 @@ impl Nginx {
         let bad = |_| EffectError::permanent(self.place.says("verify_url is no URL"));
         let url = Url::parse(url).map_err(bad)?;
         let wanted = self.settings.verify_text.as_deref().unwrap_or_default();
+        let mut seen = None;
         loop {
             let client = http_client::client(&url, boottime().until(deadline))?;
-            let seen = match http_client::send(client.get(url.clone())).await {
-                Ok(answer) if !answer.status.is_success() => format!("status {}", answer.status),
+            match http_client::send(client.get(url.clone())).await {
+                Ok(answer) if !answer.status.is_success() => {
+                    seen = Some(format!("status {}", answer.status));
+                }
                 Ok(answer) if !String::from_utf8_lossy(&answer.body).contains(wanted) => {
-                    "an answer without verify_text".to_owned()
+                    seen = Some("an answer without verify_text".to_owned());
                 }
                 Ok(_) => return Ok(()),
-                Err(error) => error.to_string(),
-            };
+                Err(error) => seen = seen.or(Some(error.to_string())),
+            }
             if !time_to_look(deadline).await {
+                let seen = seen.unwrap_or_default();
                 let what = format!("nginx has the file, but verify_url gives {seen}");
                 return Err(EffectError::retryable(self.place.says(what)));
             }

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio_postgres::SimpleQueryRow;
 
 use super::pgbouncer_console::{Console, ConsoleError};
 use super::pgbouncer_ini::{self, Home};
@@ -41,6 +42,9 @@ pub struct Pgbouncer {
     place: Place,
     /// Databases that are paused by this change.
     paused: BTreeSet<String>,
+    /// Kept from one command to the next: a RELOAD that stops at a mistake may leave PgBouncer
+    /// without `admin_users`, and then only who is in already can give it the old file back.
+    console: Option<Console>,
 }
 
 /// A database as it is shown.
@@ -57,20 +61,36 @@ impl Pgbouncer {
             settings,
             place,
             paused: BTreeSet::new(),
+            console: None,
         }
     }
 
-    async fn console(&self, deadline: Moment) -> Result<Console, EffectError> {
-        Console::open(&self.settings, &self.place, deadline).await
+    /// Runs one command. A connection that still waits for an answer takes no other.
+    async fn run(
+        &mut self,
+        command: &str,
+        deadline: Moment,
+    ) -> Result<Vec<SimpleQueryRow>, ConsoleError> {
+        let console = match self.console.take() {
+            Some(console) => console,
+            None => Console::open(&self.settings, &self.place, deadline)
+                .await
+                .map_err(ConsoleError::Broken)?,
+        };
+        let ran = console.run(command, deadline).await;
+        let usable = match ran {
+            Ok(_) | Err(ConsoleError::Refused(_)) => true,
+            // What only shows something answers late, but answers.
+            Err(ConsoleError::TimedOut(_)) => command.starts_with("SHOW"),
+            Err(ConsoleError::Broken(_)) => false,
+        };
+        self.console = usable.then_some(console);
+        ran
     }
 
     /// The configured databases as they run.
-    async fn shown(
-        &self,
-        console: &Console,
-        deadline: Moment,
-    ) -> Result<BTreeMap<String, Shown>, EffectError> {
-        let rows = console.run("SHOW DATABASES", deadline).await?;
+    async fn shown(&mut self, deadline: Moment) -> Result<BTreeMap<String, Shown>, EffectError> {
+        let rows = self.run("SHOW DATABASES", deadline).await?;
         let mut shown = BTreeMap::new();
         for row in &rows {
             let field = |name: &str| row.try_get(name).ok().flatten();
@@ -101,15 +121,14 @@ impl Pgbouncer {
 
     /// Pauses what is not paused already: that is somebody else's pause, and stays.
     async fn pause(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        let console = self.console(deadline).await?;
-        let shown = self.shown(&console, deadline).await?;
+        let shown = self.shown(deadline).await?;
         let running = shown.iter().filter(|(_, it)| !it.paused);
         let names: BTreeSet<String> = running.map(|(name, _)| name.clone()).collect();
         self.note(&names)?;
         self.paused.clone_from(&names);
         let bound = deadline.min(boottime() + self.settings.pause_timeout);
         for name in &names {
-            let paused = console.run(&format!("PAUSE \"{name}\""), bound).await;
+            let paused = self.run(&format!("PAUSE \"{name}\""), bound).await;
             let Err(error) = paused else { continue };
             self.resume(deadline).await?;
             match (error, self.settings.pause_expired) {
@@ -123,15 +142,30 @@ impl Pgbouncer {
         Ok(())
     }
 
-    /// Lets the clients of this change's databases go on, on a connection of its own: the one that
-    /// still waits for PAUSE takes no command.
+    /// Lets the clients of this change's databases go on, and forgets the note. A database that is
+    /// not paused, or not there any more, is fine.
     async fn resume(&mut self, deadline: Moment) -> Result<(), EffectError> {
         if self.paused.is_empty() {
             return Ok(());
         }
-        resume(&self.settings, &self.place, &self.paused, deadline).await?;
+        for name in self.paused.clone() {
+            match self.run(&format!("RESUME \"{name}\""), deadline).await {
+                Ok(_) | Err(ConsoleError::Refused(_)) => {}
+                Err(error @ (ConsoleError::TimedOut(_) | ConsoleError::Broken(_))) => {
+                    return Err(EffectError::from(error)
+                        .hint("its clients wait: connect to the console and say RESUME"));
+                }
+            }
+        }
         self.paused.clear();
-        Ok(())
+        let path = note_path(&self.place);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let what = format!("cannot remove {}", path.display());
+                Err(EffectError::retryable(self.place.says(what)).caused_by(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn note(&self, names: &BTreeSet<String>) -> Result<(), EffectError> {
@@ -146,10 +180,10 @@ impl Pgbouncer {
     }
 
     /// Waits until no connection to the old server is left; cuts off those that stay too long.
-    async fn close_old(&mut self, console: Console, deadline: Moment) -> Result<(), EffectError> {
+    async fn close_old(&mut self, deadline: Moment) -> Result<(), EffectError> {
         let bound = deadline.min(boottime() + self.settings.close_timeout);
         for name in self.settings.databases.clone() {
-            match console.run(&format!("WAIT_CLOSE \"{name}\""), bound).await {
+            match self.run(&format!("WAIT_CLOSE \"{name}\""), bound).await {
                 Ok(_) => {}
                 Err(ConsoleError::TimedOut(_)) => return self.kill(deadline).await,
                 Err(error @ (ConsoleError::Refused(_) | ConsoleError::Broken(_))) => {
@@ -162,14 +196,13 @@ impl Pgbouncer {
 
     /// Cuts every connection off, those of clients too, and lets them come back.
     async fn kill(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        let console = self.console(deadline).await?;
-        let shown = self.shown(&console, deadline).await?;
+        let shown = self.shown(deadline).await?;
         let running = shown.into_iter().filter(|(_, it)| !it.paused);
         let names: BTreeSet<String> = running.map(|(name, _)| name).collect();
         self.note(&names)?;
         self.paused.clone_from(&names);
         for name in &names {
-            console.run(&format!("KILL \"{name}\""), deadline).await?;
+            self.run(&format!("KILL \"{name}\""), deadline).await?;
         }
         self.resume(deadline).await
     }
@@ -195,12 +228,11 @@ impl Pgbouncer {
 
     /// What of the file PgBouncer does not have yet.
     async fn missing(
-        &self,
+        &mut self,
         wanted: &BTreeMap<String, Home>,
         deadline: Moment,
     ) -> Result<Option<String>, EffectError> {
-        let console = self.console(deadline).await?;
-        for (name, shown) in self.shown(&console, deadline).await? {
+        for (name, shown) in self.shown(deadline).await? {
             let Some(home) = wanted.get(&name) else {
                 continue;
             };
@@ -208,7 +240,7 @@ impl Pgbouncer {
                 return Ok(Some(format!("{name} is still elsewhere")));
             }
         }
-        for row in console.run("SHOW SERVERS", deadline).await? {
+        for row in self.run("SHOW SERVERS", deadline).await? {
             let field = |name: &str| row.try_get(name).ok().flatten().unwrap_or_default();
             let Some(home) = wanted.get(field("database")) else {
                 continue;
@@ -247,9 +279,10 @@ impl Target for Pgbouncer {
             return Ok(None);
         }
         let note = self.place.read(&path)?;
-        let names: BTreeSet<String> = note.lines().map(str::to_owned).collect();
-        resume(&self.settings, &self.place, &names, deadline).await?;
-        Ok(Some(format!("PgBouncer may go on: {}", listed(&names))))
+        self.paused.extend(note.lines().map(str::to_owned));
+        let names = listed(&self.paused);
+        self.resume(deadline).await?;
+        Ok(Some(format!("PgBouncer may go on: {names}")))
     }
 
     async fn before(&mut self, deadline: Moment) -> Result<(), EffectError> {
@@ -266,10 +299,9 @@ impl Target for Pgbouncer {
     }
 
     async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        let console = self.console(deadline).await?;
-        console.run("RELOAD", deadline).await?;
+        self.run("RELOAD", deadline).await?;
         match self.paused.is_empty() {
-            true => self.close_old(console, deadline).await,
+            true => self.close_old(deadline).await,
             // PAUSE has closed every connection.
             false => Ok(()),
         }
@@ -277,13 +309,15 @@ impl Target for Pgbouncer {
 
     async fn verify(&mut self, deadline: Moment) -> Result<String, EffectError> {
         let wanted = self.wanted(&self.place.files)?;
+        let mut missing = None;
         loop {
-            let missing = match self.missing(&wanted, deadline).await {
+            match self.missing(&wanted, deadline).await {
                 Ok(None) => break,
-                Ok(Some(missing)) => missing,
-                Err(error) => error.what,
-            };
+                Ok(Some(what)) => missing = Some(what),
+                Err(error) => missing = missing.or(Some(error.what)),
+            }
             if !time_to_look(deadline).await {
+                let missing = missing.unwrap_or_default();
                 let what = format!("PgBouncer does not have the file: {missing}");
                 return Err(EffectError::retryable(self.place.says(what))
                     .hint("its log says why; RELOAD does not"));
@@ -310,14 +344,19 @@ impl Drop for Pgbouncer {
         if self.paused.is_empty() {
             return;
         }
-        let (settings, place) = (self.settings.clone(), self.place.clone());
-        let names = std::mem::take(&mut self.paused);
+        let mut rest = Self {
+            settings: self.settings.clone(),
+            place: self.place.clone(),
+            paused: std::mem::take(&mut self.paused),
+            console: self.console.take(),
+        };
         // Without a runtime the process is about to end: the note stays for its next life.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                let deadline = boottime() + LAST_RESUME;
-                if let Err(error) = resume(&settings, &place, &names, deadline).await {
+                if let Err(error) = rest.resume(boottime() + LAST_RESUME).await {
                     tracing::warn!(%error, "cannot resume PgBouncer");
+                    // Once is enough: the note stays.
+                    rest.paused.clear();
                 }
             });
         }
@@ -331,30 +370,4 @@ fn note_path(place: &Place) -> PathBuf {
 fn listed(names: &BTreeSet<String>) -> String {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     names.join(", ")
-}
-
-/// Resumes and forgets the note; a database that is not paused, or not there any more, is fine.
-async fn resume(
-    settings: &PgbouncerTarget,
-    place: &Place,
-    names: &BTreeSet<String>,
-    deadline: Moment,
-) -> Result<(), EffectError> {
-    let console = Console::open(settings, place, deadline).await?;
-    for name in names {
-        match console.run(&format!("RESUME \"{name}\""), deadline).await {
-            Ok(_) | Err(ConsoleError::Refused(_)) => {}
-            Err(error @ (ConsoleError::TimedOut(_) | ConsoleError::Broken(_))) => {
-                return Err(EffectError::from(error)
-                    .hint("its clients wait: connect to the console and say RESUME"));
-            }
-        }
-    }
-    match std::fs::remove_file(note_path(place)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            let what = format!("cannot remove {}", note_path(place).display());
-            Err(EffectError::retryable(place.says(what)).caused_by(error))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
 }

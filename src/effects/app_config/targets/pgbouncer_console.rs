@@ -2,6 +2,8 @@
 //!
 //! Source: PgBouncer, usage.md, "Admin console": the extended protocol is refused.
 
+use std::fmt;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinHandle;
@@ -106,6 +108,12 @@ impl Console {
             }),
             Some(Ok(messages)) => Ok(messages.into_iter().filter_map(as_row).collect()),
         }
+    }
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Console({})", self.name)
     }
 }
 

@@ -83,20 +83,19 @@ impl Systemd {
 
     /// Waits until another run than `old` is active; its id.
     async fn wait_active(&self, old: &str, deadline: Moment) -> Result<Unit, EffectError> {
+        let mut why = None;
         loop {
-            let unit = self.show(deadline).await?;
-            if unit.is_active() && unit.invocation() != old {
-                return Ok(unit);
-            }
-            if unit.property("ActiveState") == "failed" {
-                return Err(self.not_up("it failed"));
+            match self.show(deadline).await {
+                Ok(unit) if unit.is_active() && unit.invocation() != old => return Ok(unit),
+                Ok(unit) if unit.property("ActiveState") == "failed" => {
+                    return Err(self.not_up("it failed"));
+                }
+                Ok(unit) if unit.is_active() => why = Some("it was not started anew".to_owned()),
+                Ok(_) => why = Some("it is not active in time".to_owned()),
+                Err(error) => why = why.or(Some(error.what)),
             }
             if !time_to_look(deadline).await {
-                let state = unit.property("ActiveState");
-                return Err(self.not_up(match state == "active" {
-                    true => "it was not started anew",
-                    false => "it is not active in time",
-                }));
+                return Err(self.not_up(&why.unwrap_or_default()));
             }
         }
     }

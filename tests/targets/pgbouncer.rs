@@ -1,0 +1,326 @@
+//! PgBouncer: a change that clients do not notice, pauses that never outlive their reason.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use failover_agent::config::secret::Secret;
+use failover_agent::config::settings::{PauseExpired, PgbouncerTarget, TargetSettings};
+use failover_agent::effects::app_config::targets::Target;
+use failover_agent::model::outcome::FailureKind;
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use crate::change::{File, STEP, Server, soon};
+use crate::support::database::fetch;
+use crate::support::ports::free_port;
+use crate::support::postgres::{NodeOptions, TestNode};
+use crate::support::programs::{bin_dir, give_to_server_user, server_user};
+use crate::support::wait_until;
+
+const PASSWORD: &str = "hunter2";
+
+struct Pgbouncer {
+    _server: Server,
+    dir: TempDir,
+    port: u16,
+    file: File,
+}
+
+impl Pgbouncer {
+    async fn start(node: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let port = free_port();
+        fs::write(at("pgbouncer.ini"), text(&dir, port, node)).unwrap();
+        fs::write(
+            at("users"),
+            format!("\"adm\" \"{PASSWORD}\"\n\"postgres\" \"x\"\n"),
+        )
+        .unwrap();
+        for path in [dir.path(), &at("pgbouncer.ini"), &at("users")] {
+            give_to_server_user(path);
+        }
+        let mut command = Command::new("/usr/sbin/pgbouncer");
+        command.arg(at("pgbouncer.ini"));
+        // It refuses to run as root.
+        if let Some((uid, gid)) = server_user() {
+            command.uid(uid).gid(gid);
+        }
+        let server = Server::start(&mut command, &at("log"));
+        let file = File {
+            path: at("pgbouncer.ini"),
+            settings: TargetSettings::Pgbouncer(PgbouncerTarget {
+                address: format!("127.0.0.1:{port}"),
+                user: "adm".to_owned(),
+                password: Some(Secret::new(PASSWORD)),
+                databases: vec!["app".to_owned()],
+                pause_timeout: Duration::from_millis(500),
+                pause_expired: PauseExpired::Kill,
+                close_timeout: Duration::from_millis(500),
+            }),
+            dir: at("agent"),
+        };
+        let pgbouncer = Self {
+            _server: server,
+            dir,
+            port,
+            file,
+        };
+        wait_until("PgBouncer serves", STEP, async || {
+            pgbouncer
+                .connect("adm", PASSWORD, "pgbouncer")
+                .await
+                .is_some()
+        })
+        .await;
+        pgbouncer
+    }
+
+    fn settings(&mut self) -> &mut PgbouncerTarget {
+        match &mut self.file.settings {
+            TargetSettings::Pgbouncer(settings) => settings,
+            other => panic!("{} is another target", other.name()),
+        }
+    }
+
+    fn text(&self, node: u16) -> String {
+        text(&self.dir, self.port, node)
+    }
+
+    async fn connect(&self, user: &str, password: &str, database: &str) -> Option<Client> {
+        let text = format!(
+            "host=127.0.0.1 port={} user={user} password={password} dbname={database}",
+            self.port
+        );
+        let (client, connection) = tokio_postgres::connect(&text, NoTls).await.ok()?;
+        tokio::spawn(async move { drop(connection.await) });
+        Some(client)
+    }
+
+    async fn app(&self) -> Client {
+        self.connect("postgres", "x", "app")
+            .await
+            .expect("it serves")
+    }
+
+    /// A column of the database `app` in `SHOW DATABASES`.
+    async fn shown(&self, column: &str) -> String {
+        let console = self.connect("adm", PASSWORD, "pgbouncer").await.unwrap();
+        let rows = console.simple_query("SHOW DATABASES").await.unwrap();
+        rows.iter()
+            .find_map(|row| match row {
+                SimpleQueryMessage::Row(row) if row.get("name") == Some("app") => {
+                    row.get(column).map(str::to_owned)
+                }
+                _ => None,
+            })
+            .expect("there is app")
+    }
+}
+
+fn text(dir: &TempDir, port: u16, node: u16) -> String {
+    let dir = dir.path().display();
+    format!(
+        "[databases]\napp = host=127.0.0.1 port={node} dbname=postgres\n\n[pgbouncer]\n\
+         listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = md5\n\
+         auth_file = {dir}/users\nadmin_users = adm\npool_mode = transaction\n"
+    )
+}
+
+fn with_pgbench_tables() -> TestNode {
+    let node = TestNode::primary(NodeOptions::default());
+    let mut init = Command::new(bin_dir().join("pgbench"));
+    init.args([
+        "-i",
+        "-q",
+        "-s",
+        "1",
+        "-h",
+        "127.0.0.1",
+        "-U",
+        "postgres",
+        "-p",
+    ]);
+    init.arg(node.port.to_string()).arg("postgres");
+    crate::support::programs::run(&mut init);
+    node
+}
+
+async fn transactions(node: &TestNode) -> usize {
+    let count = fetch(node, "SELECT count(*)::text FROM pgbench_history").await;
+    count.parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pgbench_loses_no_transaction_when_the_change_is_planned() {
+    let (fra, ams) = std::thread::scope(|scope| {
+        let other = scope.spawn(with_pgbench_tables);
+        (with_pgbench_tables(), other.join().unwrap())
+    });
+    let pgbouncer = Pgbouncer::start(fra.port).await;
+    let mut load = Command::new(bin_dir().join("pgbench"));
+    load.args(["-n", "-N", "-c", "8", "-j", "2", "--rate=200", "-T", "4"])
+        .args(["-h", "127.0.0.1", "-U", "postgres", "-p"])
+        .arg(pgbouncer.port.to_string())
+        .arg("app")
+        .env("PGPASSWORD", "x")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let load = load.spawn().unwrap();
+    wait_until("fra has transactions", STEP, async || {
+        transactions(&fra).await > 100
+    })
+    .await;
+    let changed = pgbouncer
+        .file
+        .change(&pgbouncer.text(ams.port), STEP)
+        .await
+        .unwrap();
+    assert!(changed.proof.contains("during a pause"), "{changed:?}");
+    let at_fra = transactions(&fra).await;
+    let load = load.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&load.stdout).into_owned();
+    assert!(
+        load.status.success(),
+        "{said} {}",
+        String::from_utf8_lossy(&load.stderr)
+    );
+    assert!(
+        said.contains("number of failed transactions: 0 (0.000%)"),
+        "{said}"
+    );
+    let (fra, ams) = (transactions(&fra).await, transactions(&ams).await);
+    assert_eq!(
+        fra, at_fra,
+        "a transaction went to the old server afterwards"
+    );
+    assert!(ams > 100, "{ams}");
+    let processed = format!("transactions actually processed: {}", fra + ams);
+    assert!(said.contains(&processed), "{fra} {ams} {said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_that_an_open_transaction_holds_up_is_given_up() {
+    let node = TestNode::primary(NodeOptions::default());
+    let mut pgbouncer = Pgbouncer::start(node.port).await;
+    pgbouncer.settings().pause_expired = PauseExpired::Fail;
+    let open = pgbouncer.app().await;
+    open.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    let elsewhere = free_port();
+    let refused = pgbouncer.file.target().before(soon()).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Retryable);
+    assert_eq!(pgbouncer.shown("paused").await, "0");
+    // Nobody was cut off, and others are served.
+    open.batch_execute("COMMIT").await.unwrap();
+    pgbouncer
+        .app()
+        .await
+        .batch_execute("SELECT 1")
+        .await
+        .unwrap();
+
+    // With the default, the change is made, and what stays at the old server is cut off.
+    pgbouncer.settings().pause_expired = PauseExpired::Kill;
+    open.batch_execute("BEGIN; SELECT 1").await.unwrap();
+    let changed = pgbouncer
+        .file
+        .change(&pgbouncer.text(elsewhere), STEP)
+        .await
+        .unwrap();
+    assert!(changed.proof.contains("without a pause"), "{changed:?}");
+    assert_eq!(pgbouncer.shown("port").await, elsewhere.to_string());
+    assert_eq!(pgbouncer.shown("paused").await, "0");
+    assert!(open.batch_execute("COMMIT").await.is_err());
+    assert!(!pgbouncer.file.dir.join("pgbouncer-paused").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_of_a_dropped_change_ends() {
+    let pgbouncer = Pgbouncer::start(free_port()).await;
+    let mut target = pgbouncer.file.target();
+    target.before(soon()).await.unwrap();
+    assert_eq!(pgbouncer.shown("paused").await, "1");
+    drop(target);
+    wait_until("it goes on", STEP, async || {
+        pgbouncer.shown("paused").await == "0"
+    })
+    .await;
+}
+
+#[expect(clippy::mem_forget, reason = "what SIGKILL does to the agent's memory")]
+fn kill(target: Box<dyn Target>) {
+    std::mem::forget(target);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_of_a_killed_agent_is_ended_by_its_next_life() {
+    let pgbouncer = Pgbouncer::start(free_port()).await;
+    let mut target = pgbouncer.file.target();
+    target.before(soon()).await.unwrap();
+    kill(target);
+    assert_eq!(pgbouncer.shown("paused").await, "1");
+    let recovered = pgbouncer.file.target().recover(soon()).await.unwrap();
+    assert!(recovered.unwrap().contains("app"));
+    assert_eq!(pgbouncer.shown("paused").await, "0");
+    assert_eq!(pgbouncer.file.target().recover(soon()).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_of_a_person_stays() {
+    let pgbouncer = Pgbouncer::start(free_port()).await;
+    let console = pgbouncer
+        .connect("adm", PASSWORD, "pgbouncer")
+        .await
+        .unwrap();
+    console.simple_query("PAUSE app").await.unwrap();
+    let elsewhere = free_port();
+    pgbouncer
+        .file
+        .change(&pgbouncer.text(elsewhere), STEP)
+        .await
+        .unwrap();
+    assert_eq!(pgbouncer.shown("port").await, elsewhere.to_string());
+    assert_eq!(pgbouncer.shown("paused").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_that_pgbouncer_would_stop_at_is_refused_and_its_reload_proves_nothing() {
+    let pgbouncer = Pgbouncer::start(free_port()).await;
+    let old = fs::read_to_string(&pgbouncer.file.path).unwrap();
+    let broken = format!("nonsense\n{}", pgbouncer.text(free_port()));
+    let refused = pgbouncer.file.change(&broken, STEP).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Permanent);
+    assert_eq!(fs::read_to_string(&pgbouncer.file.path).unwrap(), old);
+    assert_eq!(pgbouncer.shown("paused").await, "0");
+
+    // A mistake that only PgBouncer knows: it answers RELOAD, and reads nothing.
+    let elsewhere = free_port();
+    let text = pgbouncer.text(elsewhere).replace(
+        "[databases]",
+        "[pgbouncer]\nno_such_setting = 1\n[databases]",
+    );
+    let within = Duration::from_secs(2);
+    let changed = pgbouncer.file.change(&text, within).await;
+    let shown = pgbouncer.shown("port").await;
+    assert_eq!(
+        changed.is_ok(),
+        shown == elsewhere.to_string(),
+        "{changed:?} {shown}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_password_and_silence_are_told_without_the_password() {
+    let mut pgbouncer = Pgbouncer::start(free_port()).await;
+    pgbouncer.settings().password = Some(Secret::new("swordfish"));
+    let refused = pgbouncer.file.target().before(soon()).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Permanent);
+    let told = failover_agent::model::outcome::Failure::from(refused).what;
+    assert!(!told.contains("swordfish"), "{told}");
+    assert!(!format!("{:?}", pgbouncer.file).contains("swordfish"));
+    pgbouncer.settings().address = format!("127.0.0.1:{}", free_port());
+    let refused = pgbouncer.file.target().before(soon()).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Retryable);
+}
