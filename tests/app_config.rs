@@ -65,6 +65,7 @@ impl World {
             reload_timeout: Duration::from_secs(20),
             verify: None,
             verify_timeout: Duration::from_secs(20),
+            target: None,
             keep: 3,
         };
         let state = dir.path().join("state");

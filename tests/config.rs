@@ -36,6 +36,7 @@ fn example_dir() -> TempDir {
         ("secrets/etcd", "hunter2"),
         ("secrets/cloudflare", "hunter2"),
         ("secrets/tsig", "aHVudGVyMg==\n"),
+        ("secrets/pgbouncer", "hunter2\n"),
         ("secrets/webhook", "https://hooks.example.com/hunter2\r\n"),
         ("tls/member.crt", ""),
         ("tls/member.key", ""),

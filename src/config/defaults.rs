@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::settings::{Lease, ProbeTiming, TsigAlgorithm};
+use super::settings::{Lease, PauseExpired, ProbeTiming, TsigAlgorithm};
 use crate::model::brakes::Conduct;
 
 /// Most teams run one cluster.
@@ -124,6 +124,39 @@ pub const APP_CONFIG_VALIDATE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const APP_CONFIG_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enough to see what the last few moves did.
 pub const APP_CONFIG_KEEP: u32 = 5;
+/// As Debian's and nginx.org's packages call it.
+pub const NGINX_PROGRAM: &str = "nginx";
+/// Where those packages put it.
+pub const NGINX_CONFIG: &str = "/etc/nginx/nginx.conf";
+/// What the files of those packages say.
+pub const NGINX_PID_FILE: &str = "/run/nginx.pid";
+/// What the files of those packages say.
+pub const NGINX_ERROR_LOG: &str = "/var/log/nginx/error.log";
+/// As Debian's package calls it.
+pub const HAPROXY_PROGRAM: &str = "haproxy";
+/// Where Debian's package puts it.
+pub const HAPROXY_CONFIG: &str = "/etc/haproxy/haproxy.cfg";
+/// What Debian's file says.
+pub const HAPROXY_SOCKET: &str = "/run/haproxy/admin.sock";
+/// What Debian's unit says.
+pub const HAPROXY_PID_FILE: &str = "/run/haproxy.pid";
+/// `systemctl`, from the path of programs.
+pub const SYSTEMCTL: &str = "systemctl";
+/// `docker`, from the path of programs.
+pub const DOCKER: &str = "docker";
+/// `kubectl`, from the path of programs.
+pub const KUBECTL: &str = "kubectl";
+/// PgBouncer's own default port, on this host.
+pub const PGBOUNCER_ADDRESS: &str = "127.0.0.1:6432";
+/// Transactions of web apps end in milliseconds. Every client waits meanwhile, also when it is given
+/// up because of one that does not end.
+pub const PGBOUNCER_PAUSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The old server is fenced when files change: nothing on a connection to it can still succeed.
+pub const PGBOUNCER_PAUSE_EXPIRED: PauseExpired = PauseExpired::Kill;
+/// As long as the pause was waited for.
+pub const PGBOUNCER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Programs that cannot use their settings end at once as a rule.
+pub const SYSTEMD_SETTLE: Duration = Duration::from_secs(1);
 /// Most records that move are addresses.
 pub const DNS_TYPE: &str = "A";
 /// What the servers' own tools make unless told otherwise.

@@ -58,7 +58,7 @@ pub(super) fn read(root: &Table<'_>, site: Option<&str>, role: MemberRole) -> Op
     let self_check = probes::self_check(root);
     let probes = probes::endpoints(root, &sites);
     let trips = probes::trips(root, &probes.names);
-    let app_configs = moves::app_configs(root, &sites);
+    let app_configs = moves::app_configs(root, &sites, role);
     let upstreams = upstreams::upstreams(root, &sites, &app_configs);
     let dns = dns::records(root, &sites, role);
     let dns_check = dns_check::read(root);

@@ -229,7 +229,66 @@ pub(super) const APP_CONFIG: Section = Section {
         "reload_timeout",
         "verify",
         "verify_timeout",
+        "nginx",
+        "haproxy",
+        "pgbouncer",
+        "systemd",
+        "compose",
+        "kubectl",
         "keep",
+    ],
+};
+
+pub(super) const APP_CONFIG_NGINX: Section = Section {
+    path: "app_config.nginx",
+    keys: &[
+        "program",
+        "config",
+        "pid_file",
+        "error_log",
+        "verify_url",
+        "verify_text",
+    ],
+};
+
+pub(super) const APP_CONFIG_HAPROXY: Section = Section {
+    path: "app_config.haproxy",
+    keys: &["program", "config", "socket", "pid_file", "state_file"],
+};
+
+pub(super) const APP_CONFIG_PGBOUNCER: Section = Section {
+    path: "app_config.pgbouncer",
+    keys: &[
+        "address",
+        "user",
+        "password_file",
+        "password_env",
+        "password",
+        "databases",
+        "pause_timeout",
+        "pause_expired",
+        "close_timeout",
+    ],
+};
+
+pub(super) const APP_CONFIG_SYSTEMD: Section = Section {
+    path: "app_config.systemd",
+    keys: &["program", "unit", "environment_file", "settle"],
+};
+
+pub(super) const APP_CONFIG_COMPOSE: Section = Section {
+    path: "app_config.compose",
+    keys: &["program", "compose_file", "service"],
+};
+
+pub(super) const APP_CONFIG_KUBECTL: Section = Section {
+    path: "app_config.kubectl",
+    keys: &[
+        "program",
+        "kubeconfig",
+        "namespace",
+        "config_map",
+        "workload",
     ],
 };
 
@@ -288,7 +347,7 @@ pub(super) const GUARD: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 25] = [
+pub const ALL: [Section; 31] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -309,6 +368,12 @@ pub const ALL: [Section; 25] = [
     APP_CONFIG,
     APP_CONFIG_FILE,
     APP_CONFIG_SET,
+    APP_CONFIG_NGINX,
+    APP_CONFIG_HAPROXY,
+    APP_CONFIG_PGBOUNCER,
+    APP_CONFIG_SYSTEMD,
+    APP_CONFIG_COMPOSE,
+    APP_CONFIG_KUBECTL,
     DNS,
     DNS_CHECK,
     NOTIFY,
@@ -331,6 +396,12 @@ pub(super) const PEER_SECRET: SecretKeys = SecretKeys {
 };
 
 pub(super) const DATABASE_PASSWORD: SecretKeys = SecretKeys {
+    file: "password_file",
+    env: "password_env",
+    inline: "password",
+};
+
+pub(super) const PGBOUNCER_PASSWORD: SecretKeys = SecretKeys {
     file: "password_file",
     env: "password_env",
     inline: "password",

@@ -25,6 +25,7 @@ pub mod settings;
 mod sites;
 mod suggest;
 mod syntax;
+mod targets;
 mod units;
 mod upstreams;
 mod validate;

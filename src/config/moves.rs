@@ -7,9 +7,11 @@ use std::time::Duration;
 use super::problem::{Refusal, quoted};
 use super::reader::Table;
 use super::secret::Secret;
-use super::settings::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, NotifierSettings};
+use super::settings::{
+    AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, NotifierSettings, TargetSettings,
+};
 use super::sites::Sites;
-use super::{MemberRole, app_formats, defaults, keys, secret_source, syntax, validate};
+use super::{MemberRole, app_formats, defaults, keys, secret_source, syntax, targets, validate};
 use crate::model::SiteName;
 use crate::model::key_path::KeyPath;
 
@@ -27,12 +29,12 @@ const KEEP: RangeInclusive<u32> = 1..=1000;
 const FILES_MAX: usize = 32;
 
 /// The app configs that could be read.
-pub(super) fn app_configs(root: &Table<'_>, sites: &Sites) -> Vec<AppConfig> {
+pub(super) fn app_configs(root: &Table<'_>, sites: &Sites, role: MemberRole) -> Vec<AppConfig> {
     let tables = root.tables("app_config", &keys::APP_CONFIG);
     validate::names_differ(&tables);
     let mut read: Vec<AppConfig> = Vec::new();
     for table in &tables {
-        let Some(app_config) = app_config(table, sites) else {
+        let Some(app_config) = app_config(table, sites, role) else {
             continue;
         };
         // Two lists of edits for one file would undo each other.
@@ -57,7 +59,7 @@ pub(super) fn app_configs(root: &Table<'_>, sites: &Sites) -> Vec<AppConfig> {
     read
 }
 
-fn app_config(table: &Table<'_>, sites: &Sites) -> Option<AppConfig> {
+fn app_config(table: &Table<'_>, sites: &Sites, role: MemberRole) -> Option<AppConfig> {
     table.need("name", "how reports call it");
     let name = table.parsed("name", syntax::name);
     let site = table.parsed("site", |name| {
@@ -66,7 +68,9 @@ fn app_config(table: &Table<'_>, sites: &Sites) -> Option<AppConfig> {
     let files = files(table);
     let keep = table.integer("keep", &KEEP);
     let keep = keep.unwrap_or(defaults::APP_CONFIG_KEEP);
-    taken(table, (name, site), files, &VALUE_VARIABLES, keep)
+    let target = targets::read(table, role);
+    let variables = &VALUE_VARIABLES;
+    taken(table, (name, site), files, variables, (keep, target))
 }
 
 /// How a change of files is checked, told and proved: the same keys wherever files are changed.
@@ -76,7 +80,7 @@ pub(super) fn taken(
     (name, site): (Option<String>, Option<SiteName>),
     files: Option<Vec<AppConfigFile>>,
     variables: &[&str],
-    keep: u32,
+    (keep, target): (u32, Option<TargetSettings>),
 ) -> Option<AppConfig> {
     let stage = stage(table, files.as_deref().unwrap_or_default());
     let staged: &[&str] = match table.has("stage") {
@@ -89,6 +93,25 @@ pub(super) fn taken(
     let reload_timeout = table.duration("reload_timeout", &RELOAD_TIMEOUT);
     let verify = table.command("verify", variables);
     let verify_timeout = table.duration("verify_timeout", &TIMEOUT);
+    refuse_without_commands(table, target.is_some());
+    Some(AppConfig {
+        name: name?,
+        site,
+        files: files?,
+        validate,
+        validate_timeout: validate_timeout.unwrap_or(defaults::APP_CONFIG_VALIDATE_TIMEOUT),
+        stage,
+        reload,
+        reload_timeout: reload_timeout.unwrap_or(defaults::APP_CONFIG_RELOAD_TIMEOUT),
+        verify,
+        verify_timeout: verify_timeout.unwrap_or(defaults::APP_CONFIG_VERIFY_TIMEOUT),
+        target,
+        keep,
+    })
+}
+
+/// What belongs to a command goes with it; the bounds hold for a ready-made target as well.
+fn refuse_without_commands(table: &Table<'_>, ready_made: bool) {
     let belongs: [(&'static str, &[&'static str], &str); 3] = [
         (
             "validate",
@@ -107,23 +130,16 @@ pub(super) fn taken(
         ),
     ];
     for (command, keys, why) in belongs {
-        if !table.has(command) {
+        if ready_made {
+            let refusal = "a ready-made target does this itself";
+            table.refuse_keys(&[command], refusal);
+        } else if !table.has(command) {
             table.refuse_keys(keys, why);
         }
     }
-    Some(AppConfig {
-        name: name?,
-        site,
-        files: files?,
-        validate,
-        validate_timeout: validate_timeout.unwrap_or(defaults::APP_CONFIG_VALIDATE_TIMEOUT),
-        stage,
-        reload,
-        reload_timeout: reload_timeout.unwrap_or(defaults::APP_CONFIG_RELOAD_TIMEOUT),
-        verify,
-        verify_timeout: verify_timeout.unwrap_or(defaults::APP_CONFIG_VERIFY_TIMEOUT),
-        keep,
-    })
+    if ready_made {
+        table.refuse_keys(&["stage"], "has no meaning without validate");
+    }
 }
 
 /// The one file of `path` and `set`, or the list of `file`.

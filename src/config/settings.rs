@@ -12,11 +12,11 @@ use std::time::Duration;
 
 pub use self::app_config::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue};
 pub use self::dns::{DnsAccess, DnsCheck, DnsRecord, TsigAlgorithm};
-pub use self::upstream::{ProxyFormat, Upstream, UpstreamFile, UpstreamMember, UpstreamTrip};
 pub use self::targets::{
     ComposeTarget, HaproxyTarget, KubectlTarget, NginxTarget, PauseExpired, PgbouncerTarget,
     SystemdTarget, TargetSettings,
 };
+pub use self::upstream::{ProxyFormat, Upstream, UpstreamFile, UpstreamMember, UpstreamTrip};
 use super::secret::Secret;
 use crate::model::brakes::Conduct;
 use crate::model::lease::LeaseStore;

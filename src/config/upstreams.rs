@@ -228,7 +228,7 @@ fn file(table: &Table<'_>, name: Option<&str>, site: Option<SiteName>) -> Option
             edits: Vec::new(),
         }]
     });
-    let target = taken(table, (target_name, site), files, &[], KEEP);
+    let target = taken(table, (target_name, site), files, &[], (KEEP, None));
     Some(UpstreamFile {
         format: match format? {
             "haproxy" => ProxyFormat::Haproxy,

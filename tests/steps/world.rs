@@ -138,6 +138,7 @@ impl World {
             reload_timeout: PATIENT,
             verify: None,
             verify_timeout: PATIENT,
+            target: None,
             keep: 3,
         }
     }

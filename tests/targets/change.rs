@@ -53,7 +53,6 @@ impl File {
         within: Duration,
     ) -> Result<Changed, EffectError> {
         let mut target = self.target();
-        target.before(boottime() + within).await?;
         let changed = self.change_within(target.as_mut(), text, within).await;
         target.after(soon()).await.expect("it can go on");
         changed
@@ -72,6 +71,7 @@ impl File {
             let files = [staged.clone()];
             warnings = target.validate(&files, boottime() + within).await?;
         }
+        target.before(boottime() + within).await?;
         let old = fs::read_to_string(&self.path).unwrap();
         fs::rename(&staged, &self.path).unwrap();
         let new = async {

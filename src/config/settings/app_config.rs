@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::targets::TargetSettings;
 use crate::model::SiteName;
 
 /// The files of an app that name the primary; they change together.
@@ -29,6 +30,8 @@ pub struct AppConfig {
     pub verify: Option<Vec<String>>,
     /// Until when `verify` is asked again and again.
     pub verify_timeout: Duration,
+    /// The program that reads the files, in the place of all three commands.
+    pub target: Option<TargetSettings>,
     /// How many previous versions are kept.
     pub keep: u32,
 }

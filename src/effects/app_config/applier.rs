@@ -2,21 +2,43 @@
 //! it uses them: a trait and a list. To add a kind of app: a file and a line in [`APPLIERS`].
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::command::ByCommand;
+use super::ready_made::ReadyMade;
 use crate::config::settings::AppConfig;
 use crate::effects::error::EffectError;
 use crate::model::plan::PrimaryAt;
 
-/// A kind of app. None of its methods may take longer than the bounds of the target.
+/// A kind of app, for one change. None of its methods may take longer than the bounds of the target.
 #[async_trait]
-pub(super) trait Applier: fmt::Debug + Sync {
-    /// True for targets of this kind.
-    fn serves(&self, target: &AppConfig) -> bool;
+pub(super) trait Applier: fmt::Debug + Send + Sync {
+    /// Puts right what a change that was killed left behind; what that was, if anything.
+    ///
+    /// # Errors
+    /// When the app cannot be asked.
+    async fn recover(&mut self, _target: &AppConfig) -> Result<Option<String>, EffectError> {
+        Ok(None)
+    }
+
+    /// Makes the app ready, right before the files change.
+    ///
+    /// # Errors
+    /// When it cannot be; then nothing changes.
+    async fn begin(&mut self, _target: &AppConfig) -> Result<(), EffectError> {
+        Ok(())
+    }
+
+    /// Lets the app go on, however the change ended.
+    ///
+    /// # Errors
+    /// When it cannot be told; the next change does it first.
+    async fn end(&mut self, _target: &AppConfig) -> Result<(), EffectError> {
+        Ok(())
+    }
 
     /// True when [`Applier::validate`] does anything.
     fn validates(&self, target: &AppConfig) -> bool;
@@ -29,13 +51,17 @@ pub(super) trait Applier: fmt::Debug + Sync {
     ///
     /// # Errors
     /// When they are not, or nobody can tell.
-    async fn validate(&self, target: &AppConfig, staged: &StagedPaths) -> Result<(), EffectError>;
+    async fn validate(
+        &mut self,
+        target: &AppConfig,
+        staged: &StagedPaths,
+    ) -> Result<(), EffectError>;
 
     /// Tells the app to read its files; how long it took, or `None` when it need not be told.
     ///
     /// # Errors
     /// When the app was not told.
-    async fn tell(&self, target: &AppConfig) -> Result<Option<Duration>, EffectError>;
+    async fn tell(&mut self, target: &AppConfig) -> Result<Option<Duration>, EffectError>;
 
     /// Whether the running app, and not the file, names this primary: asked until `patience` is
     /// over, at least once. `None`: nobody knows which one; what needs it cannot be asked.
@@ -43,7 +69,7 @@ pub(super) trait Applier: fmt::Debug + Sync {
     /// # Errors
     /// When it does not.
     async fn prove(
-        &self,
+        &mut self,
         target: &AppConfig,
         primary: Option<&PrimaryAt>,
         patience: Duration,
@@ -64,18 +90,21 @@ pub(super) enum Proof {
 pub(super) struct StagedPaths {
     /// The first new file.
     pub(super) first: PathBuf,
+    /// Every new file: its future place, and where it waits.
+    pub(super) waiting: Vec<(PathBuf, PathBuf)>,
     /// The copy of the tree with all new files in it, if there is one.
     pub(super) tree: Option<PathBuf>,
 }
 
-/// Every kind, in the order in which they are asked; the last serves every target.
-pub(super) const APPLIERS: &[&dyn Applier] = &[&ByCommand];
+/// Opens a kind for a change of this target, whose things are kept in the directory; `None` for
+/// targets of another kind.
+type Open = fn(&AppConfig, &Path) -> Option<Box<dyn Applier>>;
 
-/// The kind of a target.
-pub(super) fn applier_of(target: &AppConfig) -> &'static dyn Applier {
-    let found = APPLIERS
-        .iter()
-        .copied()
-        .find(|applier| applier.serves(target));
-    found.unwrap_or(&ByCommand)
+/// Every kind, in the order in which they are asked; the last serves every target.
+pub(super) const APPLIERS: &[Open] = &[ReadyMade::open, ByCommand::open];
+
+/// The kind of a target, for one change.
+pub(super) fn applier_of(target: &AppConfig, dir: &Path) -> Box<dyn Applier> {
+    let opened = APPLIERS.iter().find_map(|open| open(target, dir));
+    opened.unwrap_or(Box::new(ByCommand))
 }

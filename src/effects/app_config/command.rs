@@ -20,12 +20,19 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(super) struct ByCommand;
 
+impl ByCommand {
+    /// Serves every target.
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "other kinds do not serve every target"
+    )]
+    pub(super) fn open(_target: &AppConfig, _dir: &Path) -> Option<Box<dyn Applier>> {
+        Some(Box::new(Self))
+    }
+}
+
 #[async_trait]
 impl Applier for ByCommand {
-    fn serves(&self, _target: &AppConfig) -> bool {
-        true
-    }
-
     fn validates(&self, target: &AppConfig) -> bool {
         target.validate.is_some()
     }
@@ -34,7 +41,11 @@ impl Applier for ByCommand {
         target.verify.is_some()
     }
 
-    async fn validate(&self, target: &AppConfig, staged: &StagedPaths) -> Result<(), EffectError> {
+    async fn validate(
+        &mut self,
+        target: &AppConfig,
+        staged: &StagedPaths,
+    ) -> Result<(), EffectError> {
         let Some(command) = &target.validate else {
             return Ok(());
         };
@@ -56,7 +67,7 @@ impl Applier for ByCommand {
 
     /// A reload that ran out of time is killed and counts as failed, not as unknown: running a
     /// reload twice is harmless, leaving one out is not.
-    async fn tell(&self, target: &AppConfig) -> Result<Option<Duration>, EffectError> {
+    async fn tell(&mut self, target: &AppConfig) -> Result<Option<Duration>, EffectError> {
         let Some(command) = &target.reload else {
             return Ok(None);
         };
@@ -69,7 +80,7 @@ impl Applier for ByCommand {
     }
 
     async fn prove(
-        &self,
+        &mut self,
         target: &AppConfig,
         primary: Option<&PrimaryAt>,
         patience: Duration,

@@ -18,6 +18,7 @@ pub mod format;
 pub mod formats;
 mod generations;
 mod memory;
+mod ready_made;
 mod replacing;
 mod staging;
 pub mod targets;
@@ -207,9 +208,9 @@ async fn run(
     let lock = job.dir.lock().await?;
     let transaction = Transaction {
         target,
+        applier: applier_of(target, job.dir.path()),
         job: Arc::new(job),
         lock: Arc::new(lock),
-        applier: applier_of(target),
         primary,
         notes: Vec::new(),
     };

@@ -26,7 +26,7 @@ pub(super) struct Transaction<'a> {
     pub(super) job: Arc<Job>,
     /// Ends with the last of the work on files: if this is dropped, that work goes on.
     pub(super) lock: Arc<File>,
-    pub(super) applier: &'static dyn Applier,
+    pub(super) applier: Box<dyn Applier>,
     /// Whom the app shall use.
     pub(super) primary: Option<PrimaryAt>,
     pub(super) notes: Vec<String>,
@@ -37,6 +37,13 @@ type Undone = Result<Proof, EffectError>;
 
 impl Transaction<'_> {
     pub(super) async fn run(mut self) -> Result<Applied, EffectError> {
+        let done = self.bring_right().await;
+        let ended = self.applier.end(self.target).await;
+        let applied = done?;
+        ended.map(|()| applied)
+    }
+
+    async fn bring_right(&mut self) -> Result<Applied, EffectError> {
         let memory = self
             .on_files(|job| {
                 let memory = job.memory()?;
@@ -45,6 +52,10 @@ impl Transaction<'_> {
             })
             .await?;
         self.passed("begun");
+        match self.applier.recover(self.target).await {
+            Ok(recovered) => self.notes.extend(recovered),
+            Err(error) => self.notes.push(error.to_string()),
+        }
         let (memory, draft) = self.end_interrupted(memory).await?;
         let changed = draft.changes_values();
         if changed {
@@ -115,6 +126,7 @@ impl Transaction<'_> {
             .await?;
         self.passed("staged");
         let prepared = self.validate(prepared).await?;
+        self.applier.begin(self.target).await?;
         let (keep, proves) = (self.target.keep, self.applier.proves(self.target));
         let (memory, put) = self
             .on_files(move |job| put_all(job, prepared, keep, proves))
@@ -157,7 +169,7 @@ impl Transaction<'_> {
         Err(error)
     }
 
-    async fn validate(&self, prepared: Prepared) -> Result<Prepared, EffectError> {
+    async fn validate(&mut self, prepared: Prepared) -> Result<Prepared, EffectError> {
         let Some(first) = prepared.waiting.first() else {
             return Ok(prepared);
         };
@@ -165,8 +177,14 @@ impl Transaction<'_> {
             return Ok(prepared);
         }
         let first = first.path().to_owned();
+        let places = |text: &NewText| (text.target().to_owned(), text.path().to_owned());
+        let waiting = prepared.waiting.iter().map(places).collect();
         let Some(stage) = self.target.stage.clone() else {
-            let staged = StagedPaths { first, tree: None };
+            let staged = StagedPaths {
+                first,
+                waiting,
+                tree: None,
+            };
             self.applier.validate(self.target, &staged).await?;
             self.passed("validated");
             return Ok(prepared);
@@ -184,6 +202,7 @@ impl Transaction<'_> {
             .await?;
         let staged = StagedPaths {
             first,
+            waiting,
             tree: Some(tree.root().to_owned()),
         };
         let valid = self.applier.validate(self.target, &staged).await;
@@ -201,7 +220,7 @@ impl Transaction<'_> {
     /// The files are right: tells the app, and makes sure that it uses them. Otherwise everything
     /// goes back, if the app can be asked; if it cannot, the files stay and it is told again.
     async fn finish(&mut self, memory: Memory) -> Result<Memory, EffectError> {
-        match self.tell_and_prove(self.primary.as_ref()).await {
+        match self.tell_and_prove(self.primary.clone()).await {
             Ok((took, proof)) => {
                 if let Some(took) = took {
                     self.notes
@@ -229,13 +248,16 @@ impl Transaction<'_> {
     }
 
     async fn tell_and_prove(
-        &self,
-        primary: Option<&PrimaryAt>,
+        &mut self,
+        primary: Option<PrimaryAt>,
     ) -> Result<(Option<Duration>, Proof), EffectError> {
         let took = self.applier.tell(self.target).await?;
         self.passed("told");
         let patience = self.target.verify_timeout;
-        let proof = self.applier.prove(self.target, primary, patience).await?;
+        let proof = self
+            .applier
+            .prove(self.target, primary.as_ref(), patience)
+            .await?;
         self.passed("proved");
         Ok((took, proof))
     }
@@ -292,7 +314,7 @@ impl Transaction<'_> {
     /// The previous files are in place: tells the app, and ends the change either way. If it could
     /// not be told, that stays due.
     async fn tell_old(&mut self, mut memory: Memory) -> Result<(Memory, Undone), EffectError> {
-        let told = self.tell_and_prove(memory.applied_for.as_ref()).await;
+        let told = self.tell_and_prove(memory.applied_for.clone()).await;
         memory.change = None;
         if told.is_ok() {
             memory.applied_hash.clone_from(&memory.written_hash);

@@ -6,8 +6,8 @@ use super::OUTPUT_END_MAX;
 
 /// The two ends of an output.
 pub(super) struct Kept {
-    head: Vec<u8>,
-    tail: Vec<u8>,
+    pub(super) head: Vec<u8>,
+    pub(super) tail: Vec<u8>,
     /// Bound on the head.
     head_max: usize,
     dropped: usize,
@@ -39,7 +39,7 @@ impl Kept {
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
         let room = self
             .head_max
             .saturating_sub(self.head.len())

@@ -4,7 +4,7 @@
 //! Owns: the moments of one change around the replacement of the files. Must not: write those files,
 //! or decide what they say. A target is a file and a variant of [`TargetSettings`].
 //!
-//! The order, which whoever replaces the file keeps: [`Target::before`] → staged check → rename →
+//! The order, which whoever replaces the files keeps: staged check → [`Target::before`] → rename →
 //! check in place → [`Target::apply`] → [`Target::verify`] → [`Target::after`]. When anything after
 //! the rename fails, the old file is put back, `apply` and `verify` run again, and `after` runs in
 //! any case. Doing any of it twice is harmless.
@@ -57,7 +57,7 @@ pub enum Check {
 /// Every call ends by its deadline. A change that is dropped half-way leaves nothing behind that
 /// the next one's `before`, or [`Target::recover`] in the next life, does not put right.
 #[async_trait]
-pub trait Target: fmt::Debug + Send {
+pub trait Target: fmt::Debug + Send + Sync {
     /// When [`Target::validate`] is to be called.
     fn check(&self) -> Check;
 
