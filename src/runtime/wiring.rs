@@ -30,6 +30,7 @@ use crate::model::lease::{LeaseCommand, LeaseStore};
 use crate::model::observation::Target;
 use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
+use crate::runtime::app_recovery;
 use crate::runtime::app_watch::{self, AppFilesSeen};
 use crate::runtime::cell_link::PeerAsks;
 use crate::runtime::dns_watch::{self, DnsSeen};
@@ -221,6 +222,7 @@ fn start_watches(
         Some(audience),
         stop.clone(),
     ));
+    app_recovery::start(config, stop);
     app_watch::start(config, agent, outbox, stop)
 }
 

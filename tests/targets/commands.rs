@@ -8,9 +8,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use failover_agent::config::settings::{
-    ComposeTarget, KubectlTarget, SystemdTarget, TargetSettings,
+    AppConfig, AppConfigFile, ComposeTarget, KubectlTarget, SystemdTarget, TargetSettings,
 };
+use failover_agent::effects::app_config::{Change, apply};
+use failover_agent::model::Epoch;
 use failover_agent::model::outcome::FailureKind;
+use failover_agent::model::plan::{ConfigEdit, EditValue, FileEdits};
 use tempfile::TempDir;
 
 use crate::change::{File, STEP, Server};
@@ -121,6 +124,68 @@ async fn unit_is_restarted_and_its_process_has_the_new_values() {
         stand_in
             .calls()
             .contains(&"--no-ask-password restart -- shop.service".to_owned())
+    );
+}
+
+/// The whole way of a step: the file, the unit, and back when the unit does not take it.
+#[tokio::test]
+async fn file_of_a_unit_that_does_not_come_up_is_put_back_by_the_step() {
+    let stand_in = StandIn::of(SYSTEMCTL);
+    stand_in.write("unit", &unit("active", "one", 0));
+    stand_in.write("after", &unit("active", "two", 0));
+    let file = stand_in.file("DB_HOST=fra\n", systemd(&stand_in, "shop.service"));
+    let target = AppConfig {
+        name: "worker".to_owned(),
+        site: None,
+        files: vec![AppConfigFile {
+            path: file.path.clone(),
+            edits: Vec::new(),
+        }],
+        validate: None,
+        validate_timeout: STEP,
+        stage: None,
+        reload: None,
+        reload_timeout: STEP,
+        verify: None,
+        verify_timeout: STEP,
+        target: Some(file.settings.clone()),
+        keep: 1,
+    };
+    let state_dir = stand_in.dir.path().join("state");
+    let to = |host: &str, epoch: u64| Change {
+        target: &target,
+        files: vec![FileEdits {
+            path: file.path.clone(),
+            edits: vec![ConfigEdit {
+                key: "DB_HOST".to_owned(),
+                to: EditValue::Text(host.to_owned()),
+            }],
+        }],
+        primary: None,
+        epoch: Epoch(epoch),
+        state_dir: &state_dir,
+    };
+    let applied = apply(&to("ams", 2)).await.unwrap();
+    assert!(
+        applied.note.contains("the running app uses them"),
+        "{applied:?}"
+    );
+    assert!(
+        fs::read_to_string(&file.path)
+            .unwrap()
+            .contains("DB_HOST=ams")
+    );
+
+    stand_in.write("after", &unit("failed", "three", 0));
+    let refused = apply(&to("fra", 3)).await.unwrap_err();
+    assert!(
+        refused.what.contains("unit shop.service is not up again"),
+        "{refused}"
+    );
+    assert!(
+        fs::read_to_string(&file.path)
+            .unwrap()
+            .contains("DB_HOST=ams")
     );
 }
 
@@ -265,7 +330,7 @@ async fn config_map_is_applied_whole_and_the_pods_are_waited_for() {
         .collect();
     assert_eq!(
         order,
-        ["get", "create", "create", "apply", "rollout", "rollout"]
+        ["create", "get", "create", "apply", "rollout", "rollout"]
     );
 
     stand_in.write("stuck", "");

@@ -13,7 +13,7 @@ use crate::config::settings::AppConfig;
 use crate::effects::error::EffectError;
 use crate::model::plan::PrimaryAt;
 
-/// A kind of app, for one change. None of its methods may take longer than the bounds of the target.
+/// A kind of app, for one change. No method of it may take longer than the bounds of the target.
 #[async_trait]
 pub(super) trait Applier: fmt::Debug + Send + Sync {
     /// Puts right what a change that was killed left behind; what that was, if anything.

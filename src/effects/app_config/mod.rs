@@ -158,6 +158,22 @@ pub async fn apply(change: &Change<'_>) -> Result<Applied, EffectError> {
     run(change.target, change.job()?, change.primary.clone()).await
 }
 
+/// Puts right what a change that was killed left behind at the running app, e.g. a pause; what that
+/// was, if anything. Changes no file.
+///
+/// # Errors
+/// When the app cannot be asked, or a change is under way.
+pub async fn recover(target: &AppConfig, state_dir: &Path) -> Result<Option<String>, EffectError> {
+    if target.target.is_none() {
+        return Ok(None);
+    }
+    let dir = MemoryDir::of(state_dir, &target.name)?;
+    let lock = dir.lock().await?;
+    let recovered = applier_of(target, dir.path()).recover(target).await;
+    drop(lock);
+    recovered
+}
+
 /// Brings a kept version back, in the same careful way, under this epoch.
 ///
 /// # Errors

@@ -1,8 +1,8 @@
 //! Ready-made targets: how a proxy, a pooler or an app that runs takes a changed file, and how it
 //! is proved that it did.
 //!
-//! Owns: the moments of one change around the replacement of the files. Must not: write those files,
-//! or decide what they say. A target is a file and a variant of [`TargetSettings`].
+//! Owns: the moments of one change around the replacement of files. Must not: write those files, or
+//! decide what they say. A target is a file and a variant of [`TargetSettings`].
 //!
 //! The order, which whoever replaces the files keeps: staged check → [`Target::before`] → rename →
 //! check in place → [`Target::apply`] → [`Target::verify`] → [`Target::after`]. When anything after
