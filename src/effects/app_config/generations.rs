@@ -32,7 +32,7 @@ pub struct Generation {
     pub files: Vec<PathBuf>,
 }
 
-/// Keeps these texts as the newest of at most `keep` versions; its number. Doing it twice keeps one.
+/// Keeps these texts as the newest of at most `keep` versions; its number. Twice keeps one.
 pub(super) fn keep(
     dir: &MemoryDir,
     files: &[(&Path, &[u8])],

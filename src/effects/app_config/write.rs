@@ -1,8 +1,9 @@
 //! Replaces a file as a whole: after a kill at any moment it is the old one or the new one.
 //!
 //! Owns: reading with everything needed to put a file back as it was, and the sequence temp file →
-//! owner, mode, attributes → fsync ([`stage`]), rename → fsync of the directory ([`NewText::put`]). Must not know what the bytes
-//! mean. Everything here blocks; `super` runs it off the async threads.
+//! owner, mode, attributes → fsync ([`stage`]), then rename → fsync of the directory
+//! ([`NewText::put`]). Must not know what the bytes mean. Everything here blocks; `super` runs it
+//! off the async threads.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
