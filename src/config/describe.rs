@@ -337,7 +337,7 @@ fn taken(text: &mut String, app: &AppConfig) {
             ),
         ),
         None => match &app.target {
-            Some(target) => push(&mut text, format_args!("; {}", told(target))),
+            Some(target) => push(text, format_args!("; {}", told(target))),
             None => text.push_str("; nothing is reloaded."),
         },
     }

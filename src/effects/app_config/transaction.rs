@@ -13,6 +13,7 @@ use super::draft::{Draft, Job};
 use super::memory::{ChangePhase, FailedChange, Memory, OpenChange};
 use super::replacing::{Prepared, note_epoch, passed, prepare, put_all, put_back};
 use super::staging::StagedTree;
+use super::write::NewText;
 use super::{Applied, off_thread};
 use crate::config::settings::AppConfig;
 use crate::effects::clock::wall;
