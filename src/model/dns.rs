@@ -2,7 +2,6 @@
 //! answers may live.
 
 use std::fmt::{self, Write as _};
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -110,8 +109,8 @@ impl fmt::Display for Heard {
 /// One server and what it answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerAnswer {
-    /// Where it was asked.
-    pub server: SocketAddr,
+    /// Where it was asked, as `ip:port`.
+    pub server: String,
     /// Its name, where one is known.
     pub name: Option<String>,
     /// What it is to the zone.

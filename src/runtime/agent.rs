@@ -116,10 +116,7 @@ pub async fn start(
 
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
-    let now = Now {
-        moment: clock::boottime(),
-        wall: clock::wall(),
-    };
+    let now = now();
     let first = status::snapshot(&config.cluster, &policy, &state, Vec::new(), now);
     let (snapshot, status) = watch::channel(Arc::new(first));
     let (held, held_seen) = watch::channel(None);
@@ -378,6 +375,14 @@ fn entries(verdict: &Verdict) -> Vec<JournalEntry> {
         | Action::Answer { .. } => None,
     });
     entries.collect()
+}
+
+/// Both clocks, read together.
+fn now() -> Now {
+    Now {
+        moment: clock::boottime(),
+        wall: clock::wall(),
+    }
 }
 
 fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {

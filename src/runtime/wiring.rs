@@ -141,10 +141,10 @@ pub async fn start(
     watch_process(&scheduler, &node, &events, stop);
     let upstreams = upstreams::start(config, &resolver, &events, stop)?;
     let tools = tools(config, own, node, login, table, moved, &resolver)?;
-    let guard = guard::start(config, own, outset.program, feed, stop).await;
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
     Ok(Parts {
         app_files,
+        guard: guard::start(config, own, outset.program, feed, stop).await,
         fence_time: outset.fence_time,
         executor: Executor::new(tools, gate, outbox.clone(), events),
         scheduler,
@@ -156,7 +156,6 @@ pub async fn start(
         report,
         members,
         admission,
-        guard,
         dns,
     })
 }

@@ -116,7 +116,7 @@ impl RecordWatch {
         self.plan_drift_look();
     }
 
-    /// Somewhere in the second half of the interval: several agents and records do not come at once.
+    /// Somewhere in the second half of the interval: agents and records do not come all at once.
     fn plan_drift_look(&mut self) {
         let every = self.desk.check().drift_every;
         self.next_drift = boottime() + every.mul_f64(rand::random_range(0.5..1.0));

@@ -147,7 +147,7 @@ mod tests {
     fn view(authoritative: &[Heard], resolvers: &[Heard]) -> OutsideView {
         let answer = |kind| {
             move |heard: &Heard| ServerAnswer {
-                server: ([127, 0, 0, 1], 53).into(),
+                server: "127.0.0.1:53".to_owned(),
                 name: None,
                 kind,
                 heard: heard.clone(),

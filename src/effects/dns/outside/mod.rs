@@ -129,7 +129,7 @@ impl Place {
             },
         };
         ServerAnswer {
-            server: self.server,
+            server: self.server.to_string(),
             name: self.name,
             kind: self.kind,
             heard,
@@ -157,12 +157,14 @@ fn judge(answer: &Message, question: &Question, asked: &Asked) -> Heard {
         .filter(|it| it.record_type() == asked.kind)
         .collect();
     let Some(ttl_s) = ours.iter().map(|record| record.ttl).min() else {
-        let alias = at_name().find_map(|record| match &record.data {
-            RData::CNAME(to) => Some(Heard::Alias {
+        let alias = at_name().find_map(|record| {
+            let RData::CNAME(to) = &record.data else {
+                return None;
+            };
+            Some(Heard::Alias {
                 to: to.0.to_string().trim_end_matches('.').to_owned(),
                 ttl_s: record.ttl,
-            }),
-            _ => None,
+            })
         });
         return alias.unwrap_or_else(|| Heard::Absent {
             ttl_s: negative_ttl(answer),

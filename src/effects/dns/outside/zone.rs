@@ -117,10 +117,15 @@ impl Finder<'_> {
     ) -> Vec<ZoneServer> {
         let of = |message: &Message| -> Vec<ZoneServer> {
             let all = message.answers.iter().chain(&message.additionals);
-            let ips = all.filter_map(|record| match &record.data {
-                RData::A(a) if record.record_type() == kind => Some((record, IpAddr::V4(a.0))),
-                RData::AAAA(a) if record.record_type() == kind => Some((record, IpAddr::V6(a.0))),
-                _ => None,
+            let ours = all.filter(|record| record.record_type() == kind);
+            let ips = ours.filter_map(|record| {
+                if let RData::A(a) = &record.data {
+                    return Some((record, IpAddr::V4(a.0)));
+                }
+                let RData::AAAA(a) = &record.data else {
+                    return None;
+                };
+                Some((record, IpAddr::V6(a.0)))
             });
             ips.filter(|(record, _)| record.name == *server)
                 .map(|(_, ip)| ZoneServer {
@@ -149,10 +154,13 @@ impl Finder<'_> {
         let mut failed = "no resolver is known".to_owned();
         for resolver in self.resolvers.iter().take(RESOLVERS_TRIED_MAX) {
             match ask(*resolver, &asked, self.timeout).await {
-                Ok(answer) => match answer.metadata.response_code {
-                    ResponseCode::NoError | ResponseCode::NXDomain => return Ok(answer),
-                    code => failed = format!("resolver {resolver} says {code}"),
-                },
+                Ok(answer) => {
+                    let code = answer.metadata.response_code;
+                    if matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {
+                        return Ok(answer);
+                    }
+                    failed = format!("resolver {resolver} says {code}");
+                }
                 Err(NoAnswer::Silent(why)) => failed = format!("resolver {resolver}: {why}"),
                 Err(NoAnswer::Unaskable(why)) => failed = format!("resolver {resolver}: {why}"),
             }
