@@ -134,7 +134,6 @@ fn is_below(name: &str, zone: &str) -> bool {
 }
 
 fn cloudflare(table: &Table<'_>, _: Option<&str>, role: MemberRole) -> Option<DnsAccess> {
-    table.need("zone_id", "the zone's id at the provider");
     let zone_id = table.parsed("zone_id", zone_id);
     let api_url = table.parsed("api_url", api_url);
     let token = match role {
@@ -142,7 +141,7 @@ fn cloudflare(table: &Table<'_>, _: Option<&str>, role: MemberRole) -> Option<Dn
         MemberRole::Witness => return None,
     };
     Some(DnsAccess::Cloudflare {
-        zone_id: zone_id?,
+        zone_id,
         token,
         api_url,
     })

@@ -32,6 +32,8 @@ const STEP_PAUSE_MAX: Duration = Duration::from_secs(2);
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) retry_after: Option<Duration>,
+    /// How much may still be asked, as the server puts it.
+    pub(super) rate_limit: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
@@ -114,6 +116,7 @@ pub(super) async fn send(request: RequestBuilder) -> Result<Answer, NoAnswer> {
     Ok(Answer {
         status: response.status(),
         retry_after: retry_after(response.headers()),
+        rate_limit: rate_limit(response.headers()),
         body: read_body(response).await?,
     })
 }
@@ -124,6 +127,7 @@ pub(super) async fn send_for_status(request: RequestBuilder) -> Result<Answer, N
     Ok(Answer {
         status: response.status(),
         retry_after: retry_after(response.headers()),
+        rate_limit: rate_limit(response.headers()),
         body: Vec::new(),
     })
 }
@@ -160,6 +164,12 @@ async fn read_body(mut response: Response) -> Result<Vec<u8>, NoAnswer> {
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+/// Source: IETF draft ratelimit-headers, 5.
+fn rate_limit(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("ratelimit")?.to_str().ok()?;
+    Some(value.to_owned())
 }
 
 /// `Retry-After` in seconds; its other form, a date, would need the server's clock.

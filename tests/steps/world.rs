@@ -149,7 +149,7 @@ impl World {
             record: RECORD.to_owned(),
             kind: "A".to_owned(),
             access: DnsAccess::Cloudflare {
-                zone_id: ZONE_ID.to_owned(),
+                zone_id: Some(ZONE_ID.to_owned()),
                 token: Secret::new(TOKEN),
                 api_url: Some(self.dns.url().to_owned()),
             },

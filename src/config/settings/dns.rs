@@ -41,8 +41,8 @@ pub struct DnsCheck {
 pub enum DnsAccess {
     /// Cloudflare's API.
     Cloudflare {
-        /// The zone's id at the provider.
-        zone_id: String,
+        /// The zone's id at the provider; `None`: it is found by the record's name.
+        zone_id: Option<String>,
         /// The API token.
         token: Secret,
         /// Where the API is; `None`: the provider's own address.

@@ -42,6 +42,15 @@ pub trait DnsProvider: fmt::Debug + Send + Sync {
     /// # Errors
     /// `OutcomeUnknown` when the change was sent and no answer came.
     async fn change(&self, edit: &Edit, within: Duration) -> Result<(), EffectError>;
+
+    /// Gets ready, while nothing moves, what a move would otherwise wait for, and follows earlier
+    /// moves to the servers. Says after how long to ask again; `None`: never.
+    ///
+    /// # Errors
+    /// What a move would meet now; ask again later.
+    async fn tend(&self) -> Result<Option<Duration>, EffectError> {
+        Ok(None)
+    }
 }
 
 /// A kind of provider.

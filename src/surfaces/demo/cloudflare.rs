@@ -53,6 +53,8 @@ pub enum Fault {
     RefusedWith200,
     /// Answers 429 with `Retry-After` in seconds.
     RateLimited(u64),
+    /// Does what was asked, and says that no request is left for so many seconds.
+    UsedUp(u64),
     /// Lists all records, whatever the query says.
     FilterIgnored,
 }
@@ -88,6 +90,9 @@ struct Shared {
 #[derive(Debug)]
 struct Served {
     zone: Zone,
+    /// Zones beside it, by which a record's zone can be mistaken.
+    others: Vec<Zone>,
+    token_status: &'static str,
     requests: VecDeque<SeenRequest>,
     faults: VecDeque<Fault>,
     write_faults: VecDeque<Fault>,
@@ -110,6 +115,8 @@ impl CloudflareStandIn {
             token: token.to_owned(),
             state: Mutex::new(Served {
                 zone: Zone::new(ZONE_ID, records),
+                others: Vec::new(),
+                token_status: "active",
                 requests: VecDeque::new(),
                 faults: VecDeque::new(),
                 write_faults: VecDeque::new(),
@@ -164,6 +171,18 @@ impl CloudflareStandIn {
     /// Lets the next request that writes fail.
     pub fn fail_next_write(&self, fault: Fault) {
         self.shared.lock().write_faults.push_back(fault);
+    }
+
+    /// Adds a zone without records. `status` is e.g. `active`, `pending`.
+    pub fn add_zone(&self, name: &str, status: &'static str) {
+        let mut served = self.shared.lock();
+        let id = format!("{:032x}", served.others.len() + 1);
+        served.others.push(Zone::empty(&id, name, status));
+    }
+
+    /// Lets the token be `expired` or `disabled` from now on.
+    pub fn end_token(&self, status: &'static str) {
+        self.shared.lock().token_status = status;
     }
 
     /// Takes the token's right to write away, as if its scope were DNS:Read.
@@ -290,7 +309,7 @@ async fn front(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
         }
     }
     let answer = match fault {
-        None | Some(Fault::FilterIgnored) => next.run(request).await,
+        None | Some(Fault::FilterIgnored | Fault::UsedUp(_)) => next.run(request).await,
         Some(Fault::AppliedButTimedOut) => {
             next.run(request).await;
             pending().await
@@ -310,7 +329,13 @@ async fn front(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
             answer
         }
     };
-    finish(answer)
+    let mut answer = finish(answer);
+    if let Some(Fault::UsedUp(seconds)) = fault
+        && let Ok(used_up) = HeaderValue::try_from(format!("\"default\";r=0;t={seconds}"))
+    {
+        answer.headers_mut().insert("ratelimit", used_up);
+    }
+    answer
 }
 
 fn is_json(content_type: &HeaderValue) -> bool {
@@ -370,6 +395,9 @@ impl Shared {
             return Err(ApiError::new(403, 9109, "Invalid access token"));
         }
         let served = self.lock();
+        if served.token_status != "active" && !parts.uri.path().ends_with("/tokens/verify") {
+            return Err(ApiError::new(401, 1000, "Invalid API Token"));
+        }
         let allowed = match parts.method {
             Method::GET => true,
             Method::PATCH => served.may_write,
@@ -389,6 +417,7 @@ impl Shared {
         if served.zone.id == id {
             return Ok(served);
         }
+        // The others have no records, and nobody is to look for any there.
         let what = format!(
             "Could not route to {BASE}/zones/{id}/dns_records, \
              perhaps your object identifier is invalid?"
@@ -435,8 +464,9 @@ fn body_of(bytes: &Bytes) -> Result<Value, ApiError> {
     })
 }
 
-async fn verify_token() -> Answer {
-    answer(&json!({ "id": "ed17574386854bf78a67040be0a770b0", "status": "active" }))
+async fn verify_token(State(shared): State<Arc<Shared>>) -> Answer {
+    let status = shared.lock().token_status;
+    answer(&json!({ "id": "ed17574386854bf78a67040be0a770b0", "status": status }))
 }
 
 async fn list_zones(
@@ -444,18 +474,28 @@ async fn list_zones(
     Query(query): Query<Vec<(String, String)>>,
 ) -> Answer {
     let served = shared.lock();
-    let value = |wanted: &str| query.iter().find(|(key, _)| key == wanted);
-    let named = value("name").is_none_or(|(_, name)| *name == served.zone.name);
-    // The official clients turn pages until one is empty.
-    let page = value("page").map_or("1", |(_, page)| page.as_str());
-    let zones: Vec<Value> = (named && page == "1")
-        .then(|| served.zone.describe())
-        .into_iter()
-        .collect();
-    let total = usize::from(named);
+    let mut found: Vec<&Zone> = served.others.iter().chain([&served.zone]).collect();
+    let mut page = "1";
+    for (key, value) in &query {
+        match key.as_str() {
+            "name" => found.retain(|zone| zone.name == *value),
+            "status" => found.retain(|zone| zone.status == *value),
+            // The official clients turn pages until one is empty.
+            "page" => page = value,
+            "per_page" | "match" | "order" | "direction" => {}
+            // Ours: the original ignores what it does not know.
+            _ => {
+                let what = format!("the stand-in does not know query parameter {key}={value}");
+                return Err(ApiError::new(400, 9000, what));
+            }
+        }
+    }
+    let total = found.len();
+    let zones = found.into_iter().filter(|_| page == "1");
+    let zones: Vec<Value> = zones.map(Zone::describe).collect();
     let info = json!({
         "page": page.parse::<u64>().unwrap_or(1), "per_page": 20, "count": zones.len(),
-        "total_count": total, "total_pages": total,
+        "total_count": total, "total_pages": total.min(1),
     });
     listed(&zones, &info)
 }

@@ -122,6 +122,7 @@ const BATCH_MAX: usize = 200;
 pub(super) struct Zone {
     pub(super) id: String,
     pub(super) name: String,
+    pub(super) status: &'static str,
     pub(super) records: Vec<Record>,
     /// Counts writes: ids and times derive from it, so that a test sees the same ones every time.
     writes: u32,
@@ -136,21 +137,26 @@ impl Zone {
             .get(labels.len().saturating_sub(2)..)
             .unwrap_or(&[])
             .join(".");
-        let mut zone = Self {
-            id: id.to_owned(),
-            name,
-            records: Vec::new(),
-            writes: 0,
-        };
+        let mut zone = Self::empty(id, &name, "active");
         for record in records {
             zone.insert(record);
         }
         zone
     }
 
+    pub(super) fn empty(id: &str, name: &str, status: &'static str) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            status,
+            records: Vec::new(),
+            writes: 0,
+        }
+    }
+
     pub(super) fn describe(&self) -> Value {
         json!({
-            "id": self.id, "name": self.name, "status": "active", "paused": false,
+            "id": self.id, "name": self.name, "status": self.status, "paused": false,
             "type": "full", "development_mode": 0,
             "name_servers": ["ada.ns.cloudflare.com", "bob.ns.cloudflare.com"],
         })

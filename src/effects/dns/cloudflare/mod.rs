@@ -1,0 +1,196 @@
+//! Cloudflare's API v4, as far as moving records needs it: list by name, patch one, batch several.
+//!
+//! PATCH changes the given fields only; PUT would reset the others (proxied, tags) to defaults.
+//! The look before a change stays, although the record's id would do: there is no compare-and-swap,
+//! and only the look sees a newer epoch (S8). What is known beforehand is the zone.
+//! Source: Cloudflare API v4 reference, "DNS Records for a Zone".
+
+mod api;
+mod rate_limit;
+mod zone;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use self::api::{Api, ApiRecord, Ask};
+use self::zone::Zone;
+use super::diff::{Edit, Patch};
+use super::{DnsProvider, Opened, ProviderKind, Record, text};
+use crate::config::settings::{DnsAccess, DnsRecord};
+use crate::effects::error::EffectError;
+use crate::model::outcome::FailureKind;
+
+/// Records of one name are few; more than a page of them means that the filter was ignored.
+const PER_PAGE: &str = "100";
+/// A TTL of 1 means that Cloudflare decides. Source: Cloudflare API v4 reference, field `ttl`.
+const TTL_AUTOMATIC: u32 = 1;
+/// How often the token is looked at while nothing moves.
+const TEND_EVERY: Duration = Duration::from_secs(3600);
+
+/// This provider.
+pub const PROVIDER: ProviderKind = ProviderKind {
+    name: "cloudflare",
+    summary: "Cloudflare, by an API token with the permission Zone / DNS / Edit",
+    build,
+};
+
+fn build(settings: &DnsRecord) -> Option<Opened> {
+    let DnsAccess::Cloudflare {
+        zone_id,
+        token,
+        api_url,
+    } = &settings.access
+    else {
+        return None;
+    };
+    let open = || -> Opened {
+        Ok(Box::new(Cloudflare {
+            api: Api::open(settings, token, api_url.as_deref())?,
+            zone: Zone::new(&settings.record, zone_id.clone()),
+            record: settings.record.clone(),
+        }))
+    };
+    Some(open())
+}
+
+#[derive(Debug)]
+struct Cloudflare {
+    api: Api,
+    zone: Zone,
+    record: String,
+}
+
+#[async_trait]
+impl DnsProvider for Cloudflare {
+    async fn records(&self, name: &str) -> Result<Vec<Record>, EffectError> {
+        let what = format!("look {name} up");
+        let zone = self.zone.id(&self.api, &what).await?;
+        let request = self
+            .api
+            .request(Method::GET, &["zones", &zone, "dns_records"])
+            // Without `type`, so that a CNAME in the way is seen. `name` without `.exact` is legacy.
+            .query(&[("name.exact", name), ("per_page", PER_PAGE)]);
+        let page = self.api.ask::<Vec<ApiRecord>>(&what, request, Ask::Look);
+        let page = page.await.inspect_err(|error| self.zone.doubt(error))?;
+        if page.pages > 1 {
+            return Err(EffectError::permanent(format!(
+                "dns {}: cannot {what} at cloudflare: it lists other names too",
+                self.api.target
+            ))
+            .hint("the API ignores the filter by name; nothing was changed"));
+        }
+        let records = page.result.unwrap_or_default();
+        Ok(records.into_iter().map(Record::from).collect())
+    }
+
+    async fn change(&self, edit: &Edit, within: Duration) -> Result<(), EffectError> {
+        let what = format!("change the records to {}", edit.contents.join(", "));
+        let zone = self.zone.id(&self.api, &what).await?;
+        let (method, last, body) = match edit.patches.as_slice() {
+            [one] if edit.posts.is_empty() && edit.deletes.is_empty() => {
+                (Method::PATCH, one.seen.id.as_str(), patched(one))
+            }
+            _ => (Method::POST, "batch", batch(edit)),
+        };
+        let request = self
+            .api
+            .request(method, &["zones", &zone, "dns_records", last])
+            .timeout(within.min(self.api.timeout))
+            .json(&body);
+        // Whether it took effect is read back by the caller, not believed here.
+        let asked = self.api.ask::<IgnoredAny>(&what, request, Ask::Change);
+        asked.await.map(drop)
+    }
+
+    /// Proves that the token is valid, finds the zone, and reads the record.
+    async fn tend(&self) -> Result<Option<Duration>, EffectError> {
+        let what = "verify the token";
+        let request = self.api.request(Method::GET, &["user", "tokens", "verify"]);
+        match self.api.ask::<ApiToken>(what, request, Ask::Look).await {
+            Ok(answer) => match answer.result {
+                Some(token) if token.status == "active" => {}
+                Some(ApiToken { status }) => {
+                    return Err(EffectError::permanent(format!(
+                        "dns {}: the token is {}",
+                        self.api.target,
+                        status.escape_default()
+                    ))
+                    .hint("create another one, with Zone / DNS / Edit for this zone"));
+                }
+                None => return Err(self.api.unreadable(what)),
+            },
+            // A token that belongs to an account is unknown there: reading the record proves it.
+            // Source: Cloudflare docs, account API tokens.
+            Err(error) if error.kind == FailureKind::Permanent => {}
+            Err(error) => return Err(error),
+        }
+        self.records(&self.record).await?;
+        Ok(Some(TEND_EVERY))
+    }
+}
+
+/// Source: Cloudflare API v4 reference, verify token: `active`, `disabled` or `expired`.
+#[derive(Debug, Deserialize)]
+struct ApiToken {
+    status: String,
+}
+
+/// The fields that change. Others stay, also those that are not known here.
+fn patched(patch: &Patch) -> Value {
+    let content = written(&patch.seen.kind, &patch.content);
+    json!({ "content": content, "comment": patch.comment })
+}
+
+/// All of an edit, in one transaction of the provider. Source: Cloudflare API v4 reference, batch
+/// DNS records: deletes, patches, puts, posts, in this order; the first error undoes all.
+fn batch(edit: &Edit) -> Value {
+    let deletes: Vec<Value> = edit
+        .deletes
+        .iter()
+        .map(|it| json!({ "id": it.id }))
+        .collect();
+    let patches: Vec<Value> = edit
+        .patches
+        .iter()
+        .map(|patch| {
+            let mut patched = patched(patch);
+            if let Some(fields) = patched.as_object_mut() {
+                fields.insert("id".to_owned(), json!(patch.seen.id));
+            }
+            patched
+        })
+        .collect();
+    let posts: Vec<Value> = edit
+        .posts
+        .iter()
+        .zip(edit.seen.iter().cycle())
+        .map(|(content, like)| {
+            json!({
+                "name": like.name, "type": like.kind, "content": written(&like.kind, content),
+                "ttl": like.ttl.unwrap_or(TTL_AUTOMATIC), "proxied": like.proxied,
+                "comment": edit.comment,
+            })
+        })
+        .collect();
+    let mut batch = serde_json::Map::new();
+    for (name, list) in [("deletes", deletes), ("patches", patches), ("posts", posts)] {
+        if !list.is_empty() {
+            batch.insert(name.to_owned(), Value::Array(list));
+        }
+    }
+    Value::Object(batch)
+}
+
+/// As the API has it: texts in quotes. Source: Cloudflare docs, DNS record types, TXT.
+fn written(kind: &str, content: &str) -> String {
+    if kind == "TXT" {
+        text::quoted(content)
+    } else {
+        content.to_owned()
+    }
+}

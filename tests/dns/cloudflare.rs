@@ -1,0 +1,169 @@
+//! What only Cloudflare has: zones, tokens, and a rate limit.
+
+use std::time::Duration;
+
+use failover_agent::config::settings::DnsAccess;
+use failover_agent::effects::dns::{apply, observe, provider_of, verify};
+use failover_agent::effects::permit::Unconditional;
+use failover_agent::model::outcome::FailureKind;
+use failover_agent::surfaces::demo::cloudflare::{Fault, Record, ZONE_ID};
+
+use super::{NAME, NEW, OLD, TOKEN, World, settings, usual, wanted, whole_text, worlds};
+
+/// Without `zone_id`.
+fn nameless(world: &mut World, record: &str) {
+    let mut settings = settings(world.counterpart.url(), TOKEN);
+    record.clone_into(&mut settings.record);
+    if let DnsAccess::Cloudflare { zone_id, .. } = &mut settings.access {
+        *zone_id = None;
+    }
+    world.provider = provider_of(&settings).unwrap();
+}
+
+fn paths(world: &World) -> Vec<String> {
+    let requests = world.counterpart.requests();
+    let paths = requests
+        .into_iter()
+        .map(|it| format!("{} {}", it.method, it.path));
+    paths.collect()
+}
+
+#[tokio::test]
+async fn zone_is_the_active_one_with_the_longest_matching_name() {
+    for mut world in usual().await {
+        nameless(&mut world, NAME);
+        // Longer, but not served yet; and one whose name only ends with the same letters.
+        world.counterpart.add_zone("db.example.com", "pending");
+        world.counterpart.add_zone("b.example.com", "active");
+        assert!(world.apply(NEW, 3).await.unwrap());
+        assert_eq!(world.record().content, NEW);
+        let asked: Vec<String> = world.counterpart.requests()[..2]
+            .iter()
+            .map(|request| format!("{}?{}", request.path, request.query))
+            .collect();
+        assert_eq!(
+            asked,
+            ["/zones?name=db.example.com", "/zones?name=example.com"]
+        );
+    }
+    for mut world in usual().await {
+        nameless(&mut world, NAME);
+        world.counterpart.add_zone("db.example.com", "active");
+        world.refused(FailureKind::Permanent).await;
+        let sub = format!("GET /zones/{:032x}/dns_records", 1);
+        assert_eq!(
+            paths(&world),
+            ["GET /zones", &sub],
+            "not in the zone above it"
+        );
+    }
+}
+
+#[tokio::test]
+async fn zone_that_nobody_sees_or_that_is_there_twice_is_left_to_people() {
+    for mut world in usual().await {
+        nameless(&mut world, "db.example.org");
+        let error = world.refused(FailureKind::Permanent).await;
+        assert!(error.hint.unwrap().contains("zone_id"));
+        nameless(&mut world, NAME);
+        world.counterpart.add_zone("example.com", "active");
+        let error = world.refused(FailureKind::Permanent).await;
+        assert!(error.hint.unwrap().contains("zone_id"));
+        assert_eq!((world.patches(), world.record().content), (0, OLD.into()));
+    }
+}
+
+#[tokio::test]
+async fn zone_that_was_found_while_nothing_moved_is_not_looked_for_again() {
+    for mut world in usual().await {
+        nameless(&mut world, NAME);
+        let again = world.provider.tend().await.unwrap();
+        assert_eq!(again, Some(Duration::from_secs(3600)));
+        let before = paths(&world).len();
+        assert!(world.apply(NEW, 3).await.unwrap());
+        let list = format!("GET /zones/{ZONE_ID}/dns_records");
+        let patch = format!("PATCH /zones/{ZONE_ID}/dns_records/{}", world.record().id);
+        assert_eq!(paths(&world)[before..], [list, patch]);
+    }
+}
+
+#[tokio::test]
+async fn token_that_has_ended_is_told_while_nothing_moves_and_when_something_does() {
+    for status in ["expired", "disabled"] {
+        for world in usual().await {
+            world.provider.tend().await.unwrap();
+            world.counterpart.end_token(status);
+            let error = world.provider.tend().await.unwrap_err();
+            assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+            assert!(error.to_string().contains(status), "{error}");
+            assert!(!whole_text(error).contains(TOKEN));
+            world.refused(FailureKind::Permanent).await;
+            assert_eq!(world.record().content, OLD);
+            world.counterpart.end_token("active");
+            world.provider.tend().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn token_of_an_account_is_proved_by_reading_the_record() {
+    for world in usual().await {
+        // Only the question for the token itself is refused.
+        world.counterpart.fail_next(Fault::Status(401));
+        world.provider.tend().await.unwrap();
+        world.counterpart.fail_next(Fault::Status(401));
+        world.counterpart.fail_next(Fault::Status(403));
+        let error = world.provider.tend().await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_asked_while_the_rate_limit_is_used_up() {
+    for world in usual().await {
+        world.counterpart.fail_next(Fault::UsedUp(3600));
+        let provider = world.provider.as_ref();
+        observe(provider, &wanted(NEW, 3)).await.unwrap();
+        let error = observe(provider, &wanted(NEW, 3)).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Retryable, "{error}");
+        let pause = error.retry_after.unwrap();
+        assert!(pause > Duration::from_secs(290) && pause <= Duration::from_secs(300));
+        world.refused(FailureKind::Retryable).await;
+        assert_eq!(paths(&world).len(), 1);
+    }
+    for world in usual().await {
+        world.counterpart.fail_next(Fault::RateLimited(3600));
+        world.refused(FailureKind::Retryable).await;
+        world.refused(FailureKind::Retryable).await;
+        assert_eq!(paths(&world).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn change_goes_out_although_its_look_took_the_last_request() {
+    for world in usual().await {
+        world.counterpart.fail_next(Fault::UsedUp(60));
+        assert!(world.apply(NEW, 3).await.unwrap());
+        assert_eq!(world.record().content, NEW);
+        // Its answer says that there are some again.
+        verify(world.provider.as_ref(), &wanted(NEW, 3))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn name_at_two_providers_is_moved_at_each_by_itself() {
+    let [one] = usual().await;
+    let [other] = worlds(&[Record::new("A", NAME, OLD)]).await;
+    other.counterpart.fail_next(Fault::Status(503));
+    assert!(one.apply(NEW, 3).await.unwrap());
+    other.refused(FailureKind::Retryable).await;
+    assert_eq!(
+        (one.record().content, other.record().content),
+        (NEW.into(), OLD.into())
+    );
+    let applied = apply(other.provider.as_ref(), &wanted(NEW, 3), &Unconditional).await;
+    assert!(applied.unwrap().changed);
+    assert!(!one.apply(NEW, 3).await.unwrap());
+}
