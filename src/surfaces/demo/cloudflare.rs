@@ -13,16 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::cloudflare_routes;
 use super::cloudflare_zone::{ApiError, Zone};
 
 pub use super::cloudflare_zone::Record;
@@ -82,17 +81,17 @@ pub struct CloudflareStandIn {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     token: String,
     state: Mutex<Served>,
 }
 
 #[derive(Debug)]
-struct Served {
-    zone: Zone,
+pub(super) struct Served {
+    pub(super) zone: Zone,
     /// Zones beside it, by which a record's zone can be mistaken.
-    others: Vec<Zone>,
-    token_status: &'static str,
+    pub(super) others: Vec<Zone>,
+    pub(super) token_status: &'static str,
     requests: VecDeque<SeenRequest>,
     faults: VecDeque<Fault>,
     write_faults: VecDeque<Fault>,
@@ -236,7 +235,7 @@ impl Drop for CloudflareStandIn {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Served> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Served> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -253,22 +252,8 @@ async fn serve(listener: std::net::TcpListener, shared: Arc<Shared>, stop: Cance
 }
 
 fn router(shared: Arc<Shared>) -> Router {
-    let api = Router::new()
-        .route("/user/tokens/verify", get(verify_token))
-        .route("/zones", get(list_zones))
-        .route("/zones/{zone}", get(get_zone))
-        .route(
-            "/zones/{zone}/dns_records",
-            get(list_records).post(create_record),
-        )
-        .route("/zones/{zone}/dns_records/batch", post(batch_records))
-        .route(
-            "/zones/{zone}/dns_records/{id}",
-            get(get_record).patch(patch_record).delete(delete_record),
-        )
-        .with_state(Arc::clone(&shared));
     Router::new()
-        .nest(BASE, api)
+        .nest(BASE, cloudflare_routes::api(Arc::clone(&shared)))
         .fallback(|| async { ApiError::new(400, 7000, "No route for that URI").into_response() })
         .layer(from_fn_with_state(shared, front))
 }
@@ -412,7 +397,7 @@ impl Shared {
     }
 
     /// The zone of a path, if it is ours.
-    fn zone(&self, id: &str) -> Result<MutexGuard<'_, Served>, ApiError> {
+    pub(super) fn zone(&self, id: &str) -> Result<MutexGuard<'_, Served>, ApiError> {
         let served = self.lock();
         if served.zone.id == id {
             return Ok(served);
@@ -438,118 +423,4 @@ impl IntoResponse for ApiError {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::BAD_REQUEST);
         (status, axum::Json(envelope)).into_response()
     }
-}
-
-type Answer = Result<axum::Json<Value>, ApiError>;
-
-fn answer(result: &impl serde::Serialize) -> Answer {
-    Ok(axum::Json(
-        json!({ "success": true, "errors": [], "messages": [], "result": result }),
-    ))
-}
-
-fn listed(result: &impl serde::Serialize, info: &Value) -> Answer {
-    Ok(axum::Json(json!({
-        "success": true, "errors": [], "messages": [], "result": result, "result_info": info,
-    })))
-}
-
-fn body_of(bytes: &Bytes) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes).map_err(|_| {
-        ApiError::new(
-            400,
-            9207,
-            "Content-Type is application/json, the body is not",
-        )
-    })
-}
-
-async fn verify_token(State(shared): State<Arc<Shared>>) -> Answer {
-    let status = shared.lock().token_status;
-    answer(&json!({ "id": "ed17574386854bf78a67040be0a770b0", "status": status }))
-}
-
-async fn list_zones(
-    State(shared): State<Arc<Shared>>,
-    Query(query): Query<Vec<(String, String)>>,
-) -> Answer {
-    let served = shared.lock();
-    let mut found: Vec<&Zone> = served.others.iter().chain([&served.zone]).collect();
-    let mut page = "1";
-    for (key, value) in &query {
-        match key.as_str() {
-            "name" => found.retain(|zone| zone.name == *value),
-            "status" => found.retain(|zone| zone.status == *value),
-            // The official clients turn pages until one is empty.
-            "page" => page = value,
-            "per_page" | "match" | "order" | "direction" => {}
-            // Ours: the original ignores what it does not know.
-            _ => {
-                let what = format!("the stand-in does not know query parameter {key}={value}");
-                return Err(ApiError::new(400, 9000, what));
-            }
-        }
-    }
-    let total = found.len();
-    let zones = found.into_iter().filter(|_| page == "1");
-    let zones: Vec<Value> = zones.map(Zone::describe).collect();
-    let info = json!({
-        "page": page.parse::<u64>().unwrap_or(1), "per_page": 20, "count": zones.len(),
-        "total_count": total, "total_pages": total.min(1),
-    });
-    listed(&zones, &info)
-}
-
-async fn get_zone(State(shared): State<Arc<Shared>>, Path(zone): Path<String>) -> Answer {
-    answer(&shared.zone(&zone)?.zone.describe())
-}
-
-async fn list_records(
-    State(shared): State<Arc<Shared>>,
-    Path(zone): Path<String>,
-    Query(query): Query<Vec<(String, String)>>,
-) -> Answer {
-    let page = shared.zone(&zone)?.zone.list(&query)?;
-    listed(&page.records, &page.info)
-}
-
-async fn get_record(
-    State(shared): State<Arc<Shared>>,
-    Path((zone, id)): Path<(String, String)>,
-) -> Answer {
-    answer(shared.zone(&zone)?.zone.get(&id)?)
-}
-
-async fn patch_record(
-    State(shared): State<Arc<Shared>>,
-    Path((zone, id)): Path<(String, String)>,
-    body: Bytes,
-) -> Answer {
-    let body = body_of(&body)?;
-    answer(&shared.zone(&zone)?.zone.patch(&id, &body)?)
-}
-
-async fn batch_records(
-    State(shared): State<Arc<Shared>>,
-    Path(zone): Path<String>,
-    body: Bytes,
-) -> Answer {
-    let body = body_of(&body)?;
-    answer(&shared.zone(&zone)?.zone.batch(&body)?)
-}
-
-async fn create_record(
-    State(shared): State<Arc<Shared>>,
-    Path(zone): Path<String>,
-    body: Bytes,
-) -> Answer {
-    let body = body_of(&body)?;
-    answer(&shared.zone(&zone)?.zone.create(&body)?)
-}
-
-async fn delete_record(
-    State(shared): State<Arc<Shared>>,
-    Path((zone, id)): Path<(String, String)>,
-) -> Answer {
-    answer(&shared.zone(&zone)?.zone.delete(&id)?)
 }

@@ -11,6 +11,7 @@
 mod bind;
 mod by_name;
 pub mod cloudflare;
+mod cloudflare_routes;
 mod cloudflare_zone;
 mod dns;
 mod error;

@@ -73,7 +73,7 @@ impl DnsProvider for Cloudflare {
         let request = self
             .api
             .request(Method::GET, &["zones", &zone, "dns_records"])
-            // Without `type`, so that a CNAME in the way is seen. `name` without `.exact` is legacy.
+            // Without `type`: a CNAME in the way is seen. `name` without `.exact` is legacy.
             .query(&[("name.exact", name), ("per_page", PER_PAGE)]);
         let page = self.api.ask::<Vec<ApiRecord>>(&what, request, Ask::Look);
         let page = page.await.inspect_err(|error| self.zone.doubt(error))?;

@@ -345,20 +345,20 @@ impl Updates {
 
     /// Prerequisites look at what is really there, answers may come from a wildcard.
     async fn moved_or_wildcard(&self, seen: &Record, edit: &Edit) -> EffectError {
-        let mut now = self.records(&seen.name).await;
-        if let Ok(now) = &mut now {
-            now.retain(|record| record.kind == seen.kind);
+        let as_seen = |now: Vec<Record>| {
+            let ours = now.iter().filter(|record| record.kind == seen.kind);
+            ours.clone().count() == edit.seen.len()
+                && ours.into_iter().all(|record| edit.seen.contains(record))
+        };
+        if !self.records(&seen.name).await.is_ok_and(as_seen) {
+            return self.moved(seen);
         }
-        match now {
-            Ok(now) if now.len() == edit.seen.len()
-                && now.iter().all(|record| edit.seen.contains(record)) => EffectError::permanent(format!(
-                "dns {}: {} {} is refused although it looks as it was seen: it, or the TXT record \
-                 {NOTE_LABEL} below it, comes from a wildcard",
-                self.target, seen.kind, seen.name
-            ))
-            .hint("create both by hand, once; the agent only changes what is there"),
-            Ok(_) | Err(_) => self.moved(seen),
-        }
+        EffectError::permanent(format!(
+            "dns {}: {} {} is refused although it looks as it was seen: it, or the TXT record \
+             {NOTE_LABEL} below it, comes from a wildcard",
+            self.target, seen.kind, seen.name
+        ))
+        .hint("create both by hand, once; the agent only changes what is there")
     }
 
     fn moved(&self, seen: &Record) -> EffectError {
