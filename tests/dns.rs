@@ -15,6 +15,8 @@ mod cloudflare;
 mod connection;
 #[path = "dns/outside.rs"]
 mod outside;
+#[path = "dns/official_client.rs"]
+mod official_client;
 #[path = "dns/rfc2136.rs"]
 mod rfc2136;
 #[path = "dns/servers.rs"]
