@@ -2,11 +2,13 @@
 //! five minutes. Source: Cloudflare API docs, "Rate limits".
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use crate::effects::clock::boottime;
 use crate::effects::http_client::Answer;
+use crate::model::Moment;
 
 /// Source: the same: a refusal lasts that long.
 const REFUSED_FOR: Duration = Duration::from_secs(300);
@@ -14,7 +16,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(300);
 /// Until when nothing is left.
 #[derive(Debug, Default)]
 pub(super) struct RateLimit {
-    used_up_until: Mutex<Option<Instant>>,
+    used_up_until: Mutex<Option<Moment>>,
 }
 
 impl RateLimit {
@@ -24,7 +26,7 @@ impl RateLimit {
             .used_up_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let left = until?.saturating_duration_since(Instant::now());
+        let left = boottime().until(until?);
         (!left.is_zero()).then_some(left)
     }
 
@@ -34,7 +36,7 @@ impl RateLimit {
         } else {
             answer.rate_limit.as_deref().and_then(used_up_for)
         };
-        let until = pause.and_then(|it| Instant::now().checked_add(it.min(REFUSED_FOR)));
+        let until = pause.map(|it| boottime() + it.min(REFUSED_FOR));
         *self
             .used_up_until
             .lock()
