@@ -13,10 +13,10 @@
 mod cloudflare;
 #[path = "dns/connection.rs"]
 mod connection;
-#[path = "dns/outside.rs"]
-mod outside;
 #[path = "dns/official_client.rs"]
 mod official_client;
+#[path = "dns/outside.rs"]
+mod outside;
 #[path = "dns/rfc2136.rs"]
 mod rfc2136;
 #[path = "dns/servers.rs"]
