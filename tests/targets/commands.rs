@@ -139,6 +139,7 @@ async fn file_of_a_unit_that_does_not_come_up_is_put_back_by_the_step() {
         site: None,
         files: vec![AppConfigFile {
             path: file.path.clone(),
+            format: None,
             edits: Vec::new(),
         }],
         validate: None,
