@@ -3,6 +3,7 @@
 //! S8: a record remembers the epoch that moved it.
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
     clippy::unwrap_used,

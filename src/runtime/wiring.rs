@@ -102,8 +102,7 @@ pub async fn start(
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
-    let app_files = start_watches(config, &agent, &outbox, stop);
-    let (moved, dns) = watch_dns(config, own, &agent, &outbox, stop);
+    let (app_files, moved, dns) = start_watches(config, own, &agent, &outbox, stop);
     let service = Arc::new(AgentService {
         voter: voter.clone(),
         report: reported.clone(),
@@ -135,10 +134,13 @@ pub async fn start(
     };
     let lease = start_keeper(keeper, stop);
     start_reporter(&members, &reported, &events, policy, stop);
-    let canary = canary(&table, own, epoch_seen);
-    let probes = own_probes(&config.database, &login, canary, &node);
-    let scheduler = start_probes(config, probes, &resolver, &events, stop)?;
-    watch_process(&scheduler, &node, &events, stop);
+    let probes = own_probes(
+        &config.database,
+        &login,
+        canary(&table, own, epoch_seen),
+        &node,
+    );
+    let scheduler = start_probes(config, probes, &resolver, &node, &events, stop)?;
     let upstreams = upstreams::start(config, &resolver, &events, stop)?;
     let tools = tools(config, own, node, login, table, moved, &resolver)?;
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
@@ -202,13 +204,14 @@ fn watch_process(
     }
 }
 
-/// Tells people how each take-over went, and looks after the files of apps.
+/// Tells people how each take-over went, and looks after the files of apps and after DNS.
 fn start_watches(
     config: &Config,
+    own: &Site,
     agent: &AgentHandle,
     outbox: &Outbox,
     stop: &CancellationToken,
-) -> AppFilesSeen {
+) -> (AppFilesSeen, Vec<MovedSender>, watch::Receiver<DnsSeen>) {
     let audience = Audience {
         cluster: config.cluster.clone(),
         outbox: outbox.clone(),
@@ -222,7 +225,9 @@ fn start_watches(
         stop.clone(),
     ));
     app_recovery::start(config, stop);
-    app_watch::start(config, agent, outbox, stop)
+    let app_files = app_watch::start(config, agent, outbox, stop);
+    let (moved, dns) = watch_dns(config, own, agent, outbox, stop);
+    (app_files, moved, dns)
 }
 
 fn canary(table: &HeartbeatTable, own: &Site, epoch: watch::Receiver<Epoch>) -> CanaryWriter {
@@ -330,6 +335,7 @@ fn start_probes(
     config: &Config,
     mut running: Vec<(Box<dyn Probe>, ProbeTiming)>,
     resolver: &Resolver,
+    node: &NodeControl,
     events: &mpsc::Sender<Event>,
     stop: &CancellationToken,
 ) -> Result<Scheduler, EffectError> {
@@ -355,12 +361,9 @@ fn start_probes(
             running.push((probes::build(settings, resolver)?, settings.timing));
         }
     }
-    Ok(Scheduler::start(
-        running,
-        Jitter::Seeded(rand::random()),
-        events,
-        stop,
-    ))
+    let scheduler = Scheduler::start(running, Jitter::Seeded(rand::random()), events, stop);
+    watch_process(&scheduler, node, events, stop);
+    Ok(scheduler)
 }
 
 fn start_outbox(config: &Config, stop: &CancellationToken) -> Result<Outbox, EffectError> {

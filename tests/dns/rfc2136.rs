@@ -110,13 +110,13 @@ async fn several_values_move_in_one_message() {
         let server = Server::start(kind);
         let settings = settings(server.address(), "twice", "A");
         let provider = provider_of(&settings).unwrap();
-        let mut epoch = 3;
-        for to in [
+        let steps = [
             &["192.0.2.7", "192.0.2.8"][..],
             &["192.0.2.6", "192.0.2.7", "192.0.2.8"],
             &["192.0.2.7"],
             &[OLD, NEW],
-        ] {
+        ];
+        for (epoch, to) in (3..).zip(steps) {
             let mut wanted = wanted("twice", "A", OLD, epoch);
             wanted.contents = to.iter().map(|it| (*it).to_owned()).collect();
             assert!(moves(provider.as_ref(), &wanted).await.unwrap(), "{to:?}");
@@ -125,7 +125,6 @@ async fn several_values_move_in_one_message() {
             assert_eq!(now, to);
             verify(provider.as_ref(), &wanted).await.unwrap();
             assert!(!moves(provider.as_ref(), &wanted).await.unwrap());
-            epoch += 1;
         }
     }
 }

@@ -71,9 +71,8 @@ async fn batch_that_meets_a_surprise_changes_nothing_and_is_tried_anew() {
         let surprises: [fn(&World); 2] = [
             |world| world.counterpart.delete_by_hand(&world.record().id),
             |world| {
-                world
-                    .counterpart
-                    .create_by_hand(Record::new("A", NAME, "192.0.2.3"))
+                let third = Record::new("A", NAME, "192.0.2.3");
+                world.counterpart.create_by_hand(third);
             },
         ];
         for surprise in surprises {

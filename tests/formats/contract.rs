@@ -95,10 +95,7 @@ fn edit_errors_show_no_values() {
                 text.replace("=hush", "=hush host=hush"),
                 field_edit("dsn", "host", "h"),
             ),
-            (
-                text.replace("=hush", "=hush"),
-                field_edit("dsn", "port", "1"),
-            ),
+            (text.to_owned(), field_edit("dsn", "port", "1")),
             (text.replace("hush", "hush\u{1}"), text_edit("url", "h")),
             (text.to_owned(), url_edit("dsn", "h")),
             (text.to_owned(), text_edit("host", "hu\nsh")),

@@ -109,7 +109,7 @@ proptest! {
             let [a, b, c, d] = [0, 1, 2, 3].map(|index| &comments[index]);
             let host = format!("{quote}{host}{quote}");
             [
-                format!("{a}"),
+                a.clone(),
                 format!("x.y . z = {host}{b}"),
                 format!("\t[ \"a b\" . c ]  {c}"),
                 format!("  host={host} {d}"),

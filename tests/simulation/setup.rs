@@ -112,6 +112,17 @@ fn rules(ttl: Duration, pair: bool, mutation: Mutation) -> LeaseRules {
     }
 }
 
+fn www() -> DnsTarget {
+    let contents = [0, 1].map(|site| (site_name(site), vec![content(site)]));
+    DnsTarget {
+        name: "www".to_owned(),
+        provider: "cloudflare".to_owned(),
+        record: "www.shop.example".to_owned(),
+        kind: "A".to_owned(),
+        contents: contents.into(),
+    }
+}
+
 impl Setup {
     pub(crate) fn draw(rng: &mut Rng, mutation: Mutation) -> Self {
         let pair = rng.chance(80);
@@ -160,15 +171,7 @@ impl Setup {
             can_fence: [0, 1].map(|site| (site_name(site), true)).into(),
             nodes: [0, 1].map(|site| (site_name(site), address(site))).into(),
             app_configs: vec![app_config()],
-            dns: vec![DnsTarget {
-                name: "www".to_owned(),
-                provider: "cloudflare".to_owned(),
-                record: "www.shop.example".to_owned(),
-                kind: "A".to_owned(),
-                contents: [0, 1]
-                    .map(|site| (site_name(site), vec![content(site)]))
-                    .into(),
-            }],
+            dns: vec![www()],
             notifies: true,
         };
         Self {

@@ -79,10 +79,10 @@ impl Pgbouncer {
     }
 
     fn settings(&mut self) -> &mut PgbouncerTarget {
-        match &mut self.file.settings {
-            TargetSettings::Pgbouncer(settings) => settings,
-            other => panic!("{} is another target", other.name()),
-        }
+        let TargetSettings::Pgbouncer(settings) = &mut self.file.settings else {
+            panic!("another target");
+        };
+        settings
     }
 
     fn text(&self, node: u16) -> String {
@@ -110,11 +110,12 @@ impl Pgbouncer {
         let console = self.connect("adm", PASSWORD, "pgbouncer").await.unwrap();
         let rows = console.simple_query("SHOW DATABASES").await.unwrap();
         rows.iter()
-            .find_map(|row| match row {
-                SimpleQueryMessage::Row(row) if row.get("name") == Some("app") => {
-                    row.get(column).map(str::to_owned)
-                }
-                _ => None,
+            .find_map(|message| {
+                let SimpleQueryMessage::Row(row) = message else {
+                    return None;
+                };
+                let ours = row.get("name") == Some("app");
+                row.get(column).filter(|_| ours).map(str::to_owned)
             })
             .expect("there is app")
     }

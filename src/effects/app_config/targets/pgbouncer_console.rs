@@ -164,9 +164,8 @@ where
 }
 
 fn as_row(message: SimpleQueryMessage) -> Option<SimpleQueryRow> {
-    match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        // The library's list of messages is open.
-        _ => None,
-    }
+    let SimpleQueryMessage::Row(row) = message else {
+        return None;
+    };
+    Some(row)
 }
