@@ -148,8 +148,8 @@ pub const DOCKER: &str = "docker";
 pub const KUBECTL: &str = "kubectl";
 /// PgBouncer's own default port, on this host.
 pub const PGBOUNCER_ADDRESS: &str = "127.0.0.1:6432";
-/// Transactions of web apps end in milliseconds. Every client waits meanwhile, also when the pause is
-/// given up because of one that does not end.
+/// Transactions of web apps end in milliseconds. Every client waits meanwhile, also when the pause
+/// is given up because of one that does not end.
 pub const PGBOUNCER_PAUSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The old server is fenced when files change: nothing on a connection to it can still succeed.
 pub const PGBOUNCER_PAUSE_EXPIRED: PauseExpired = PauseExpired::Kill;

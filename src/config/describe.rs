@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::Config;
 use super::settings::{
     AppConfig, AppConfigFile, AppConfigValue, Control, DatabaseTls, DnsRecord, Lease, Probe,
-    ProbeKindSettings, ProbeTiming, Site, TargetSettings, Trip,
+    ProbeKindSettings, ProbeTiming, Site, Trip,
 };
 use super::units::{show_duration, show_size};
 use crate::model::brakes::Conduct;
@@ -337,7 +337,7 @@ fn taken(text: &mut String, app: &AppConfig) {
             ),
         ),
         None => match &app.target {
-            Some(target) => push(text, format_args!("; {}", told(target))),
+            Some(target) => push(text, format_args!("; {}", target.words())),
             None => text.push_str("; nothing is reloaded."),
         },
     }
@@ -349,32 +349,6 @@ fn taken(text: &mut String, app: &AppConfig) {
         );
         push(text, format);
     }
-}
-
-/// What a ready-made target does, in words.
-fn told(target: &TargetSettings) -> String {
-    let does = match target {
-        TargetSettings::Nginx(_) => "nginx tests it, reloads, and must show new workers".to_owned(),
-        TargetSettings::Haproxy(_) => {
-            "HAProxy checks it, moves its servers, reloads, and must show them there".to_owned()
-        }
-        TargetSettings::Pgbouncer(it) => format!(
-            "PgBouncer pauses {}, reloads, must show the new server, and goes on",
-            it.databases.join(", ")
-        ),
-        TargetSettings::Systemd(it) => format!("unit {} is restarted, and must stay up", it.unit),
-        TargetSettings::Compose(it) => {
-            format!(
-                "service {} of docker compose gets new containers",
-                it.service
-            )
-        }
-        TargetSettings::Kubectl(it) => {
-            let (map, workload) = (&it.config_map, &it.workload);
-            format!("ConfigMap {map} is replaced, and {workload} rolled out")
-        }
-    };
-    format!("{does}. If not, the previous version comes back.")
 }
 
 fn edits(file: &AppConfigFile) -> String {

@@ -184,8 +184,8 @@ impl Finished {
 /// Runs a program to its end.
 ///
 /// Standard input is empty unless given, the environment is fixed except for the given variables,
-/// and the program gets a process group of its own, which is killed as a whole when the time is over or
-/// when the returned future is dropped.
+/// and the program gets a process group of its own, which is killed as a whole when the time is
+/// over or when the returned future is dropped.
 ///
 /// # Errors
 ///

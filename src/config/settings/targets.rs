@@ -35,6 +35,32 @@ impl TargetSettings {
             Self::Kubectl(_) => "kubectl",
         }
     }
+
+    /// What it does, in words.
+    pub(crate) fn words(&self) -> String {
+        let does = match self {
+            Self::Nginx(_) => "nginx tests it, reloads, and must show new workers".to_owned(),
+            Self::Haproxy(_) => {
+                "HAProxy checks it, moves its servers, reloads, and must show them there".to_owned()
+            }
+            Self::Pgbouncer(it) => format!(
+                "PgBouncer pauses {}, reloads, must show the new server, and goes on",
+                it.databases.join(", ")
+            ),
+            Self::Systemd(it) => format!("unit {} is restarted, and must stay up", it.unit),
+            Self::Compose(it) => {
+                format!(
+                    "service {} of docker compose gets new containers",
+                    it.service
+                )
+            }
+            Self::Kubectl(it) => {
+                let (map, workload) = (&it.config_map, &it.workload);
+                format!("ConfigMap {map} is replaced, and {workload} rolled out")
+            }
+        };
+        format!("{does}. If not, the previous version comes back.")
+    }
 }
 
 /// An nginx on this host.
