@@ -76,7 +76,8 @@ fn haproxy_takes_what_is_rendered_for_it() {
     let mixed = text_of(&render(&group(ProxyFormat::Haproxy, true), &PLACES), around);
     golden::check("upstream/haproxy-servers.cfg", &mixed);
     let defaults = "defaults\n    mode http\n    timeout connect 1s\n    timeout client 1s\n    \
-                    timeout server 1s\n";
+                    timeout server 1s\nfrontend front\n    bind 127.0.0.1:8080\n    \
+                    default_backend shop_app\n";
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("haproxy.cfg");
     fs::write(&file, format!("{defaults}{own}{mixed}")).unwrap();
