@@ -37,6 +37,7 @@ fn example_dir() -> TempDir {
         ("secrets/cloudflare", "hunter2"),
         ("secrets/tsig", "aHVudGVyMg==\n"),
         ("secrets/pgbouncer", "hunter2\n"),
+        ("secrets/aws", "hunter2\n"),
         ("secrets/webhook", "https://hooks.example.com/hunter2\r\n"),
         ("tls/member.crt", ""),
         ("tls/member.key", ""),
@@ -274,7 +275,7 @@ fn option_overrides_the_key_and_the_witness_needs_neither() {
 #[test]
 fn witness_needs_no_secret_but_the_peers() {
     let dir = example_dir();
-    for secret in ["database", "cloudflare", "webhook"] {
+    for secret in ["database", "cloudflare", "aws", "webhook"] {
         fs::remove_file(dir.path().join("secrets").join(secret)).unwrap();
     }
     let file = dir.path().join("agent.toml");
@@ -284,7 +285,7 @@ fn witness_needs_no_secret_but_the_peers() {
     assert!(config.database.password.is_none());
     assert!(config.dns.is_empty() && config.notifiers.is_empty() && config.app_configs.is_empty());
     assert_eq!(config.probes.len(), 2);
-    assert_eq!(agent(EXAMPLE, dir.path()).unwrap_err().0.len(), 3);
+    assert_eq!(agent(EXAMPLE, dir.path()).unwrap_err().0.len(), 4);
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! DNS providers against their counterparts: here Cloudflare against the stand-in, `rfc2136`
-//! against BIND, Knot and PowerDNS.
+//! against BIND, Knot and PowerDNS, `route53` against ministack and moto.
 //! S8: a record remembers the epoch that moved it.
 #![expect(
     clippy::disallowed_methods,
@@ -10,6 +10,8 @@
     reason = "helpers of tests may fail loudly"
 )]
 
+#[path = "dns/aws.rs"]
+mod aws;
 #[path = "dns/cloudflare.rs"]
 mod cloudflare;
 #[path = "dns/connection.rs"]
@@ -20,6 +22,8 @@ mod official_client;
 mod outside;
 #[path = "dns/rfc2136.rs"]
 mod rfc2136;
+#[path = "dns/route53.rs"]
+mod route53;
 #[path = "dns/servers.rs"]
 mod servers;
 #[path = "dns/sets.rs"]
@@ -47,7 +51,7 @@ use support::wait_until;
 #[test]
 fn every_provider_has_its_counterpart_here() {
     let names: Vec<&str> = DNS_PROVIDERS.iter().map(|kind| kind.name).collect();
-    assert_eq!(names, ["cloudflare", "rfc2136"]);
+    assert_eq!(names, ["cloudflare", "rfc2136", "route53"]);
 }
 
 const TOKEN: &str = "Sn3lkgR6nPbvUzsHbYVuuCTFM8dZZgiJ8hR1Tqtk";

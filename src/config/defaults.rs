@@ -161,6 +161,8 @@ pub const SYSTEMD_SETTLE: Duration = Duration::from_secs(1);
 pub const DNS_TYPE: &str = "A";
 /// What the servers' own tools make unless told otherwise.
 pub const DNS_KEY_ALGORITHM: TsigAlgorithm = TsigAlgorithm::HmacSha256;
+/// Where Route 53 is controlled from. Source: AWS General Reference, "Amazon Route 53 endpoints".
+pub const ROUTE53_REGION: &str = "us-east-1";
 /// Providers answer within a second, or not at all.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server further away than this is no use to anybody who asks for a name.

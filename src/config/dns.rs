@@ -15,7 +15,7 @@ use super::reader::{Spot, Table, type_of};
 use super::secret::Secret;
 use super::settings::{DnsAccess, DnsRecord, TsigAlgorithm};
 use super::sites::Sites;
-use super::{MemberRole, defaults, keys, secret_source, syntax, validate};
+use super::{MemberRole, defaults, keys, route53, secret_source, syntax, validate};
 use crate::model::SiteName;
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
@@ -26,7 +26,7 @@ const DNS_PORT: u16 = 53;
 /// A kind of `effects::dns`, and how its part of the table is read.
 struct Provider {
     name: &'static str,
-    /// Keys that only this kind has.
+    /// Keys that not every kind has.
     keys: &'static [&'static str],
     read: fn(&Table<'_>, Option<&str>, MemberRole) -> Option<DnsAccess>,
 }
@@ -37,7 +37,7 @@ const VALUES_MAX: usize = 20;
 /// One text in quotes; longer ones are kept in pieces, which nothing here needs.
 const TEXT_CHARS_MAX: usize = 255;
 
-const PROVIDERS: [Provider; 2] = [
+const PROVIDERS: [Provider; 3] = [
     Provider {
         name: "cloudflare",
         keys: &["zone_id", "token_file", "token_env", "token", "api_url"],
@@ -55,6 +55,11 @@ const PROVIDERS: [Provider; 2] = [
             "key",
         ],
         read: rfc2136,
+    },
+    Provider {
+        name: "route53",
+        keys: &route53::KEYS,
+        read: |table, _, role| route53::access(table, role).map(DnsAccess::Route53),
     },
 ];
 
@@ -114,8 +119,12 @@ fn dns_record(
     }?;
     if named.is_some() {
         let why = format!("has no meaning with provider = {}", quoted(provider.name));
-        let others = PROVIDERS.iter().filter(|it| it.name != provider.name);
-        others.for_each(|other| table.refuse_keys(other.keys, &why));
+        let keys = PROVIDERS.iter().flat_map(|it| it.keys).copied();
+        let mut others: Vec<_> = keys.filter(|key| !provider.keys.contains(key)).collect();
+        // Two of the others may share one.
+        others.sort_unstable();
+        others.dedup();
+        table.refuse_keys(&others, &why);
     }
     let access = (provider.read)(table, record.as_deref(), role);
     named?;
@@ -148,7 +157,7 @@ fn cloudflare(table: &Table<'_>, _: Option<&str>, role: MemberRole) -> Option<Dn
 }
 
 /// It becomes part of a request's path.
-fn zone_id(text: &str) -> Result<String, Refusal> {
+pub(super) fn zone_id(text: &str) -> Result<String, Refusal> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if text.len() <= 64 && text.chars().all(allowed) {
         Ok(text.to_owned())

@@ -321,6 +321,15 @@ pub(super) const DNS: Section = Section {
         "key_file",
         "key_env",
         "key",
+        "endpoint",
+        "region",
+        "profile",
+        "role_arn",
+        "external_id",
+        "access_key_id",
+        "secret_access_key_file",
+        "secret_access_key_env",
+        "secret_access_key",
         "timeout",
         "content",
     ],
@@ -423,6 +432,12 @@ pub(super) const DNS_KEY: SecretKeys = SecretKeys {
     file: "key_file",
     env: "key_env",
     inline: "key",
+};
+
+pub(super) const DNS_ACCESS_KEY: SecretKeys = SecretKeys {
+    file: "secret_access_key_file",
+    env: "secret_access_key_env",
+    inline: "secret_access_key",
 };
 
 pub(super) const NOTIFY_URL: SecretKeys = SecretKeys {

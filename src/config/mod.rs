@@ -19,6 +19,7 @@ mod moves;
 mod probes;
 pub mod problem;
 mod reader;
+mod route53;
 pub mod secret;
 mod secret_source;
 pub mod settings;

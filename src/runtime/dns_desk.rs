@@ -206,7 +206,7 @@ impl DeskRecord {
     pub(super) async fn look(&self, check: &DnsCheck, wanted: &[String]) -> OutsideView {
         let zone = match &self.settings.access {
             DnsAccess::Rfc2136 { zone, .. } => Some(zone.clone()),
-            DnsAccess::Cloudflare { .. } => None,
+            DnsAccess::Cloudflare { .. } | DnsAccess::Route53(_) => None,
         };
         let question = Question {
             name: self.settings.record.clone(),

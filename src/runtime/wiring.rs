@@ -13,6 +13,7 @@ use crate::decision::policy::Policy;
 use crate::effects::dns::moved::MovedSender;
 use crate::effects::error::EffectError;
 use crate::effects::lease::etcd::EtcdCell;
+use crate::effects::notify;
 use crate::effects::peer::tls;
 use crate::effects::postgres::canary::HeartbeatTable;
 use crate::effects::postgres::client::Login;
@@ -21,8 +22,7 @@ use crate::effects::probes::neutral::NeutralProbe;
 use crate::effects::probes::postgres::CanaryWriter;
 use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
-use crate::effects::steps::{DnsRecordTool, Tools};
-use crate::effects::{dns, notify};
+use crate::effects::steps::Tools;
 use crate::model::Epoch;
 use crate::model::brakes::Conduct;
 use crate::model::event::Event;
@@ -33,6 +33,7 @@ use crate::runtime::agent::{Parts, StartError};
 use crate::runtime::app_recovery;
 use crate::runtime::app_watch::{self, AppFilesSeen};
 use crate::runtime::cell_link::PeerAsks;
+use crate::runtime::dns_records;
 use crate::runtime::dns_watch::{self, DnsSeen};
 use crate::runtime::executor::{Executor, LeaseGate};
 use crate::runtime::fence_time::FenceTime;
@@ -143,6 +144,7 @@ pub async fn start(
     let scheduler = start_probes(config, probes, &resolver, &node, &events, stop)?;
     let upstreams = upstreams::start(config, &resolver, &events, stop)?;
     let tools = tools(config, own, node, login, table, moved, &resolver)?;
+    dns_records::tend(&tools.dns, stop);
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
     Ok(Parts {
         app_files,
@@ -259,7 +261,7 @@ fn tools(
         other,
         table,
         app_configs: config.app_configs.clone(),
-        dns: dns_tools(config, moved)?,
+        dns: dns_records::open(config, moved)?,
         state_dir: config.state_dir.clone(),
     })
 }
@@ -391,24 +393,6 @@ fn watch_dns(
         outbox: outbox.clone(),
     };
     dns_watch::start(agent, &audience, stop)
-}
-
-/// With `moved` in the order of the settings.
-fn dns_tools(config: &Config, moved: Vec<MovedSender>) -> Result<Vec<DnsRecordTool>, EffectError> {
-    config
-        .dns
-        .iter()
-        .zip(moved)
-        .map(|(record, moved)| {
-            Ok(DnsRecordTool {
-                name: record.name.clone(),
-                record: record.record.clone(),
-                kind: record.kind.clone(),
-                provider: dns::provider_of(record)?,
-                moved,
-            })
-        })
-        .collect()
 }
 
 /// What the parts counted since the start; only what is not zero.

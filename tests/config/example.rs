@@ -80,6 +80,7 @@ fn example_lines_that_are_switched_off_are_valid() {
         | "AGENT_ETCD_PASSWORD"
         | "AGENT_DATABASE_PASSWORD"
         | "AGENT_TSIG_KEY"
+        | "AGENT_AWS_SECRET"
         | "CLOUDFLARE_TOKEN" => Some("0123456789abcdef".to_owned()),
         _ => None,
     };

@@ -157,7 +157,7 @@ impl World {
             contents: ["192.0.2.1", "192.0.2.2"].map(|content| vec![content.to_owned()]),
         };
         DnsRecordTool {
-            provider: provider_of(&settings).unwrap(),
+            provider: provider_of(&settings).unwrap().into(),
             name: settings.name,
             record: settings.record,
             kind: settings.kind,

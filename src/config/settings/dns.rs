@@ -61,6 +61,8 @@ pub enum DnsAccess {
         /// The key, in base64.
         key: Secret,
     },
+    /// Amazon Route 53.
+    Route53(Route53),
 }
 
 impl DnsAccess {
@@ -70,8 +72,49 @@ impl DnsAccess {
         match self {
             Self::Cloudflare { .. } => "cloudflare",
             Self::Rfc2136 { .. } => "rfc2136",
+            Self::Route53(_) => "route53",
         }
     }
+}
+
+/// How Amazon Route 53 is reached, and as whom.
+#[derive(Debug, Clone)]
+pub struct Route53 {
+    /// The hosted zone; `None`: the one that the record is in.
+    pub zone_id: Option<String>,
+    /// Where the API is; `None`: AWS's own address.
+    pub endpoint: Option<String>,
+    /// The region that requests are signed for, and whose token service is asked for roles.
+    pub region: String,
+    /// Whose credentials.
+    pub login: AwsLogin,
+    /// The role taken with them.
+    pub role: Option<AwsRole>,
+}
+
+/// Where credentials for AWS come from.
+#[derive(Debug, Clone)]
+pub enum AwsLogin {
+    /// The first of: environment, profile, web identity, container, instance.
+    Chain,
+    /// A profile in AWS's own files.
+    Profile(String),
+    /// An access key of the agent's own.
+    Key {
+        /// Its id; no secret.
+        id: String,
+        /// Its secret.
+        secret: Secret,
+    },
+}
+
+/// A role of AWS's IAM.
+#[derive(Debug, Clone)]
+pub struct AwsRole {
+    /// Its name.
+    pub arn: String,
+    /// What its owner may demand beside the name.
+    pub external_id: Option<String>,
 }
 
 /// How updates of DNS are signed. Source: RFC 8945, 6; the others there are too short or too old.

@@ -13,6 +13,7 @@ pub mod diff;
 pub mod moved;
 pub mod outside;
 pub mod rfc2136;
+pub mod route53;
 pub mod standing;
 mod text;
 
@@ -68,7 +69,8 @@ pub struct ProviderKind {
 pub type Opened = Result<Box<dyn DnsProvider>, EffectError>;
 
 /// Every kind of provider.
-pub const DNS_PROVIDERS: &[ProviderKind] = &[cloudflare::PROVIDER, rfc2136::PROVIDER];
+pub const DNS_PROVIDERS: &[ProviderKind] =
+    &[cloudflare::PROVIDER, rfc2136::PROVIDER, route53::PROVIDER];
 
 /// The provider of a configured record.
 ///

@@ -14,6 +14,7 @@ mod update_dns;
 mod verify_writes;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::config::settings::AppConfig;
 use crate::effects::dns::DnsProvider;
@@ -60,7 +61,7 @@ pub struct DnsRecordTool {
     /// The record's type.
     pub kind: String,
     /// Who keeps it.
-    pub provider: Box<dyn DnsProvider>,
+    pub provider: Arc<dyn DnsProvider>,
     /// Who is told that it is right.
     pub moved: MovedSender,
 }

@@ -1,0 +1,609 @@
+//! Records at Route 53, against ministack and moto.
+
+use std::fmt;
+use std::time::Duration;
+
+use failover_agent::config::secret::Secret;
+use failover_agent::config::settings::{AwsLogin, DnsAccess, DnsRecord, Route53};
+use failover_agent::effects::dns::{
+    DnsProvider, Observed, Wanted, apply, observe, provider_of, verify,
+};
+use failover_agent::effects::error::EffectError;
+use failover_agent::effects::permit::{Permit, Unconditional};
+use failover_agent::model::outcome::FailureKind;
+use failover_agent::model::{Epoch, SiteName};
+
+use super::aws::{Aws, Fault, ZONE, change_of, odd_change_of};
+use super::whole_text;
+use crate::support::permit::Expiring;
+
+const OLD: &str = "192.0.2.1";
+const NEW: &str = "192.0.2.2";
+const THIRD: &str = "192.0.2.7";
+const SHOP: &str = "shop.example.test";
+const NOTE: &str = "_agent.shop.example.test";
+const KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+
+/// A Route 53 with a record to move, and a provider for it.
+struct World {
+    aws: Aws,
+    zone: String,
+    provider: Box<dyn DnsProvider>,
+}
+
+fn settings(aws: &Aws, zone: Option<&str>, name: &str, kind: &str) -> DnsRecord {
+    DnsRecord {
+        name: "public".to_owned(),
+        record: name.to_owned(),
+        kind: kind.to_owned(),
+        access: DnsAccess::Route53(Route53 {
+            zone_id: zone.map(str::to_owned),
+            endpoint: Some(aws.url()),
+            region: "us-east-1".to_owned(),
+            login: AwsLogin::Key {
+                id: KEY_ID.to_owned(),
+                secret: Secret::new(SECRET),
+            },
+            role: None,
+        }),
+        timeout: Duration::from_secs(20),
+        contents: [OLD, NEW].map(|content| vec![content.to_owned()]),
+    }
+}
+
+async fn world() -> World {
+    let (aws, zone) = Aws::ministack().await;
+    let changes = change_of("CREATE", SHOP, "A", 45, &[OLD])
+        + &change_of("CREATE", SHOP, "AAAA", 45, &["2001:db8::1"])
+        + &change_of("CREATE", SHOP, "TXT", 300, &["\"v=spf1 -all\""])
+        + &change_of("CREATE", "other.example.test", "A", 45, &[OLD]);
+    aws.change(&zone, &changes).await;
+    let provider = provider_of(&settings(&aws, Some(&zone), SHOP, "A")).unwrap();
+    World {
+        aws,
+        zone,
+        provider,
+    }
+}
+
+fn wanted(name: &str, kind: &str, content: &str, epoch: u64) -> Wanted {
+    Wanted {
+        name: name.to_owned(),
+        kind: kind.to_owned(),
+        contents: vec![content.to_owned()],
+        epoch: Epoch(epoch),
+        site: SiteName::new("ams"),
+    }
+}
+
+fn shop(content: &str, epoch: u64) -> Wanted {
+    wanted(SHOP, "A", content, epoch)
+}
+
+impl World {
+    async fn apply(&self, content: &str, epoch: u64) -> Result<bool, EffectError> {
+        moves(self.provider.as_ref(), &shop(content, epoch)).await
+    }
+
+    async fn refused(&self, kind: FailureKind) -> EffectError {
+        let error = self.apply(NEW, 3).await.unwrap_err();
+        assert_eq!(error.kind, kind, "{error}");
+        error
+    }
+
+    /// The record's values.
+    async fn record(&self) -> Vec<String> {
+        self.aws.values(&self.zone, SHOP, "A").await
+    }
+
+    async fn note(&self) -> Vec<String> {
+        self.aws.values(&self.zone, NOTE, "TXT").await
+    }
+
+    fn impatient(&mut self) {
+        let mut settings = settings(&self.aws, Some(&self.zone), SHOP, "A");
+        settings.timeout = Duration::from_millis(700);
+        self.provider = provider_of(&settings).unwrap();
+    }
+}
+
+async fn moves(provider: &dyn DnsProvider, wanted: &Wanted) -> Result<bool, EffectError> {
+    let applied = apply(provider, wanted, &Unconditional).await?;
+    Ok(applied.changed)
+}
+
+/// Does something between the look and the change.
+struct Meanwhile<F>(F);
+
+impl<F> fmt::Debug for Meanwhile<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meanwhile")
+    }
+}
+
+impl<F: Fn() + Send + Sync> Permit for Meanwhile<F> {
+    fn still_held(&self) -> Result<Duration, EffectError> {
+        (self.0)();
+        Ok(Duration::MAX)
+    }
+}
+
+#[tokio::test]
+async fn record_moves_once_and_the_name_below_it_says_under_which_epoch() {
+    let world = world().await;
+    let provider = world.provider.as_ref();
+    let needed = Observed::Needed {
+        from: vec![OLD.to_owned()],
+    };
+    assert_eq!(observe(provider, &shop(NEW, 3)).await.unwrap(), needed);
+    verify(provider, &shop(NEW, 3)).await.unwrap_err();
+    assert!(world.apply(NEW, 3).await.unwrap());
+    let (aws, zone) = (&world.aws, &world.zone);
+    let moved = aws.set(zone, SHOP, "A").await;
+    assert_eq!(moved, Some((45, vec![NEW.to_owned()])), "the TTL stays");
+    assert_eq!(world.note().await, ["\"agent epoch=3 site=ams\""]);
+    // Nothing else is touched.
+    assert_eq!(aws.values(zone, SHOP, "AAAA").await, ["2001:db8::1"]);
+    assert_eq!(aws.values(zone, SHOP, "TXT").await, ["\"v=spf1 -all\""]);
+    assert_eq!(aws.values(zone, "other.example.test", "A").await, [OLD]);
+    verify(provider, &shop(NEW, 3)).await.unwrap();
+    assert!(!world.apply(NEW, 3).await.unwrap());
+    // Back again, under the next epoch, over a note that is there already.
+    assert!(world.apply(OLD, 4).await.unwrap());
+    assert_eq!(world.record().await, [OLD]);
+    assert_eq!(world.note().await, ["\"agent epoch=4 site=ams\""]);
+    assert_eq!(aws.posts(), 2);
+}
+
+#[tokio::test]
+async fn zone_is_the_longest_public_one_and_every_kind_of_name_moves() {
+    let (aws, outer) = Aws::ministack().await;
+    let inner = aws.zone("eu.example.test", "public").await;
+    aws.zone("shop.eu.example.test", "private").await;
+    let records = change_of("CREATE", "shop.eu.example.test", "AAAA", 60, &["2001:db8::1"])
+        + &change_of("CREATE", "www.eu.example.test", "CNAME", 60, &["fra.example.test"])
+        // As Route 53 spells the asterisk.
+        + &change_of("CREATE", "\\052.eu.example.test", "A", 60, &[OLD]);
+    aws.change(&inner, &records).await;
+    aws.change(
+        &outer,
+        &change_of("CREATE", "top.example.test", "A", 60, &[OLD]),
+    )
+    .await;
+    for (zone, name, kind, content, note) in [
+        (
+            &inner,
+            "shop.eu.example.test",
+            "AAAA",
+            "2001:db8::2",
+            "_agent.shop.eu.example.test",
+        ),
+        (
+            &inner,
+            "www.eu.example.test",
+            "CNAME",
+            "ams.example.test",
+            "_agent.www.eu.example.test",
+        ),
+        (
+            &inner,
+            "*.eu.example.test",
+            "A",
+            NEW,
+            "_agent.eu.example.test",
+        ),
+        (
+            &outer,
+            "top.example.test",
+            "A",
+            NEW,
+            "_agent.top.example.test",
+        ),
+    ] {
+        let provider = provider_of(&settings(&aws, None, name, kind)).unwrap();
+        let wanted = wanted(name, kind, content, 7);
+        assert!(moves(provider.as_ref(), &wanted).await.unwrap(), "{name}");
+        assert_eq!(aws.values(zone, name, kind).await, [content]);
+        let noted = aws.values(zone, note, "TXT").await;
+        assert_eq!(noted, ["\"agent epoch=7 site=ams\""], "{name}");
+        verify(provider.as_ref(), &wanted).await.unwrap();
+    }
+    // Two public zones of one name: nobody can say which of them the world asks.
+    aws.zone("eu.example.test", "another public").await;
+    for (name, why) in [
+        ("shop.eu.example.test", "2 public zones"),
+        ("shop.example.org", "no public zone"),
+    ] {
+        let provider = provider_of(&settings(&aws, None, name, "AAAA")).unwrap();
+        let wanted = wanted(name, "AAAA", "2001:db8::3", 8);
+        let error = moves(provider.as_ref(), &wanted).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+        assert!(error.hint.unwrap().contains("zone_id"));
+    }
+}
+
+#[tokio::test]
+async fn s8_stale_epoch_is_refused_and_nothing_is_sent_without_the_lease() {
+    let world = world().await;
+    let permit = Expiring::after(0);
+    let late = apply(world.provider.as_ref(), &shop(NEW, 5), &permit).await;
+    assert_eq!(late.unwrap_err().kind, FailureKind::Retryable);
+    assert_eq!(
+        (world.aws.posts(), world.record().await),
+        (0, vec![OLD.into()])
+    );
+    // Another spelling of a note, and what people wrote beside it.
+    let texts = ["\"agent epoch=6 site=fra; see \\\"wiki\\\"\" \" and \\344\""];
+    world
+        .aws
+        .change(&world.zone, &change_of("CREATE", NOTE, "TXT", 300, &texts))
+        .await;
+    let error = world.apply(NEW, 5).await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+    assert!(error.to_string().contains("newer epoch, 6"), "{error}");
+    verify(world.provider.as_ref(), &shop(OLD, 5))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (world.aws.posts(), world.record().await),
+        (0, vec![OLD.into()])
+    );
+    assert!(world.apply(NEW, 7).await.unwrap());
+    let note = world.aws.set(&world.zone, NOTE, "TXT").await.unwrap();
+    assert_eq!(note.0, 300, "the note's TTL stays");
+    let text = "\"agent epoch=7 site=ams; see \\\"wiki\\\" and ";
+    assert!(note.1.first().unwrap().starts_with(text), "{note:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s8_writer_that_was_overtaken_changes_nothing() {
+    let world = world().await;
+    let (aws, zone) = (&world.aws, &world.zone);
+    // Between the look and the change: the other site is quicker.
+    let other = settings(aws, Some(zone), SHOP, "A");
+    let meanwhile = Meanwhile(move || {
+        let other = other.clone();
+        let moving = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let provider = provider_of(&other).unwrap();
+            let wanted = shop(THIRD, 9);
+            let moving = async { moves(provider.as_ref(), &wanted).await.unwrap() };
+            runtime.unwrap().block_on(moving)
+        };
+        std::thread::spawn(moving).join().unwrap();
+    });
+    let late = apply(world.provider.as_ref(), &shop(NEW, 8), &meanwhile).await;
+    let error = late.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Retryable, "{error}");
+    assert_eq!(world.record().await, [THIRD]);
+    let error = world.apply(NEW, 8).await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+}
+
+#[tokio::test]
+async fn s8_batch_itself_is_conditional_on_record_ttl_and_note() {
+    let world = world().await;
+    let (aws, zone) = (&world.aws, &world.zone);
+    let note = |action, epoch| {
+        let text = format!("\"agent epoch={epoch} site=fra\"");
+        change_of(action, NOTE, "TXT", 60, &[&text])
+    };
+    let record = |ttl, values: &[&str]| change_of("UPSERT", SHOP, "A", ttl, values);
+    for (other, kept) in [
+        // A note where there was none; then another one.
+        (note("CREATE", 2), vec![OLD]),
+        (note("UPSERT", 3), vec![OLD]),
+        // Another value, another TTL, one value more, none at all.
+        (record(45, &[THIRD]), vec![THIRD]),
+        (record(46, &[THIRD]), vec![THIRD]),
+        (record(46, &[THIRD, OLD]), vec![THIRD, OLD]),
+    ] {
+        aws.fail_next("POST", Fault::Meanwhile(other.clone()));
+        let error = world.apply(NEW, 5).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Retryable, "{error} after {other}");
+        assert!(error.to_string().contains("somebody else"), "{error}");
+        assert_eq!(world.record().await, kept, "{other}");
+    }
+    aws.change(zone, &record(45, &[OLD])).await;
+    let gone = change_of("DELETE", SHOP, "A", 45, &[OLD]);
+    aws.fail_next("POST", Fault::Meanwhile(gone));
+    world.refused(FailureKind::Retryable).await;
+    let error = world.refused(FailureKind::Permanent).await;
+    assert!(error.to_string().contains("does not exist"), "{error}");
+    assert!(world.record().await.is_empty());
+}
+
+#[tokio::test]
+async fn change_by_hand_is_put_right_under_the_same_epoch() {
+    let world = world().await;
+    world.apply(NEW, 5).await.unwrap();
+    let by_hand = change_of("UPSERT", SHOP, "A", 120, &[THIRD]);
+    world.aws.change(&world.zone, &by_hand).await;
+    assert!(world.apply(NEW, 5).await.unwrap());
+    let set = world.aws.set(&world.zone, SHOP, "A").await;
+    assert_eq!(set, Some((120, vec![NEW.to_owned()])));
+}
+
+#[tokio::test]
+async fn comparison_that_fails_for_nothing_is_replaced_after_another_look() {
+    let world = world().await;
+    let why = "Tried to delete resource record set [name='shop.example.test.', type='A'] but the \
+               values provided do not match the current values";
+    world.aws.fail_next("POST", Fault::batch(why));
+    assert!(world.apply(NEW, 3).await.unwrap());
+    assert_eq!(world.record().await, [NEW]);
+    assert_eq!(world.note().await, ["\"agent epoch=3 site=ams\""]);
+    let requests = world.aws.requests();
+    let posts: Vec<_> = requests.iter().filter(|it| it.method == "POST").collect();
+    assert_eq!(posts.len(), 2);
+    assert!(posts.iter().all(|it| !it.path.contains('?')));
+    assert!(!posts.first().unwrap().body.contains("UPSERT"));
+    assert!(posts.last().unwrap().body.contains("UPSERT"));
+}
+
+#[tokio::test]
+async fn applied_but_unanswered_ends_as_done_without_a_second_change() {
+    for fault in [Fault::Hang, Fault::Cut] {
+        let mut world = world().await;
+        world.impatient();
+        world.aws.fail_next("GET", fault.clone());
+        world.refused(FailureKind::Retryable).await;
+        assert_eq!(world.aws.posts(), 0, "a look changes nothing");
+        world.aws.fail_next("POST", fault.clone());
+        let error = world.refused(FailureKind::OutcomeUnknown).await;
+        assert_eq!(world.record().await, [NEW], "{error}");
+        assert!(!world.apply(NEW, 3).await.unwrap());
+        assert_eq!(world.aws.posts(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_passes_is_retryable_and_changes_nothing() {
+    let world = world().await;
+    for fault in [
+        Fault::error(400, "Throttling", "Rate exceeded"),
+        Fault::error(429, "ThrottlingException", "Rate exceeded"),
+        Fault::error(
+            400,
+            "PriorRequestNotComplete",
+            "The request was rejected because Route 53 was still processing a prior request.",
+        ),
+        Fault::error(500, "InternalFailure", "try again"),
+        Fault::Answer(502, "<html>bad gateway</html>".to_owned()),
+        Fault::Answer(503, String::new()),
+    ] {
+        for method in ["GET", "POST"] {
+            world.aws.fail_next(method, fault.clone());
+            world.refused(FailureKind::Retryable).await;
+            assert_eq!(world.record().await, [OLD], "{fault:?}");
+        }
+    }
+    world
+        .aws
+        .fail_next("GET", Fault::Answer(200, "<html>login</html>".to_owned()));
+    world.refused(FailureKind::Retryable).await;
+    // Nobody knows what became of a change that is answered so.
+    world
+        .aws
+        .fail_next("POST", Fault::Answer(200, "<html>login</html>".to_owned()));
+    world.refused(FailureKind::OutcomeUnknown).await;
+    assert!(world.apply(NEW, 3).await.unwrap());
+}
+
+#[tokio::test]
+async fn refusals_are_permanent_and_say_what_to_do() {
+    let world = world().await;
+    let (aws, zone) = (&world.aws, &world.zone);
+    for (fault, hint) in [
+        (
+            Fault::error(403, "AccessDenied", "User is not authorized"),
+            "route53:ChangeResourceRecordSets",
+        ),
+        (
+            Fault::error(403, "SignatureDoesNotMatch", "Signature expired"),
+            "clock",
+        ),
+        (
+            Fault::error(403, "ExpiredToken", "The security token is expired"),
+            "ran out",
+        ),
+        (
+            Fault::error(403, "InvalidClientTokenId", "The token is invalid"),
+            "access key",
+        ),
+        (
+            Fault::error(400, "InvalidInput", "Invalid XML"),
+            "configuration",
+        ),
+    ] {
+        for method in ["GET", "POST"] {
+            aws.fail_next(method, fault.clone());
+            let error = world.refused(FailureKind::Permanent).await;
+            let told = error.hint.clone().unwrap_or_default();
+            assert!(told.contains(hint), "{error}: {told}");
+        }
+    }
+    let why = "RRSet with DNS name shop. is not permitted in zone example.test.";
+    aws.fail_next("POST", Fault::batch(why));
+    let error = world.refused(FailureKind::Permanent).await;
+    assert!(
+        error.to_string().contains("not permitted in zone"),
+        "{error}"
+    );
+    assert_eq!(aws.values(zone, SHOP, "A").await, [OLD]);
+    let elsewhere = provider_of(&settings(aws, Some("ZNOWHERE"), SHOP, "A")).unwrap();
+    let error = moves(elsewhere.as_ref(), &shop(NEW, 3)).await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+    assert!(error.hint.unwrap().contains("zone_id"));
+}
+
+#[tokio::test]
+async fn what_is_no_plain_record_is_left_to_people() {
+    let world = world().await;
+    let (aws, zone) = (&world.aws, &world.zone);
+    let alias = "<AliasTarget><HostedZoneId>Z2</HostedZoneId><DNSName>lb.example.net.</DNSName>\
+                 <EvaluateTargetHealth>false</EvaluateTargetHealth></AliasTarget>";
+    let weighted = |id: &str| {
+        let content = format!(
+            "<SetIdentifier>{id}</SetIdentifier><Weight>1</Weight><TTL>60</TTL><ResourceRecords>\
+             <ResourceRecord><Value>{OLD}</Value></ResourceRecord></ResourceRecords>"
+        );
+        odd_change_of("CREATE", "weighted.example.test", "A", &content)
+    };
+    let changes = odd_change_of("CREATE", "alias.example.test", "A", alias)
+        + &weighted("fra")
+        + &weighted("ams")
+        + &change_of(
+            "CREATE",
+            "www.example.test",
+            "CNAME",
+            60,
+            &["x.example.net"],
+        )
+        + &change_of("CREATE", "noted.example.test", "A", 60, &[OLD])
+        + &change_of(
+            "CREATE",
+            "_agent.noted.example.test",
+            "TXT",
+            60,
+            &["\"a\"", "\"b\""],
+        );
+    aws.change(zone, &changes).await;
+    for (name, why) in [
+        ("alias", "is an alias of lb.example.net"),
+        ("weighted", "has a routing policy"),
+        ("www", "is a CNAME record"),
+        ("noted", "keeps the epoch"),
+        ("missing", "does not exist"),
+    ] {
+        let name = format!("{name}.{ZONE}");
+        let provider = provider_of(&settings(aws, Some(zone), &name, "A")).unwrap();
+        let wanted = wanted(&name, "A", NEW, 3);
+        let error = moves(provider.as_ref(), &wanted).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Permanent, "{name}: {error}");
+        assert!(error.to_string().contains(why), "{name}: {error}");
+        assert!(error.hint.is_some(), "{error}");
+    }
+    assert_eq!(aws.posts(), 0);
+}
+
+#[tokio::test]
+async fn all_values_of_a_name_move_at_once_and_texts_keep_their_quotes() {
+    let world = world().await;
+    let (aws, zone) = (&world.aws, &world.zone);
+    aws.change(zone, &change_of("UPSERT", SHOP, "A", 60, &[OLD, THIRD]))
+        .await;
+    let mut both = shop(NEW, 3);
+    both.contents.push("192.0.2.3".to_owned());
+    assert!(moves(world.provider.as_ref(), &both).await.unwrap());
+    assert_eq!(world.record().await, [NEW, "192.0.2.3"]);
+    verify(world.provider.as_ref(), &both).await.unwrap();
+    assert!(world.apply(OLD, 4).await.unwrap());
+    assert_eq!(world.record().await, [OLD]);
+    let texts = provider_of(&settings(aws, Some(zone), SHOP, "TXT")).unwrap();
+    let text = "v=spf1 \"a\" \\ -all";
+    let wanted = wanted(SHOP, "TXT", text, 5);
+    assert!(moves(texts.as_ref(), &wanted).await.unwrap());
+    let written = "\"v=spf1 \\\"a\\\" \\\\ -all\"";
+    assert_eq!(aws.values(zone, SHOP, "TXT").await, [written]);
+    verify(texts.as_ref(), &wanted).await.unwrap();
+}
+
+#[tokio::test]
+async fn note_is_found_behind_many_other_names() {
+    let world = world().await;
+    let between: String = (0..120)
+        .map(|n| change_of("CREATE", &format!("{n}.{SHOP}"), "A", 60, &[OLD]))
+        .collect();
+    world.aws.change(&world.zone, &between).await;
+    assert!(world.apply(NEW, 3).await.unwrap());
+    assert!(!world.apply(NEW, 3).await.unwrap());
+    let stale = world.apply(OLD, 2).await.unwrap_err();
+    assert_eq!(stale.kind, FailureKind::Permanent, "{stale}");
+}
+
+#[tokio::test]
+async fn tending_finds_the_zone_ahead_and_follows_a_change_to_the_servers() {
+    let world = world().await;
+    let provider = provider_of(&settings(&world.aws, None, SHOP, "A")).unwrap();
+    let asked = || world.aws.requests().len();
+    let idle = provider.tend().await.unwrap().unwrap();
+    let ready = asked();
+    assert_eq!(provider.tend().await.unwrap(), Some(idle));
+    assert_eq!(asked(), ready, "nothing moves, so nothing is asked");
+    moves(provider.as_ref(), &shop(NEW, 3)).await.unwrap();
+    let paths: Vec<_> = world.aws.requests().into_iter().map(|it| it.path).collect();
+    let moving = paths.get(ready..).unwrap();
+    assert!(moving.iter().all(|it| it.contains("/rrset")), "{moving:?}");
+    // ministack says PENDING once, then INSYNC.
+    let soon = provider.tend().await.unwrap().unwrap();
+    assert!(soon < idle);
+    assert_eq!(provider.tend().await.unwrap(), Some(idle));
+    let changes = |it: &String| it.contains("/change/C");
+    let paths: Vec<_> = world.aws.requests().into_iter().map(|it| it.path).collect();
+    assert_eq!(paths.iter().filter(|it| changes(it)).count(), 2);
+}
+
+#[tokio::test]
+async fn signatures_are_those_that_aws_computes() {
+    let (aws, zone) = Aws::moto().await;
+    aws.change(&zone, &change_of("CREATE", SHOP, "A", 45, &[OLD]))
+        .await;
+    let (good_id, good_secret) = aws.key().await;
+    let with = |key_id: &str, key_secret: &str| {
+        let mut settings = settings(&aws, Some(&zone), SHOP, "A");
+        if let DnsAccess::Route53(access) = &mut settings.access {
+            access.login = AwsLogin::Key {
+                id: key_id.to_owned(),
+                secret: Secret::new(key_secret),
+            };
+        }
+        provider_of(&settings).unwrap()
+    };
+    for provider in [with(&good_id, SECRET), with(KEY_ID, SECRET)] {
+        let error = moves(provider.as_ref(), &shop(NEW, 3)).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+        assert!(error.to_string().contains("403"), "{error}");
+    }
+    let provider = with(&good_id, &good_secret);
+    assert!(moves(provider.as_ref(), &shop(NEW, 3)).await.unwrap());
+    assert_eq!(aws.values(&zone, SHOP, "A").await, [NEW]);
+}
+
+#[tokio::test]
+async fn secret_is_in_no_text_and_nobody_listening_is_retryable() {
+    let world = world().await;
+    let mut errors = Vec::new();
+    for fault in [
+        Fault::error(403, "AccessDenied", "no"),
+        Fault::Answer(500, String::new()),
+        Fault::Answer(200, "garbage".to_owned()),
+    ] {
+        world.aws.fail_next("GET", fault);
+        errors.push(world.apply(NEW, 1).await.unwrap_err());
+    }
+    let mut plain = settings(&world.aws, None, SHOP, "A");
+    if let DnsAccess::Route53(access) = &mut plain.access {
+        access.endpoint = Some("http://192.0.2.9".to_owned());
+    }
+    errors.push(provider_of(&plain).unwrap_err());
+    let World { aws, provider, .. } = world;
+    let mut nobody = settings(&aws, Some("Z1"), SHOP, "A");
+    if let DnsAccess::Route53(access) = &mut nobody.access {
+        access.endpoint = Some("http://127.0.0.1:1".to_owned());
+    }
+    let nobody = provider_of(&nobody).unwrap();
+    let error = moves(nobody.as_ref(), &shop(NEW, 1)).await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Retryable, "{error}");
+    errors.push(error);
+    for error in errors {
+        let text = whole_text(error);
+        assert!(!text.contains(SECRET), "{text}");
+    }
+    let debug = format!("{provider:?} {plain:?}");
+    assert!(!debug.contains(SECRET), "{debug}");
+}
