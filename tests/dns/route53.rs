@@ -571,6 +571,8 @@ async fn signatures_are_those_that_aws_computes() {
     }
     let provider = with(&good_id, &good_secret);
     assert!(moves(provider.as_ref(), &shop(NEW, 3)).await.unwrap());
+    // Also opens moto for what is not signed.
+    verify(provider.as_ref(), &shop(NEW, 3)).await.unwrap();
     assert_eq!(aws.values(&zone, SHOP, "A").await, [NEW]);
 }
 
