@@ -2,11 +2,13 @@
 //! when nothing changes.
 
 #![expect(
+    clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "tests: a broken assumption is a failed test"
+    clippy::wildcard_enum_match_arm,
+    reason = "tests: a broken assumption is a failed test, and servers are started here"
 )]
 
 mod support;

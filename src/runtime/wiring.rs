@@ -32,7 +32,7 @@ use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
 use crate::runtime::app_recovery;
 use crate::runtime::app_watch::{self, AppFilesSeen};
-use crate::runtime::cell_link::PeerAsks;
+use crate::runtime::cell_link::{AskPeer, PeerAsks};
 use crate::runtime::dns_records;
 use crate::runtime::dns_watch::{self, DnsSeen};
 use crate::runtime::executor::{Executor, LeaseGate};
@@ -104,13 +104,7 @@ pub async fn start(
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
     let (app_files, moved, dns) = start_watches(config, own, &agent, &outbox, stop);
-    let service = Arc::new(AgentService {
-        voter: voter.clone(),
-        report: reported.clone(),
-        events: events.clone(),
-        agent,
-        cell: ask_peer,
-    });
+    let service = service(&voter, &reported, &events, agent, ask_peer);
     let admission = listen(config, own, service, stop).await?;
 
     let keeper = LeaseKeeper {
@@ -161,6 +155,23 @@ pub async fn start(
         members,
         admission,
         dns,
+    })
+}
+
+/// What answers the other members.
+fn service(
+    voter: &VoterHost,
+    report: &watch::Receiver<PeerReport>,
+    events: &mpsc::Sender<Event>,
+    agent: AgentHandle,
+    cell: AskPeer,
+) -> Arc<AgentService> {
+    Arc::new(AgentService {
+        voter: voter.clone(),
+        report: report.clone(),
+        events: events.clone(),
+        agent,
+        cell,
     })
 }
 
