@@ -1,6 +1,6 @@
 //! Edits values of a Java properties file in place.
 //!
-//! Source: Java SE API, `java.util.Properties.load(Reader)`.
+//! Source: Java SE API, class `Properties`, method `load(Reader)`.
 
 use std::ops::Range;
 
