@@ -79,6 +79,7 @@ fn example_lines_that_are_switched_off_are_valid() {
         "AGENT_PEER_SECRET"
         | "AGENT_ETCD_PASSWORD"
         | "AGENT_DATABASE_PASSWORD"
+        | "AGENT_PGBOUNCER_PASSWORD"
         | "AGENT_TSIG_KEY"
         | "AGENT_AWS_SECRET"
         | "CLOUDFLARE_TOKEN" => Some("0123456789abcdef".to_owned()),
