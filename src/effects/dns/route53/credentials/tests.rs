@@ -1,3 +1,5 @@
+//! Every source of credentials, with stand-ins for token services and metadata.
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
