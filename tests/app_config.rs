@@ -427,18 +427,6 @@ async fn the_last_versions_are_kept_and_private() {
     assert_eq!(beside, ["app.env"], "nothing is left beside the app's file");
 }
 
-#[tokio::test]
-async fn two_writers_at_once_leave_one_whole_file() {
-    let world = World::new(BEFORE);
-    let (first, second) = tokio::join!(world.apply("db2", 1), world.apply("db2", 1));
-    let changed = [first.unwrap().changed, second.unwrap().changed];
-    assert!(changed[0] != changed[1], "exactly one of them did it");
-    assert_eq!(
-        world.observe("db2", 1).await.unwrap(),
-        Observed::AlreadyDone
-    );
-}
-
 /// [`BEFORE`] as it is under epoch 1 with `host` as the primary.
 fn moved_to(host: &str) -> String {
     let text = BEFORE

@@ -15,6 +15,8 @@ mod brakes;
 mod guard_off;
 #[path = "operator/metrics.rs"]
 mod metrics;
+#[path = "operator/records.rs"]
+mod records;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +34,6 @@ use failover_agent::runtime::recovery;
 use failover_agent::runtime::status::Snapshot;
 use failover_agent::surfaces::api::local::LocalSocket;
 use failover_agent::surfaces::api::operator;
-use failover_agent::surfaces::demo::cloudflare::{CloudflareStandIn, Record, ZONE_ID};
 use serde_json::Value;
 use support::cluster::{ClusterOptions, TestCluster};
 use tokio::process::Command;
@@ -287,91 +288,6 @@ async fn time_in_which_the_primary_took_no_writes_counts_as_away() {
         away + Duration::from_millis(1) > verified.since(read_only),
         "{recovery}"
     );
-}
-
-/// S8: it is told and shown, and only a wish puts it right, under the epoch of the active site.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn record_changed_by_hand_is_told_and_put_right_on_wish_by_the_active_site() {
-    let token = "a token of the stand-in";
-    let (right, wrong) = ("192.0.2.1", "192.0.2.66");
-    let records = vec![Record::new("A", "www.example.com", wrong)];
-    let provider = CloudflareStandIn::start(token, records).await.unwrap();
-    let nobody = support::ports::free_port();
-    let extra = format!(
-        "[dns_check]\nauthoritative = [\"127.0.0.1:{nobody}\"]\ndrift_every = \"1s\"\n\
-         [[dns]]\nname = \"www\"\nprovider = \"cloudflare\"\nrecord = \"www.example.com\"\n\
-         zone_id = \"{ZONE_ID}\"\ntoken = \"{token}\"\napi_url = \"{}\"\n\
-         content = {{ fra = \"{right}\", ams = \"192.0.2.2\" }}\n",
-        provider.url()
-    );
-    let desk = Desk::open(ClusterOptions {
-        extra,
-        ..ClusterOptions::default()
-    })
-    .await;
-    let record = || provider.records().remove(0);
-    let seen = |what: &'static str, drifted: bool| {
-        desk.cluster.wait_status(0, what, SOON, move |status| {
-            let dns = status.dns.first();
-            dns.is_some_and(|dns| dns.drift.is_some() == drifted && dns.view.is_some())
-        })
-    };
-    seen("fra keeps the record", false).await;
-    let planned = desk.agent(0, &["dns", "plan"]).await;
-    assert_eq!(planned.code, Some(0), "{planned:?}");
-    assert!(
-        planned.stdout.contains("nothing would change"),
-        "{planned:?}"
-    );
-
-    let by_hand = serde_json::json!({ "content": wrong });
-    provider.change_by_hand(&record().id, &by_hand);
-    seen("the change is seen", true).await;
-    let status = desk.agent(0, &["status"]).await;
-    assert_eq!(status.code, Some(5));
-    let (dns, drift) = ("0 of 1 authoritative servers", "DRIFT: it is 192.0.2.66");
-    assert!(
-        status.stdout.contains(dns) && status.stdout.contains(drift),
-        "{status:?}"
-    );
-    let metrics = desk.agent(0, &["metrics"]).await.stdout;
-    assert!(
-        metrics.contains("agent_dns_drift{record=\"www\"} 1"),
-        "{metrics}"
-    );
-    for site in [0, 1] {
-        let planned = desk.agent(site, &["dns", "plan", "www", "--json"]).await;
-        assert_eq!(planned.code, Some(5), "{planned:?}");
-        let kept = &planned.json()["records"][0]["provider"]["Ok"];
-        assert_eq!(kept["values"][0], wrong, "{planned:?}");
-        assert_eq!(kept["drift"]["drift"], "moved", "{planned:?}");
-    }
-    let unknown = desk.agent(0, &["dns", "verify", "nothing"]).await;
-    assert_eq!(unknown.code, Some(1), "{unknown:?}");
-    assert!(unknown.stderr.contains("there are www"), "{unknown:?}");
-
-    let dry = desk.agent(0, &["dns", "apply", "--dry-run"]).await;
-    assert_eq!(dry.code, Some(0), "{dry:?}");
-    assert!(
-        dry.stdout.contains("www.example.com A -> 192.0.2.1"),
-        "{dry:?}"
-    );
-    let elsewhere = desk.agent(1, &["dns", "apply"]).await;
-    assert_eq!(elsewhere.code, Some(3), "{elsewhere:?}");
-    assert!(
-        elsewhere.stderr.contains("site fra is the active one"),
-        "{elsewhere:?}"
-    );
-    assert_eq!(record().content, wrong);
-
-    let applied = desk.agent(0, &["dns", "apply"]).await;
-    assert_eq!(applied.code, Some(0), "{applied:?}");
-    seen("it is put right", false).await;
-    assert_eq!(record().content, right);
-    // Nobody who serves the zone has it.
-    let verified = desk.agent(0, &["dns", "verify"]).await;
-    assert_eq!(verified.code, Some(5), "{verified:?}");
-    assert!(verified.stdout.contains("silent"), "{verified:?}");
 }
 
 /// An agent that passes every wish on and hears nothing of it.

@@ -1,5 +1,5 @@
-//! Ready-made targets against the real servers: nginx, HAProxy and PgBouncer of the test's own, and
-//! strict stand-ins of `systemctl`, `docker` and `kubectl`, for which no test can have the real one.
+//! Ready-made targets against the real servers: nginx, HAProxy and PgBouncer of the test's own,
+//! and strict stand-ins of `systemctl`, `docker` and `kubectl`: no test can have the real ones.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,

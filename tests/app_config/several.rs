@@ -262,3 +262,15 @@ async fn a_whole_tree_is_staged_for_the_check() {
         .collect();
     assert!(left.is_empty());
 }
+
+#[tokio::test]
+async fn two_writers_at_once_leave_one_whole_file() {
+    let world = World::new(BEFORE);
+    let (first, second) = tokio::join!(world.apply("db2", 1), world.apply("db2", 1));
+    let changed = [first.unwrap().changed, second.unwrap().changed];
+    assert!(changed[0] != changed[1], "exactly one of them did it");
+    assert_eq!(
+        world.observe("db2", 1).await.unwrap(),
+        Observed::AlreadyDone
+    );
+}

@@ -1,5 +1,5 @@
-//! Amazon's API as two programs play it: ministack for what Route 53 does, moto for whether requests
-//! are signed. Both stand behind a door that can answer for them, or let nothing back.
+//! Amazon's API as two programs play it: ministack for what Route 53 does, moto for whether
+//! requests are signed. Both stand behind a door that can answer for them, or let nothing back.
 
 use std::collections::VecDeque;
 use std::os::unix::process::CommandExt;

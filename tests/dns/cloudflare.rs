@@ -167,3 +167,18 @@ async fn name_at_two_providers_is_moved_at_each_by_itself() {
     assert!(applied.unwrap().changed);
     assert!(!one.apply(NEW, 3).await.unwrap());
 }
+
+#[tokio::test]
+async fn token_that_ends_with_a_newline_works() {
+    for world in usual().await {
+        let token = format!("{TOKEN}\n");
+        let settings = settings(world.counterpart.url(), &token);
+        let provider = provider_of(&settings).unwrap();
+        assert!(
+            apply(provider.as_ref(), &wanted(NEW, 1), &Unconditional)
+                .await
+                .unwrap()
+                .changed
+        );
+    }
+}
