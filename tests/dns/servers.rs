@@ -12,7 +12,7 @@ use failover_agent::config::settings::{DnsAccess, DnsRecord, TsigAlgorithm};
 use tempfile::TempDir;
 
 use crate::support::ports::free_port;
-use crate::support::processes::watch;
+use crate::support::processes::{state_of, watch};
 use crate::support::wait_until_blocking;
 
 pub(super) const ZONE: &str = "example.test";
@@ -312,12 +312,22 @@ impl Server {
     }
 }
 
+/// Sends a signal; one that stops has stopped every thread when this returns.
 pub(super) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill")
         .args([&format!("-{name}"), &pid.to_string()])
         .status()
         .unwrap();
     assert!(sent.success());
+    if name == "STOP" {
+        wait_until_blocking("every thread is stopped", SOON, || stopped(pid));
+    }
+}
+
+fn stopped(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let mut threads = threads.map(|thread| thread.unwrap().file_name().into_string().unwrap());
+    threads.all(|thread| state_of(thread.parse().unwrap()) == Some('T'))
 }
 
 impl Drop for Server {

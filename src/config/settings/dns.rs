@@ -18,7 +18,7 @@ pub struct DnsRecord {
     pub access: DnsAccess,
     /// Bound on one call to the provider.
     pub timeout: Duration,
-    /// What the records contain when the site of the same index in [`Config::sites`] is active:
+    /// What the records contain when the site of the same index in `Config::sites` is active:
     /// one value each, never none.
     pub contents: [Vec<String>; 2],
 }

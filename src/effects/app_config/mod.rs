@@ -1,9 +1,9 @@
 //! App config: files of other programs that name the primary, kept in line with it.
 //!
-//! Owns: editing the values of files in place ([`format`], [`dotenv`], [`url`]: pure), changing all
-//! files of an app together ([`transaction`]), what is remembered of it ([`memory`],
-//! [`generations`]), and how the app is told and asked ([`applier`]). Must not decide which values
-//! are right: they come in the plan. Start reading at [`apply`].
+//! Owns: editing the values of files in place ([`mod@format`], [`dotenv`], [`url`]: pure),
+//! changing all files of an app together (`transaction`), what is remembered of it (`memory`,
+//! `generations`), and how the app is told and asked (`applier`). Must not decide which values are
+//! right: they come in the plan. Start reading at [`apply`].
 //!
 //! Upholds S8: a file remembers the epoch that wrote it, in a comment and in `state_dir`, and a
 //! lower one is refused.

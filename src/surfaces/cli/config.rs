@@ -29,14 +29,14 @@ enum What {
     ///
     /// Only the keys that the agent edits are shown. Ends with 5 if anything is left to do.
     Diff {
-        /// Which [[app_config]]; all of this site if left out.
+        /// Which app config; all of this site if left out.
         name: Option<String>,
         #[command(flatten)]
         socket: SocketArgument,
     },
     /// Bring the files in line now, as the agent does: check, replace, reload, ask the app.
     Apply {
-        /// Which [[app_config]]; all of this site if left out.
+        /// Which app config; all of this site if left out.
         name: Option<String>,
         /// Only show what would change.
         #[arg(long)]
@@ -48,7 +48,7 @@ enum What {
     ///
     /// The agent writes its own values again when the primary moves next.
     Restore {
-        /// Which [[app_config]].
+        /// Which app config.
         name: String,
         /// The number of the version; without it, all are listed.
         #[arg(long, value_name = "N")]

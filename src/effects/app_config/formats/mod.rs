@@ -2,7 +2,7 @@
 //!
 //! Owns: where a key's value stands in a text ([`ini`], [`json`], [`properties`], [`toml`],
 //! [`yaml`]) and how a new value is written there. What is common: which edits there are
-//! ([`change`]), where the epoch is noted ([`comment`]), how nested values are found ([`tree`]).
+//! (`change`), where the epoch is noted (`comment`), how nested values are found (`tree`).
 //! Pure. No error carries a value: values may be secrets.
 
 pub(super) mod change;
