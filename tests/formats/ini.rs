@@ -106,6 +106,7 @@ fn what_programs_read_differently_is_refused() {
         ("b=1\n  k=2\n", Refused::Doubtful(2)),
         ("k=\"a\n", Refused::Doubtful(1)),
         ("k=\"a\"b\n", Refused::Doubtful(1)),
+        ("k=a \"b\n", Refused::Doubtful(1)),
         ("k=\"a\\\\b\"\n", Refused::Doubtful(1)),
         ("k=a\u{1}b\n", Refused::Doubtful(1)),
         ("b=1\n [a]\nk=1\n", Refused::Unreadable(2)),

@@ -56,6 +56,9 @@ fn url_keeps_the_escapes_around_host_and_port() {
         );
         assert_eq!(result.as_deref(), Ok(after));
     }
+    // What stays of the host stays as it was written.
+    let escaped = edited(&Properties, "k=s://\\db1?x\n", &[url_edit("k", "db2")]);
+    assert_eq!(escaped.as_deref(), Ok("k=s://\\db2:5433?x\n"));
     let dsn = edited(
         &Properties,
         "d=host\\=db1 port=1\n",

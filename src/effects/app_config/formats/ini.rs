@@ -196,6 +196,8 @@ fn value(text: &[u8], after_separator: Range<usize>) -> Entry {
         }
     } else if bytes.ends_with(b"\\") {
         entry.doubt = Some("it ends with a backslash, which continues the line for some programs");
+    } else if bytes.contains(&b'"') {
+        entry.doubt = Some("it mixes plain and quoted text");
     } else if has_comment(bytes) {
         entry.doubt = Some("what follows # or ; is a comment for some programs");
     }
