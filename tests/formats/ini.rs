@@ -129,8 +129,11 @@ fn what_programs_read_differently_is_refused() {
         let result = refused(&Ini, "k=\"1\"\n", text_edit("k", value));
         assert_eq!(result, Some(Refused::Unwritable(1)), "{value}");
     }
-    let url = refused(&Ini, "k=postgres://u:a;b@h/d\n", url_edit("k", "db2"));
-    assert_eq!(url, Some(Refused::Doubtful(1)));
+    for host in ["h", "db2:5433"] {
+        let text = format!("k=postgres://u:a;b@{host}/d\n");
+        let result = refused(&Ini, &text, url_edit("k", "db2"));
+        assert_eq!(result, Some(Refused::Doubtful(1)), "{host}");
+    }
 }
 
 #[test]

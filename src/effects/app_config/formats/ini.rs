@@ -252,18 +252,17 @@ fn new_value(
         return Err(doubtful(why));
     }
     let old = str::from_utf8(part(text, &entry.value)).map_err(|_| doubtful("it is not UTF-8"))?;
+    let is_url = matches!(change, Change::UrlAuthority { .. });
+    if is_url && entry.quote.is_none() && old.contains(['#', ';', '\'']) {
+        return Err(doubtful(
+            "what follows # or ; is a comment for some programs",
+        ));
+    }
     let new = change.of(old, key, line)?;
     let writable = match (change, entry.quote) {
         _ if new == old => true,
         (Change::Text(_), None) => is_plain(&new),
-        (Change::UrlAuthority { .. }, None) => {
-            if old.contains(['#', ';', '"', '\'']) {
-                return Err(doubtful(
-                    "what follows # or ; is a comment for some programs",
-                ));
-            }
-            true
-        }
+        (Change::UrlAuthority { .. }, None) => true,
         // Connection strings stand without quotes in PgBouncer's files; conninfo has checked it.
         (Change::Fields(_), None) => !has_comment(new.as_bytes()) && !new.contains('"'),
         // "$" and "%" name variables for PHP and Python; those that are there stay.
