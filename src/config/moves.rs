@@ -322,7 +322,9 @@ fn edit_value(text: &str) -> Result<String, Refusal> {
         .and_then(|(_, rest)| rest.split(['/', '?', '#']).next())
         .unwrap_or_default();
     let user = authority.rsplit_once('@').map_or("", |(user, _)| user);
-    if user.contains(':') {
+    let lower = text.to_ascii_lowercase();
+    let named = ["password=", "passwd=", "pwd="];
+    if user.contains(':') || named.iter().any(|name| lower.contains(name)) {
         return Err(
             Refusal::new("a password, which would be written into the journal")
                 .hint("url = true leaves it where it is and changes host and port"),

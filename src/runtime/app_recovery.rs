@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::{AppConfig, Config};
 use crate::effects::app_config;
+use crate::model::brakes::Conduct;
 use crate::runtime::tasks::spawn_named;
 
 /// Between two attempts at an app that cannot be asked.
@@ -18,6 +19,9 @@ const ATTEMPTS_MAX: u32 = 720;
 
 /// Starts a task for each app of this site that has a ready-made target.
 pub(super) fn start(config: &Config, stop: &CancellationToken) {
+    if config.mode == Conduct::Observe {
+        return;
+    }
     let here = |app: &&AppConfig| app.site.is_none() || app.site == config.site;
     let apps = config.app_configs.iter().filter(here);
     for app in apps.filter(|app| app.target.is_some()) {

@@ -27,9 +27,12 @@ pub mod upstream;
 pub mod url;
 mod write;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use self::applier::applier_of;
 use self::draft::{Draft, Job, Wish};
@@ -44,6 +47,8 @@ use crate::model::plan::{FileEdits, PrimaryAt};
 
 /// Bound on reading and replacing some small files: only a hanging file system takes longer.
 const FILE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Threads that may hang in the file systems of one target.
+const THREADS_MAX: usize = 4;
 
 /// What a target's files shall say.
 #[derive(Debug, Clone)]
@@ -246,15 +251,36 @@ async fn off_thread<T: Send + 'static>(
     target: &str,
     work: impl FnOnce() -> Result<T, EffectError> + Send + 'static,
 ) -> Result<T, EffectError> {
-    let task = tokio::task::spawn_blocking(work);
+    let silent = || {
+        EffectError::unknown(format!(
+            "app config {target}: a file system did not answer within {FILE_TIMEOUT:?}"
+        ))
+    };
+    // A thread that hangs in a file system cannot be ended. They must not pile up until there is
+    // none left for a fence (S3).
+    let threads = threads_of(target).acquire_owned();
+    let Ok(Ok(thread)) = tokio::time::timeout(FILE_TIMEOUT, threads).await else {
+        return Err(silent());
+    };
+    let task = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(thread);
+        done
+    });
     match tokio::time::timeout(FILE_TIMEOUT, task).await {
         Ok(Ok(result)) => result,
         Ok(Err(panic)) => Err(EffectError::unknown(format!(
             "app config {target}: the work on its files was cut off"
         ))
         .caused_by(panic)),
-        Err(_) => Err(EffectError::unknown(format!(
-            "app config {target}: a file system did not answer within {FILE_TIMEOUT:?}"
-        ))),
+        Err(_) => Err(silent()),
     }
+}
+
+/// How many threads may be at work on the files of a target.
+fn threads_of(target: &str) -> Arc<Semaphore> {
+    static TARGETS: Mutex<BTreeMap<String, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
+    let mut targets = TARGETS.lock().unwrap_or_else(PoisonError::into_inner);
+    let new = || Arc::new(Semaphore::new(THREADS_MAX));
+    targets.entry(target.to_owned()).or_insert_with(new).clone()
 }

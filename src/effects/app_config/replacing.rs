@@ -147,9 +147,13 @@ pub(super) fn note_epoch(job: &Job, before: &Memory, draft: Draft) -> Result<Mem
     let mut memory = before.clone();
     let hash = draft.new_hash();
     if memory.written_hash.as_ref() != Some(&hash) {
-        // Only the comment changes, or somebody else's line: nothing that the app must be told of
-        // if it need not be told anyway.
-        let due = memory.reload_is_due();
+        // Where only our comment changes, the app need not be told. What somebody else wrote may be
+        // the very values, of which nobody has told the app.
+        let only_ours = before
+            .written_hash
+            .as_ref()
+            .is_none_or(|it| *it == draft.old_hash());
+        let due = memory.reload_is_due() || !only_ours;
         memory.applied_hash = (!due).then(|| hash.clone());
         memory.written_hash = Some(hash);
     }

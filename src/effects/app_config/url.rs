@@ -75,9 +75,9 @@ fn split(value: &str) -> Result<Parts<'_>, UrlError> {
         Some((user, hosts)) => (authority.get(..=user.len()).unwrap_or(""), hosts),
         None => ("", authority),
     };
-    // "scheme://user:pa/ss@host": the slash of the password looked like the end of the host.
-    let path = rest.split(['?', '#']).next().unwrap_or("");
-    if user.is_empty() && path.contains('@') {
+    // "scheme://user:12/34@host": what ended the host may be part of a password; libpq looks for the
+    // @ behind it, too.
+    if user.is_empty() && rest.contains('@') {
         return Err(UrlError::AmbiguousUser);
     }
     // "${NAME}" is fine in a user part; "${NAME:-a@b}" was cut in the middle.
@@ -225,6 +225,9 @@ mod tests {
             ("postgres://u:p@/app", UrlError::NoHost),
             ("postgres://u:p@ss@db1/app", UrlError::AmbiguousUser),
             ("postgres://12:3/4@db1/app", UrlError::AmbiguousUser),
+            ("postgres://app:12#secret@db1/app", UrlError::AmbiguousUser),
+            ("postgres://app:12?secret@db1/app", UrlError::AmbiguousUser),
+            ("postgres://app:#secret@db1/app", UrlError::AmbiguousUser),
             ("postgres://u:${P:-a@b}/app", UrlError::AmbiguousUser),
             ("postgres://${DB_HOST}:5432/app", UrlError::UnreadableHost),
             ("postgres://u:p@db1:port/app", UrlError::UnreadableHost),

@@ -45,6 +45,8 @@ pub struct Pgbouncer {
     /// Kept from one command to the next: a RELOAD that stops at a mistake may leave PgBouncer
     /// without `admin_users`, and then only who is in already can give it the old file back.
     console: Option<Console>,
+    /// This is what is left of a change that was dropped: nobody takes it up after this one.
+    last: bool,
 }
 
 /// A database as it is shown.
@@ -62,6 +64,7 @@ impl Pgbouncer {
             place,
             paused: BTreeSet::new(),
             console: None,
+            last: false,
         }
     }
 
@@ -341,10 +344,12 @@ impl Target for Pgbouncer {
 
 impl Drop for Pgbouncer {
     fn drop(&mut self) {
-        if self.paused.is_empty() {
+        // What is spawned while the runtime ends is dropped at once.
+        if self.paused.is_empty() || self.last {
             return;
         }
         let mut rest = Self {
+            last: true,
             settings: self.settings.clone(),
             place: self.place.clone(),
             paused: std::mem::take(&mut self.paused),

@@ -22,6 +22,7 @@ use self::zone::Zone;
 use super::diff::{Edit, Patch};
 use super::{DnsProvider, Opened, ProviderKind, Record, text};
 use crate::config::settings::{DnsAccess, DnsRecord};
+use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::model::outcome::FailureKind;
 
@@ -90,7 +91,16 @@ impl DnsProvider for Cloudflare {
 
     async fn change(&self, edit: &Edit, within: Duration) -> Result<(), EffectError> {
         let what = format!("change the records to {}", edit.contents.join(", "));
+        let asked = boottime();
         let zone = self.zone.id(&self.api, &what).await?;
+        // The time that is left counts from when it was said, not from when the zone is known (S8).
+        let within = within.saturating_sub(boottime().since(asked));
+        if within.is_zero() {
+            return Err(EffectError::retryable(format!(
+                "dns {}: no time was left to {what} once its zone was found",
+                self.api.target
+            )));
+        }
         let (method, last, body) = match edit.patches.as_slice() {
             [one] if edit.posts.is_empty() && edit.deletes.is_empty() => {
                 (Method::PATCH, one.seen.id.as_str(), patched(one))
