@@ -33,7 +33,7 @@ impl Knobs {
         let (rounds, runs, away, brown_out) = if full {
             (20, 50, 180, 600)
         } else {
-            (2, 2, 10, 8)
+            (2, 2, 10, 20)
         };
         let seed = if full {
             u64::try_from(clock::wall().0).unwrap_or(1) % 1_000_000
