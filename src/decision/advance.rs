@@ -172,7 +172,10 @@ fn deadline(policy: &Policy, step: &Step, undo: bool) -> Duration {
         | Step::Promote { timeout }
         | Step::VerifyWrites { timeout } => *timeout + slack,
         Step::CheckCandidate { .. } => Duration::from_secs(5),
-        Step::RewriteAppConfig { .. } => Duration::from_mins(5),
+        Step::RewriteAppConfig { target, .. } => {
+            let known = policy.app_configs.iter().find(|app| app.name == *target);
+            known.map_or(slack, |app| app.longest + slack)
+        }
         Step::UpdateDns { .. } => Duration::from_mins(1),
         Step::HandOver { .. } | Step::RecordPrimary { .. } | Step::Notify { .. } => {
             Duration::from_secs(10)

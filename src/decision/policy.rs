@@ -115,6 +115,8 @@ pub struct AppConfigTarget {
     pub edits: BTreeMap<SiteName, Vec<ConfigEdit>>,
     /// The other files, which change together with it, by the primary's site.
     pub also: BTreeMap<SiteName, Vec<FileEdits>>,
+    /// The longest that a change of them takes, reload and the way back included.
+    pub longest: Duration,
 }
 
 /// A DNS record that follows the primary.

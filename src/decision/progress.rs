@@ -3,7 +3,8 @@
 //! A plan has two parts. The *sequence* runs one step at a time, up to and including the last
 //! step that decides who is primary; a failure before the commit point undoes it, backwards,
 //! the failed step included (half-done work is work to undo). The rest *converges*: files, then
-//! DNS, then people, each repeated until it is true, none waiting for another's success.
+//! DNS, then people, each repeated until it is true, none waiting for another's success, nor for
+//! long for another's first attempt.
 
 use std::time::Duration;
 
@@ -18,6 +19,10 @@ use crate::model::plan::{Plan, PlanKind, Step, StepKind};
 
 /// Bound on how long another side may ask to be left alone before the next attempt.
 const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
+
+/// How long what follows lets a first attempt run before it begins beside it: an app that takes
+/// minutes to reload delays neither DNS nor people (S9).
+pub const WAVE_WAIT: Duration = Duration::from_secs(5);
 
 /// A plan and how far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,13 +172,18 @@ impl PlanRun {
         self.steps.iter().any(|run| run.state == StepState::Running)
     }
 
-    /// When something is to be tried again.
+    /// When something is to be tried again, or what follows has waited long enough.
     #[must_use]
     pub fn wake_at(&self) -> Option<Moment> {
         self.steps
             .iter()
-            .filter(|run| run.state == StepState::Retrying)
-            .map(|run| run.retry_at)
+            .filter_map(|run| match run.state {
+                StepState::Retrying => Some(run.retry_at),
+                StepState::Running => run.started.map(|at| at + WAVE_WAIT),
+                StepState::Waiting | StepState::Done | StepState::Failed | StepState::Undone => {
+                    None
+                }
+            })
             .min()
     }
 
@@ -357,7 +367,7 @@ impl PlanRun {
         }
         let ready: Vec<usize> = self
             .each()
-            .filter(|(_, step, run)| startable(run, now) && self.wave_is_on(step.kind()))
+            .filter(|(_, step, run)| startable(run, now) && self.wave_is_on(step.kind(), now))
             .map(|(index, _, _)| index)
             .collect();
         ready
@@ -366,11 +376,14 @@ impl PlanRun {
             .collect()
     }
 
-    /// Every converging step of an earlier wave has had its first attempt.
-    fn wave_is_on(&self, kind: StepKind) -> bool {
+    /// Every converging step of an earlier wave has had its first attempt, or long enough for it.
+    fn wave_is_on(&self, kind: StepKind, now: Moment) -> bool {
+        let had_its_turn = |run: &StepRun| {
+            run.ended.is_some() || run.started.is_some_and(|at| now >= at + WAVE_WAIT)
+        };
         self.each()
             .filter(|(_, step, _)| wave(step.kind()) < wave(kind))
-            .all(|(_, _, run)| run.ended.is_some())
+            .all(|(_, _, run)| had_its_turn(run))
     }
 
     fn begin(&mut self, index: usize, now: Moment) -> Todo {

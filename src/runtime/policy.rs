@@ -162,6 +162,7 @@ fn app_config(config: &Config, app: &AppConfig) -> AppConfigTarget {
             .unwrap_or_default(),
         edits,
         also,
+        longest: app.longest(),
     }
 }
 

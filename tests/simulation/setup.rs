@@ -206,6 +206,7 @@ fn app_config() -> AppConfigTarget {
         path: PathBuf::from("/srv/shop/.env"),
         edits: [0, 1].map(|site| (site_name(site), edits(site))).into(),
         also: BTreeMap::new(),
+        longest: Duration::from_mins(5),
     }
 }
 

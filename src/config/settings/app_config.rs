@@ -6,6 +6,10 @@ use std::time::Duration;
 use super::targets::TargetSettings;
 use crate::model::SiteName;
 
+/// Bound on everything of a change that has no setting: locks, files, and the commands of the
+/// ready-made targets, there and back.
+const FILES_LONGEST: Duration = Duration::from_mins(5);
+
 /// The files of an app that name the primary; they change together.
 #[derive(Debug, Clone)]
 pub struct AppConfig {
@@ -34,6 +38,24 @@ pub struct AppConfig {
     pub target: Option<TargetSettings>,
     /// How many previous versions are kept.
     pub keep: u32,
+}
+
+impl AppConfig {
+    /// The longest that a change takes when each part of it uses up its time: new files, reload and
+    /// look, then the previous ones, reload and look.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        let validate = self.validate.as_ref().map(|_| self.validate_timeout);
+        let reload = self.reload.as_ref().map(|_| self.reload_timeout);
+        let verify = self.verify.as_ref().map(|_| self.verify_timeout);
+        let target = self.target.as_ref().map(TargetSettings::waits);
+        let there_and_back = [reload, verify, target]
+            .into_iter()
+            .flatten()
+            .sum::<Duration>()
+            * 2;
+        FILES_LONGEST + validate.unwrap_or_default() + there_and_back
+    }
 }
 
 /// One file.

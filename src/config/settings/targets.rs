@@ -36,6 +36,18 @@ impl TargetSettings {
         }
     }
 
+    /// How long its settings let a change wait.
+    #[must_use]
+    pub fn waits(&self) -> Duration {
+        match self {
+            Self::Pgbouncer(it) => it.pause_timeout + it.close_timeout,
+            Self::Systemd(it) => it.settle,
+            Self::Nginx(_) | Self::Haproxy(_) | Self::Compose(_) | Self::Kubectl(_) => {
+                Duration::ZERO
+            }
+        }
+    }
+
     /// What it does, in words.
     pub(crate) fn words(&self) -> String {
         let does = match self {

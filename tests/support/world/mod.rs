@@ -94,6 +94,7 @@ pub(crate) fn policy(site: &str) -> Policy {
                 .map(|site| (site.clone(), vec![edit(&site)]))
                 .into(),
             also: BTreeMap::new(),
+            longest: Duration::from_mins(5),
         }],
         dns: vec![DnsTarget {
             name: "www".to_owned(),
