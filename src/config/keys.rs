@@ -314,6 +314,8 @@ pub(super) const DNS: Section = Section {
         "token_env",
         "token",
         "api_url",
+        "proxied",
+        "edge_check",
         "server",
         "zone",
         "key_name",
@@ -333,6 +335,11 @@ pub(super) const DNS: Section = Section {
         "timeout",
         "content",
     ],
+};
+
+pub(super) const DNS_EDGE_CHECK: Section = Section {
+    path: "dns.edge_check",
+    keys: &["url", "header", "expect"],
 };
 
 pub(super) const DNS_CHECK: Section = Section {
@@ -356,7 +363,7 @@ pub(super) const GUARD: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 31] = [
+pub const ALL: [Section; 32] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -384,6 +391,7 @@ pub const ALL: [Section; 31] = [
     APP_CONFIG_COMPOSE,
     APP_CONFIG_KUBECTL,
     DNS,
+    DNS_EDGE_CHECK,
     DNS_CHECK,
     NOTIFY,
     OBJECTIVES,

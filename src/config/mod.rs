@@ -11,6 +11,7 @@ pub mod defaults;
 pub mod describe;
 mod dns;
 mod dns_check;
+mod dns_edge;
 mod file;
 pub mod grants;
 pub mod keys;

@@ -12,6 +12,7 @@ use failover_agent::effects::permit::Unconditional;
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::{Epoch, SiteName};
 
+use super::route53::MovedMeanwhile;
 use super::servers::{KEY, KEY_NAME, KINDS, Server, ZONE, settings, signal};
 use super::whole_text;
 use crate::support::permit::{Expiring, Meanwhile};
@@ -353,6 +354,54 @@ async fn nobody_listening_is_retryable() {
         drop(server);
         let error = moves(provider.as_ref(), &shop(NEW, 1)).await.unwrap_err();
         assert_eq!(error.kind, FailureKind::Retryable, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn s8_wildcard_and_its_parent_do_not_know_each_others_epoch() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let provider = provider(&server);
+        // Of two clusters: their epochs have nothing to do with each other.
+        for (name, epoch) in [("*.both", 9), ("both", 3), ("*.both", 10)] {
+            let content = if epoch == 10 { OLD } else { NEW };
+            let wanted = wanted(name, "A", content, epoch);
+            assert!(moves(provider.as_ref(), &wanted).await.unwrap(), "{name}");
+        }
+        let stale = wanted("*.both", "A", NEW, 8);
+        let error = moves(provider.as_ref(), &stale).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+        let note = |name: &str| server.dig(name, "TXT");
+        assert_eq!(note("_agent.both"), ["\"agent epoch=3 site=ams\""]);
+        assert_eq!(note("_agent-wildcard.both"), ["\"agent epoch=10 site=ams\""]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn record_of_the_same_name_that_moves_meanwhile_under_the_same_epoch_costs_no_retry() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let six = wanted("shop", "AAAA", "2001:db8::2", 4);
+        let meanwhile = MovedMeanwhile::moves(settings(server.address(), "shop", "AAAA"), six);
+        let applied = apply(provider(&server).as_ref(), &shop(NEW, 4), &meanwhile).await;
+        assert!(applied.unwrap().changed, "{}", kind.name);
+        assert_eq!(server.dig("shop", "A"), [NEW]);
+        assert_eq!(server.dig("shop", "AAAA"), ["2001:db8::2"]);
+    }
+}
+
+#[tokio::test]
+async fn key_is_proved_while_nothing_moves() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let tended = provider(&server).tend().await.unwrap();
+        assert!(tended.proved && tended.expires.is_none(), "{tended:?}");
+        let stranger = odd(&server, |settings| {
+            if let DnsAccess::Rfc2136 { key, .. } = &mut settings.access {
+                *key = Secret::new("c29tZWJvZHkgZWxzZSdzIGtleSwgMzIgYnl0ZXMgISE=");
+            }
+        });
+        stranger.tend().await.unwrap_err();
     }
 }
 

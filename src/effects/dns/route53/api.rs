@@ -33,6 +33,9 @@ const ZONES_PER_PAGE: &str = "20";
 const MESSAGE_CHARS_MAX: usize = 300;
 const MESSAGES_MAX: usize = 5;
 
+/// Source: API Reference, `GetChange`.
+const NO_SUCH_CHANGE: &str = "NoSuchChange";
+
 /// "Not now" rather than "no". Source: API Reference, "Common Errors" and the errors of
 /// `ChangeResourceRecordSets`: at most five requests a second and account, one change at a time and
 /// zone.
@@ -69,6 +72,17 @@ pub(super) enum Batch {
     Accepted(ChangeInfo),
     /// Nothing of it is, for these reasons.
     Refused(Vec<String>),
+}
+
+/// How far a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// On its way to the servers.
+    Pending,
+    /// Every server has it.
+    InSync,
+    /// There is no such change, or not any more.
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -108,13 +122,25 @@ impl Api {
     }
 
     /// How far a change is.
-    pub(super) async fn change(
+    pub(super) async fn progress(
         &self,
         id: &str,
         (what, deadline): (&str, Moment),
-    ) -> Result<ChangeInfo, EffectError> {
+    ) -> Result<Progress, EffectError> {
         let url = self.url(&["change", id], &[])?;
-        self.read(what, url, deadline, xml::change_info).await
+        let send = self.send(what, Method::GET, url, String::new(), deadline);
+        let answer = send.await?;
+        if answer.status.is_success() {
+            return match xml::change_info(&answer.body).map(|change| change.in_sync) {
+                Some(true) => Ok(Progress::InSync),
+                Some(false) => Ok(Progress::Pending),
+                None => Err(self.unreadable(what)),
+            };
+        }
+        match xml::refusal(&answer.body) {
+            Some(refusal) if refusal.code == NO_SUCH_CHANGE => Ok(Progress::Unknown),
+            refusal => Err(self.refused(what, &answer, refusal)),
+        }
     }
 
     /// Makes all changes of a batch, or none.
@@ -159,10 +185,12 @@ impl Api {
         if !answer.status.is_success() {
             return Err(self.refused(what, &answer, xml::refusal(&answer.body)));
         }
-        parse(&answer.body).ok_or_else(|| {
-            EffectError::retryable(self.text(what, "its answer is not what its API documents"))
-                .hint("check that endpoint leads to the API and not to a login page")
-        })
+        parse(&answer.body).ok_or_else(|| self.unreadable(what))
+    }
+
+    fn unreadable(&self, what: &str) -> EffectError {
+        EffectError::retryable(self.text(what, "its answer is not what its API documents"))
+            .hint("check that endpoint leads to the API and not to a login page")
     }
 
     async fn send(
@@ -279,8 +307,8 @@ impl Api {
             "check zone_id, and whose account the credentials are of"
         } else if status == StatusCode::FORBIDDEN || status == StatusCode::UNAUTHORIZED {
             "allow route53:ListResourceRecordSets and route53:ChangeResourceRecordSets on the zone \
-             for the record and the TXT record _agent below it, route53:GetChange, and without \
-             zone_id route53:ListHostedZonesByName"
+             for the record and the TXT record _agent below it (_agent-wildcard below the parent \
+             of a wildcard), route53:GetChange, and without zone_id route53:ListHostedZonesByName"
         } else {
             "compare the record in the configuration with what Route 53 says"
         };
