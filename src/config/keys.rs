@@ -1,6 +1,8 @@
 //! Every key that `agent.toml` may have. The reader refuses all others, and `agent.toml.example`
 //! must show each of these.
 
+pub(super) use super::dns_keys::{DNS, DNS_CHECK, DNS_EDGE_CHECK};
+
 /// A table and the keys it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
@@ -300,51 +302,6 @@ pub(super) const APP_CONFIG_FILE: Section = Section {
 pub(super) const APP_CONFIG_SET: Section = Section {
     path: "app_config.set",
     keys: &["key", "field", "value", "url"],
-};
-
-pub(super) const DNS: Section = Section {
-    path: "dns",
-    keys: &[
-        "name",
-        "provider",
-        "record",
-        "type",
-        "zone_id",
-        "token_file",
-        "token_env",
-        "token",
-        "api_url",
-        "proxied",
-        "edge_check",
-        "server",
-        "zone",
-        "key_name",
-        "key_algorithm",
-        "key_file",
-        "key_env",
-        "key",
-        "endpoint",
-        "region",
-        "profile",
-        "role_arn",
-        "external_id",
-        "access_key_id",
-        "secret_access_key_file",
-        "secret_access_key_env",
-        "secret_access_key",
-        "timeout",
-        "content",
-    ],
-};
-
-pub(super) const DNS_EDGE_CHECK: Section = Section {
-    path: "dns.edge_check",
-    keys: &["url", "header", "expect"],
-};
-
-pub(super) const DNS_CHECK: Section = Section {
-    path: "dns_check",
-    keys: &["authoritative", "resolvers", "timeout", "drift_every"],
 };
 
 pub(super) const NOTIFY: Section = Section {

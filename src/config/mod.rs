@@ -12,6 +12,7 @@ pub mod describe;
 mod dns;
 mod dns_check;
 mod dns_edge;
+mod dns_keys;
 mod file;
 pub mod grants;
 pub mod keys;

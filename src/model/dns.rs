@@ -255,9 +255,11 @@ impl DnsStatus {
         ];
         let seen = views.into_iter().flatten().collect::<Vec<_>>().join("; ");
         let mut words = match self.spreading {
-            Spreading::Proxied => "proxied: which site the provider's edge forwards to is not seen \
+            Spreading::Proxied => {
+                "proxied: which site the provider's edge forwards to is not seen \
                                    without edge_check"
-                .to_owned(),
+                    .to_owned()
+            }
             Spreading::Done => format!("{} everywhere: {seen}", self.wanted.join(", ")),
             Spreading::GivenUp => format!("{seen}; not looked for any more"),
             Spreading::UnderWay if seen.is_empty() => "nobody asked yet".to_owned(),

@@ -50,7 +50,10 @@ impl fmt::Display for EdgeHeard {
             Self::OtherSite { site } => write!(f, "site {site} still answers"),
             Self::Unmarked { why } => write!(f, "nobody can say which site answers: {why}"),
             Self::Remembered { why } => {
-                write!(f, "a cache answers ({why}), so it is not known which site would")
+                write!(
+                    f,
+                    "a cache answers ({why}), so it is not known which site would"
+                )
             }
             Self::Status { status } => write!(f, "it answers {status}"),
             Self::Silent { why } => write!(f, "silent: {why}"),

@@ -182,7 +182,12 @@ pub fn samples(picture: &Snapshot) -> Vec<Sample> {
     samples.extend(picture.dns_providers.iter().map(|it| {
         let labels = [("record", it.name.clone())];
         let help = "0 if the record could not be moved now: an alarm";
-        sample("agent_dns_provider_usable", help, labels, level(it.trouble.is_none()))
+        sample(
+            "agent_dns_provider_usable",
+            help,
+            labels,
+            level(it.trouble.is_none()),
+        )
     }));
     samples.extend(picture.upstreams.iter().flat_map(upstream));
     samples.extend(picture.counters.iter().filter_map(counted));
@@ -200,7 +205,12 @@ fn dns(it: &DnsStatus) -> Vec<Sample> {
     )];
     samples.extend(it.edge.as_ref().map(|edge| {
         let help = "1 if the site that should be reached answers through the provider's edge";
-        sample("agent_dns_edge_follows", help, labels(), level(edge.follows()))
+        sample(
+            "agent_dns_edge_follows",
+            help,
+            labels(),
+            level(edge.follows()),
+        )
     }));
     let Some(view) = &it.view else {
         return samples;

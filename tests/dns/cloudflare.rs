@@ -80,7 +80,10 @@ async fn zone_that_was_found_while_nothing_moved_is_not_looked_for_again() {
     for mut world in usual().await {
         nameless(&mut world, NAME);
         let tended = world.provider.tend().await.unwrap();
-        assert_eq!((tended.again, tended.expires), (Duration::from_hours(1), None));
+        assert_eq!(
+            (tended.again, tended.expires),
+            (Duration::from_hours(1), None)
+        );
         let before = paths(&world).len();
         assert!(world.apply(NEW, 3).await.unwrap());
         let list = format!("GET /zones/{ZONE_ID}/dns_records");

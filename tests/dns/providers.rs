@@ -24,8 +24,9 @@ const BROKEN: &str = "brokenT0ken\u{7f}";
 fn config(world: &World) -> Config {
     let record = |name: &str| {
         format!(
-            "[[dns]]\nname = \"{name}\"\nprovider = \"cloudflare\"\nrecord = \"{name}.example.com\"\n\
-             zone_id = \"{ZONE_ID}\"\ntoken = \"{TOKEN}\"\napi_url = \"{}\"\n\
+            "[[dns]]\nname = \"{name}\"\nprovider = \"cloudflare\"\n\
+             record = \"{name}.example.com\"\nzone_id = \"{ZONE_ID}\"\n\
+             token = \"{TOKEN}\"\napi_url = \"{}\"\n\
              content = {{ fra = \"{OLD}\", ams = \"{NEW}\" }}\n",
             world.counterpart.url()
         )
@@ -37,7 +38,11 @@ async fn seen(watched: &Watched, what: &str, is_so: impl Fn(&[DnsProviderStatus]
     let mut providers = watched.providers.clone();
     let there = providers.wait_for(|seen| is_so(seen));
     let there = tokio::time::timeout(SOON, there).await;
-    assert!(there.is_ok(), "waited for: {what}; there is {:?}", watched.providers.borrow());
+    assert!(
+        there.is_ok(),
+        "waited for: {what}; there is {:?}",
+        watched.providers.borrow()
+    );
 }
 
 #[tokio::test]
@@ -54,11 +59,21 @@ async fn provider_that_cannot_be_opened_is_told_once_and_leaves_the_others_alone
     .await;
     let [broken, good] = watched.providers.borrow().clone().try_into().unwrap();
     let trouble = broken.trouble.clone().unwrap();
-    assert!(trouble.refused && trouble.why.contains("copy the token again"), "{trouble:?}");
+    assert!(
+        trouble.refused && trouble.why.contains("copy the token again"),
+        "{trouble:?}"
+    );
     let words = broken.words();
-    assert!(words.starts_with("cloudflare, CANNOT BE USED since 20"), "{words}");
+    assert!(
+        words.starts_with("cloudflare, CANNOT BE USED since 20"),
+        "{words}"
+    );
     assert!(broken.verified_at.is_none() && good.trouble.is_none());
-    assert!(good.words().starts_with("cloudflare, verified at 20"), "{}", good.words());
+    assert!(
+        good.words().starts_with("cloudflare, verified at 20"),
+        "{}",
+        good.words()
+    );
 
     wait_until("it is told", SOON, || async { !watched.told().is_empty() }).await;
     let told = watched.told();
@@ -67,7 +82,12 @@ async fn provider_that_cannot_be_opened_is_told_once_and_leaves_the_others_alone
 
     let planned = watched.desk.plan(&watched.picture, None).await.unwrap();
     let [broken, good] = planned.try_into().unwrap();
-    assert!(broken.provider.unwrap_err().contains("copy the token again"));
+    assert!(
+        broken
+            .provider
+            .unwrap_err()
+            .contains("copy the token again")
+    );
     assert_eq!(good.provider.unwrap().values, [OLD]);
 }
 
@@ -105,7 +125,10 @@ async fn refused_token_and_its_end_are_shown() {
     })
     .await;
     let words = watched.providers.borrow()[0].words();
-    assert!(words.ends_with(", good until 2027-01-31T08:00:00.000Z"), "{words}");
+    assert!(
+        words.ends_with(", good until 2027-01-31T08:00:00.000Z"),
+        "{words}"
+    );
     drop(watched);
 
     world.counterpart.end_token("expired");
@@ -116,7 +139,10 @@ async fn refused_token_and_its_end_are_shown() {
     })
     .await;
     let words = watched.providers.borrow()[0].words();
-    assert!(words.contains("the token is expired: create another one"), "{words}");
+    assert!(
+        words.contains("the token is expired: create another one"),
+        "{words}"
+    );
     assert!(!words.contains(TOKEN));
     // What may pass by itself is shown, and not told yet.
     world.counterpart.end_token("active");
@@ -126,6 +152,12 @@ async fn refused_token_and_its_end_are_shown() {
     let mut away = settings(&url, TOKEN);
     away.timeout = Duration::from_secs(2);
     let provider = LateProvider::new(away, std::sync::Arc::default());
-    assert_eq!(provider.tend().await.unwrap_err().kind, FailureKind::Retryable);
-    assert_eq!(provider.records(NAME).await.unwrap_err().kind, FailureKind::Retryable);
+    assert_eq!(
+        provider.tend().await.unwrap_err().kind,
+        FailureKind::Retryable
+    );
+    assert_eq!(
+        provider.records(NAME).await.unwrap_err().kind,
+        FailureKind::Retryable
+    );
 }

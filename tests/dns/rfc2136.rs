@@ -373,7 +373,10 @@ async fn s8_wildcard_and_its_parent_do_not_know_each_others_epoch() {
         assert_eq!(error.kind, FailureKind::Permanent, "{error}");
         let note = |name: &str| server.dig(name, "TXT");
         assert_eq!(note("_agent.both"), ["\"agent epoch=3 site=ams\""]);
-        assert_eq!(note("_agent-wildcard.both"), ["\"agent epoch=10 site=ams\""]);
+        assert_eq!(
+            note("_agent-wildcard.both"),
+            ["\"agent epoch=10 site=ams\""]
+        );
     }
 }
 

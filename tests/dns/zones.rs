@@ -74,7 +74,9 @@ async fn move_after_a_restart_is_a_look_and_a_change() {
         assert_eq!(asked(&world, before), [list, patch]);
         // S8: that look is why what somebody else wrote meanwhile is left alone.
         let by_hand = serde_json::json!({ "comment": "agent epoch=9 site=a" });
-        world.counterpart.change_by_hand(&world.record().id, &by_hand);
+        world
+            .counterpart
+            .change_by_hand(&world.record().id, &by_hand);
         let stale = apply(second.provider.as_ref(), &wanted(OLD, 4), &Unconditional).await;
         assert!(stale.unwrap_err().to_string().contains("newer epoch, 9"));
         // Nothing is written where nothing is new.
@@ -126,7 +128,8 @@ async fn file_that_cannot_be_used_is_like_none() {
             fs::write(dir.path().join("dns-zones.json"), &text).unwrap();
             let life = Life::begin(dir.path(), &settings);
             let before = world.counterpart.requests().len();
-            life.moves(if epoch % 2 == 0 { OLD } else { NEW }, epoch).await;
+            life.moves(if epoch % 2 == 0 { OLD } else { NEW }, epoch)
+                .await;
             let asked = asked(&world, before);
             assert_eq!(asked.first().unwrap(), "GET /zones", "{text:.80}");
             life.common.zones.save().unwrap();
@@ -144,7 +147,10 @@ async fn zone_of_route_53_is_kept_and_one_that_is_gone_is_looked_for_anew() {
     first.provider.tend().await.unwrap();
     first.common.zones.save().unwrap();
     let file = kept(dir.path());
-    assert!(file.contains(&world.zone) && !file.contains(route53::SECRET), "{file}");
+    assert!(
+        file.contains(&world.zone) && !file.contains(route53::SECRET),
+        "{file}"
+    );
     let asked = || world.aws.requests().len();
     let paths = |since: usize| {
         let requests = world.aws.requests().into_iter().skip(since);

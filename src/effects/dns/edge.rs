@@ -46,7 +46,10 @@ async fn ask(check: &EdgeCheck, timeout: Duration) -> Result<Beginning, String> 
         .get(url)
         .header(CACHE_CONTROL, "no-cache")
         .header(ACCEPT_ENCODING, "identity")
-        .header(USER_AGENT, concat!("failover-agent/", env!("CARGO_PKG_VERSION")));
+        .header(
+            USER_AGENT,
+            concat!("failover-agent/", env!("CARGO_PKG_VERSION")),
+        );
     let bytes_max = match check.header {
         Some(_) => 0,
         None => BODY_BYTES_MAX,
@@ -133,7 +136,11 @@ mod tests {
 
     use super::*;
 
-    fn heard(header: Option<&str>, headers: &[(&'static str, &'static str)], body: &str) -> EdgeHeard {
+    fn heard(
+        header: Option<&str>,
+        headers: &[(&'static str, &'static str)],
+        body: &str,
+    ) -> EdgeHeard {
         let check = EdgeCheck {
             url: "https://shop.example.com/".to_owned(),
             header: header.map(str::to_owned),
@@ -186,7 +193,11 @@ mod tests {
         ] {
             let heard = heard(Some("x-site"), &[("x-site", "ams"), (name, value)], "");
             let seen = matches!(heard, EdgeHeard::Remembered { .. });
-            assert_eq!((seen, is_wanted(&heard)), (cached, !cached), "{name}: {value}");
+            assert_eq!(
+                (seen, is_wanted(&heard)),
+                (cached, !cached),
+                "{name}: {value}"
+            );
         }
     }
 }

@@ -1,6 +1,6 @@
-//! A provider that is opened when it is first used, and at each use until that works: a host without
-//! certificate authorities, say, can still fail its database over, and its DNS follows once it has
-//! some.
+//! A provider that is opened when it is first used, and at each use until that works: a host
+//! without certificate authorities, say, can still fail its database over, and its DNS follows once
+//! it has some.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

@@ -163,7 +163,10 @@ impl ZoneSlot {
     /// The id that was found last.
     pub(super) fn get(&self) -> Option<String> {
         let known = self.common.zones.known();
-        let found = known.zones.iter().find(|it| Some(&it.place) == self.place.as_ref())?;
+        let found = known
+            .zones
+            .iter()
+            .find(|it| Some(&it.place) == self.place.as_ref())?;
         Some(found.zone.clone())
     }
 
@@ -189,7 +192,9 @@ impl ZoneSlot {
     pub(super) fn forget(&self) {
         let mut known = self.common.zones.known();
         let count = known.zones.len();
-        known.zones.retain(|it| Some(&it.place) != self.place.as_ref());
+        known
+            .zones
+            .retain(|it| Some(&it.place) != self.place.as_ref());
         known.changed |= known.zones.len() != count;
     }
 }

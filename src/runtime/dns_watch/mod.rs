@@ -115,7 +115,9 @@ impl RecordWatch {
 
     fn begin(&mut self, moved: Option<Moved>) {
         let records = self.desk.records();
-        let edge = records.get(self.index).and_then(|it| it.settings.edge_check());
+        let edge = records
+            .get(self.index)
+            .and_then(|it| it.settings.edge_check());
         self.spread = moved.map(|moved| Spread::of(moved, edge.is_some()));
         self.view = None;
         self.edge = None;

@@ -214,7 +214,11 @@ mod tests {
     #[test]
     fn what_a_resolver_still_keeps_counts_and_so_does_a_longer_ttl() {
         let mut spread = Spread::of(moved(Some(60)), false);
-        spread.take(Some(&view(&[has(60)], &[has(20), old(300)])), None, at(1001));
+        spread.take(
+            Some(&view(&[has(60)], &[has(20), old(300)])),
+            None,
+            at(1001),
+        );
         assert_eq!(spread.old_until(), Some(at(1301)));
         let mut spread = Spread::of(moved(None), false);
         spread.take(Some(&view(&[has(30)], &[])), None, at(1001));

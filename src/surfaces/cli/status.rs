@@ -48,7 +48,12 @@ fn verdict(picture: &Snapshot) -> Exit {
     let mut providers = picture.dns_providers.iter();
     let refused = providers.any(|it| it.trouble.as_ref().is_some_and(|it| it.refused));
     // A pause is asked for, but a forgotten one is an outage that waits.
-    match wrong || drifted || refused || picture.brakes.paused.is_some() || !status::is_serving(picture) {
+    match wrong
+        || drifted
+        || refused
+        || picture.brakes.paused.is_some()
+        || !status::is_serving(picture)
+    {
         true => Exit::Degraded,
         false => Exit::Fine,
     }

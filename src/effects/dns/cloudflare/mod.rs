@@ -1,9 +1,10 @@
 //! Cloudflare's API v4, as far as moving records needs it: list by name, patch one, batch several.
 //!
 //! PATCH changes the given fields only; PUT would reset the others (proxied, tags) to defaults.
-//! The look before a change stays, although the record's id would do: there is no compare-and-swap,
-//! and only the look sees a newer epoch (S8). An id from an earlier look would save that request and
-//! overwrite whatever was written since. What is known beforehand is the zone, also after a restart.
+//! The look before a change stays, although the record's id would do: there is no
+//! compare-and-swap, and only the look sees a newer epoch (S8). An id from an earlier look would
+//! save that request and overwrite whatever was written since. What is known beforehand is the
+//! zone, also after a restart.
 //! Source: Cloudflare API v4 reference, "DNS Records for a Zone".
 
 mod accounts;

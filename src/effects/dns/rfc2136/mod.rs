@@ -1,7 +1,7 @@
 //! Servers that take signed updates: BIND, Knot, PowerDNS. The records of one name and
 //! type are replaced in one message, on the condition that they still look as they were seen.
 //!
-//! The epoch stands in a TXT record one label below, `_agent.<name>`. Both change in the same message.
+//! The epoch stands in a TXT record one label below, `_agent.<name>`; both change in one message.
 //! Sources: RFC 2136 (updates), RFC 8945 (signatures), RFC 1035.
 
 mod exchange;

@@ -159,7 +159,9 @@ impl Credentials {
             Some(kept) => kept,
             None => self.fetch(deadline).await?,
         };
-        let millis = good.expires_in.map(|end| end.as_second().saturating_mul(1000));
+        let millis = good
+            .expires_in
+            .map(|end| end.as_second().saturating_mul(1000));
         Ok(millis.map(model::Timestamp))
     }
 

@@ -34,7 +34,12 @@ impl Followed {
     }
 
     /// Asks how far the changes are. After how long to ask again; `None`: all have ended.
-    pub(super) async fn look(&self, api: &Api, record: &str, timeout: Duration) -> Option<Duration> {
+    pub(super) async fn look(
+        &self,
+        api: &Api,
+        record: &str,
+        timeout: Duration,
+    ) -> Option<Duration> {
         let followed = self.followed().clone();
         for (id, since) in followed {
             let asked = ("follow a change", boottime() + timeout);
@@ -84,9 +89,8 @@ mod tests {
 
     #[test]
     fn change_is_followed_for_ten_minutes_whatever_is_answered() {
-        let after = |progress, seconds| {
-            ended(&progress, ("shop", "C1"), Duration::from_secs(seconds))
-        };
+        let after =
+            |progress, seconds| ended(&progress, ("shop", "C1"), Duration::from_secs(seconds));
         assert!(after(Ok(Progress::InSync), 0));
         assert!(after(Ok(Progress::Unknown), 0));
         for pending in [false, true] {
