@@ -113,7 +113,8 @@ impl Tending {
                     tended.again
                 }
                 Err(error) => {
-                    let pause = error.retry_after.unwrap_or(AFTER_FAILURE);
+                    let asked = error.retry_after.unwrap_or_default();
+                    let pause = asked.max(AFTER_FAILURE);
                     self.is_ailing(name, error);
                     pause
                 }

@@ -48,6 +48,9 @@ const NOT_NOW: &[&str] = &[
     "InternalFailure",
     "InternalError",
 ];
+/// So far apart the next attempts are at most, where Route 53 does not say when. Source: API
+/// Reference, "Throttling requests": five requests a second and account.
+const APART_MAX: Duration = Duration::from_secs(2);
 /// The credentials are not good any more, or never were. Source: the same; IAM User Guide.
 const STALE: &[&str] = &[
     "ExpiredToken",
@@ -298,7 +301,9 @@ impl Api {
         // Before the status: throttling comes with 400.
         if is(NOT_NOW) || http_client::may_pass(status) {
             let mut error = EffectError::retryable(text);
-            error.retry_after = answer.retry_after;
+            // Several records, of one zone and account, are refused at the same moment.
+            let apart = || APART_MAX.mul_f64(rand::random());
+            error.retry_after = Some(answer.retry_after.unwrap_or_else(apart));
             return error;
         }
         let hint = if is(SIGNATURE) {
