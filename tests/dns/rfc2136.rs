@@ -200,9 +200,9 @@ async fn s8_update_itself_is_conditional_on_record_and_epoch() {
             comment: "agent epoch=5 site=ams".to_owned(),
             ..seen.clone()
         };
-        for stale in [seen.clone(), epoch_only, content_only] {
-            let Change::Edit(edit) = diff(std::slice::from_ref(&stale), &shop("192.0.2.66", 5))
-            else {
+        for (stale, epoch) in [(seen.clone(), 5), (epoch_only, 4), (content_only, 5)] {
+            let wanted = shop("192.0.2.66", epoch);
+            let Change::Edit(edit) = diff(std::slice::from_ref(&stale), &wanted) else {
                 panic!("nothing to change about {stale:?}");
             };
             let error = provider.change(&edit, Duration::MAX).await.unwrap_err();
