@@ -30,6 +30,8 @@ mod rfc2136;
 mod route53;
 #[path = "dns/route53_errors.rs"]
 mod route53_errors;
+#[path = "dns/route53_notes.rs"]
+mod route53_notes;
 #[path = "dns/servers.rs"]
 mod servers;
 #[path = "dns/sets.rs"]

@@ -5,6 +5,30 @@ use serde_json::json;
 
 use super::*;
 
+fn dns() -> serde_json::Value {
+    json!([{
+        "name": "shop", "record": "shop.example.com", "kind": "A", "wanted": ["192.0.2.2"],
+        "epoch": 7, "spreading": "under_way", "looked_at": 990_000, "view": null,
+        "edge": {
+            "url": "https://shop.example.com/site", "heard": "other_site", "site": "ams",
+        },
+        "old_until": null, "drift": null, "unlooked": null,
+    }])
+}
+
+fn dns_providers() -> serde_json::Value {
+    json!([
+        {
+            "name": "shop", "provider": "cloudflare", "verified_at": 900_000,
+            "expires_at": 9_000_000, "trouble": null,
+        },
+        {
+            "name": "api", "provider": "route53", "verified_at": null, "expires_at": null,
+            "trouble": {"why": "the key is gone: make one", "since": 800_000, "refused": true},
+        },
+    ])
+}
+
 fn picture() -> Snapshot {
     let picture = json!({
         "cluster": "main", "site": "fra", "version": "1.2.3", "at": 1_000_000,
@@ -26,24 +50,7 @@ fn picture() -> Snapshot {
             {"name": "database_dead", "severity": "outage", "sentence": "it is gone"},
             {"name": "standby_unusable", "severity": "degraded", "sentence": "so is that"},
         ],
-        "dns": [{
-            "name": "shop", "record": "shop.example.com", "kind": "A", "wanted": ["192.0.2.2"],
-            "epoch": 7, "spreading": "under_way", "looked_at": 990_000, "view": null,
-            "edge": {
-                "url": "https://shop.example.com/site", "heard": "other_site", "site": "ams",
-            },
-            "old_until": null, "drift": null, "unlooked": null,
-        }],
-        "dns_providers": [
-            {
-                "name": "shop", "provider": "cloudflare", "verified_at": 900_000,
-                "expires_at": 9_000_000, "trouble": null,
-            },
-            {
-                "name": "api", "provider": "route53", "verified_at": null, "expires_at": null,
-                "trouble": {"why": "the key is gone: make one", "since": 800_000, "refused": true},
-            },
-        ],
+        "dns": dns(), "dns_providers": dns_providers(),
         "would_do": "fence the own node and hand over to the other site",
         "refusals": ["the other site does not answer", "its node is down"],
         "members": [
