@@ -16,16 +16,22 @@ mod aws;
 mod cloudflare;
 #[path = "dns/connection.rs"]
 mod connection;
+#[path = "dns/edge.rs"]
+mod edge;
 #[path = "dns/official_client.rs"]
 mod official_client;
 #[path = "dns/outside.rs"]
 mod outside;
+#[path = "dns/providers.rs"]
+mod providers;
 #[path = "dns/rfc2136.rs"]
 mod rfc2136;
 #[path = "dns/route53.rs"]
 mod route53;
 #[path = "dns/route53_errors.rs"]
 mod route53_errors;
+#[path = "dns/route53_notes.rs"]
+mod route53_notes;
 #[path = "dns/servers.rs"]
 mod servers;
 #[path = "dns/sets.rs"]
@@ -33,11 +39,13 @@ mod sets;
 mod support;
 #[path = "dns/watch.rs"]
 mod watch;
+#[path = "dns/zones.rs"]
+mod zones;
 
 use std::time::Duration;
 
 use failover_agent::config::secret::Secret;
-use failover_agent::config::settings::{DnsAccess, DnsRecord};
+use failover_agent::config::settings::{DnsAccess, DnsRecord, Proxy};
 use failover_agent::effects::dns::{
     DNS_PROVIDERS, DnsProvider, Observed, Wanted, apply, observe, provider_of, verify,
 };
@@ -76,6 +84,7 @@ fn settings(url: &str, token: &str) -> DnsRecord {
             zone_id: Some(ZONE_ID.to_owned()),
             token: Secret::new(token),
             api_url: Some(url.to_owned()),
+            proxy: Proxy::default(),
         },
         timeout: Duration::from_secs(20),
         contents: [OLD, NEW].map(|content| vec![content.to_owned()]),

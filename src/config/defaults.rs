@@ -165,6 +165,8 @@ pub const DNS_KEY_ALGORITHM: TsigAlgorithm = TsigAlgorithm::HmacSha256;
 pub const ROUTE53_REGION: &str = "us-east-1";
 /// Providers answer within a second, or not at all.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(10);
+/// What an app can say without being told anything else.
+pub const EDGE_EXPECT: &str = "{site}";
 /// A server further away than this is no use to anybody who asks for a name.
 pub const DNS_CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Soon enough to tell before the second person is surprised, and far below what providers allow:

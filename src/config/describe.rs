@@ -367,8 +367,16 @@ fn edits(file: &AppConfigFile) -> String {
 fn moves(record: &DnsRecord, config: &Config) -> String {
     let [first, second] = &config.sites;
     let [at_first, at_second] = record.contents.each_ref().map(|it| it.join(" and "));
+    let seen = record.edge_check().map_or_else(String::new, |check| {
+        let place = match &check.header {
+            Some(header) => format!("header {header}"),
+            None => "body".to_owned(),
+        };
+        let (url, expect) = (&check.url, &check.expect);
+        format!(" Seen through its edge: the {place} of {url} must say {expect}.")
+    });
     format!(
-        "Moves the {} record {} at {}: {at_first} when {} is active, {at_second} when {} is.",
+        "Moves the {} record {} at {}: {at_first} when {} is active, {at_second} when {} is.{seen}",
         record.kind,
         record.record,
         record.access.provider(),

@@ -15,7 +15,7 @@ use super::reader::{Spot, Table, type_of};
 use super::secret::Secret;
 use super::settings::{DnsAccess, DnsRecord, TsigAlgorithm};
 use super::sites::Sites;
-use super::{MemberRole, defaults, keys, route53, secret_source, syntax, validate};
+use super::{MemberRole, defaults, dns_edge, keys, route53, secret_source, syntax, validate};
 use crate::model::SiteName;
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(300);
@@ -40,7 +40,15 @@ const TEXT_CHARS_MAX: usize = 255;
 const PROVIDERS: [Provider; 3] = [
     Provider {
         name: "cloudflare",
-        keys: &["zone_id", "token_file", "token_env", "token", "api_url"],
+        keys: &[
+            "zone_id",
+            "token_file",
+            "token_env",
+            "token",
+            "api_url",
+            "proxied",
+            "edge_check",
+        ],
         read: cloudflare,
     },
     Provider {
@@ -145,6 +153,7 @@ fn is_below(name: &str, zone: &str) -> bool {
 fn cloudflare(table: &Table<'_>, _: Option<&str>, role: MemberRole) -> Option<DnsAccess> {
     let zone_id = table.parsed("zone_id", zone_id);
     let api_url = table.parsed("api_url", api_url);
+    let proxy = dns_edge::proxy(table);
     let token = match role {
         MemberRole::Agent => secret_source::require(table, &keys::DNS_TOKEN)?,
         MemberRole::Witness => return None,
@@ -153,6 +162,7 @@ fn cloudflare(table: &Table<'_>, _: Option<&str>, role: MemberRole) -> Option<Dn
         zone_id,
         token,
         api_url,
+        proxy,
     })
 }
 

@@ -1,6 +1,8 @@
 //! Every key that `agent.toml` may have. The reader refuses all others, and `agent.toml.example`
 //! must show each of these.
 
+pub(super) use super::dns_keys::{DNS, DNS_CHECK, DNS_EDGE_CHECK};
+
 /// A table and the keys it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
@@ -302,44 +304,6 @@ pub(super) const APP_CONFIG_SET: Section = Section {
     keys: &["key", "field", "value", "url"],
 };
 
-pub(super) const DNS: Section = Section {
-    path: "dns",
-    keys: &[
-        "name",
-        "provider",
-        "record",
-        "type",
-        "zone_id",
-        "token_file",
-        "token_env",
-        "token",
-        "api_url",
-        "server",
-        "zone",
-        "key_name",
-        "key_algorithm",
-        "key_file",
-        "key_env",
-        "key",
-        "endpoint",
-        "region",
-        "profile",
-        "role_arn",
-        "external_id",
-        "access_key_id",
-        "secret_access_key_file",
-        "secret_access_key_env",
-        "secret_access_key",
-        "timeout",
-        "content",
-    ],
-};
-
-pub(super) const DNS_CHECK: Section = Section {
-    path: "dns_check",
-    keys: &["authoritative", "resolvers", "timeout", "drift_every"],
-};
-
 pub(super) const NOTIFY: Section = Section {
     path: "notify",
     keys: &["name", "kind", "url_file", "url_env", "url", "timeout"],
@@ -356,7 +320,7 @@ pub(super) const GUARD: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 31] = [
+pub const ALL: [Section; 32] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -384,6 +348,7 @@ pub const ALL: [Section; 31] = [
     APP_CONFIG_COMPOSE,
     APP_CONFIG_KUBECTL,
     DNS,
+    DNS_EDGE_CHECK,
     DNS_CHECK,
     NOTIFY,
     OBJECTIVES,

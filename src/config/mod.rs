@@ -11,6 +11,8 @@ pub mod defaults;
 pub mod describe;
 mod dns;
 mod dns_check;
+mod dns_edge;
+mod dns_keys;
 mod file;
 pub mod grants;
 pub mod keys;

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::app_config::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue};
-pub use self::dns::{AwsLogin, AwsRole, DnsAccess, DnsCheck, DnsRecord, Route53, TsigAlgorithm};
+pub use self::dns::{
+    AwsLogin, AwsRole, DnsAccess, DnsCheck, DnsRecord, EdgeCheck, Proxy, Route53, TsigAlgorithm,
+};
 pub use self::targets::{
     ComposeTarget, HaproxyTarget, KubectlTarget, NginxTarget, PauseExpired, PgbouncerTarget,
     SystemdTarget, TargetSettings,

@@ -20,6 +20,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Connections that a kept client leaves open: one request at a time, and one beside it.
 const KEPT_PER_HOST: usize = 2;
 
+/// Connections that a step's client leaves open: as many as records that may be moved at once, so
+/// that none takes another's.
+const IDLE_PER_HOST: usize = 8;
+
 /// How long the kernel tries to deliver what the other end does not acknowledge.
 const UNTAKEN_MAX: Duration = Duration::from_secs(3);
 
@@ -69,7 +73,7 @@ pub(super) fn client(url: &Url, timeout: Duration) -> Result<Client, EffectError
         .connect_timeout(timeout)
         // Without it the kernel delivers a change long after it was given up.
         .tcp_user_timeout(timeout.min(UNTAKEN_MAX))
-        .pool_max_idle_per_host(1)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
         .pool_idle_timeout(STEP_PAUSE_MAX)
         .build()
         .map_err(|error| cannot_set_up().caused_by(error.without_url()))
@@ -129,6 +133,37 @@ pub(super) async fn send_for_status(request: RequestBuilder) -> Result<Answer, N
         retry_after: retry_after(response.headers()),
         rate_limit: rate_limit(response.headers()),
         body: Vec::new(),
+    })
+}
+
+/// How an answer begins.
+#[derive(Debug)]
+pub(super) struct Beginning {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// So much of the body as was wanted, or all of it.
+    pub(super) body: Vec<u8>,
+}
+
+/// Sends a request and reads so much of the body at most; what comes after it is left.
+pub(super) async fn send_for_beginning(
+    request: RequestBuilder,
+    bytes_max: usize,
+) -> Result<Beginning, NoAnswer> {
+    let mut response = respond(request).await?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut body = Vec::new();
+    while body.len() < bytes_max {
+        let chunk = response.chunk().await;
+        let chunk = chunk.map_err(|error| NoAnswer::Sent(error.without_url()))?;
+        let Some(chunk) = chunk else { break };
+        body.extend_from_slice(&chunk);
+    }
+    body.truncate(bytes_max);
+    Ok(Beginning {
+        status,
+        headers,
+        body,
     })
 }
 

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
+use super::edge::EdgeView;
 use super::{Epoch, Timestamp};
 
 /// What a server is to the record's zone.
@@ -209,7 +210,8 @@ pub enum Spreading {
     Done,
     /// Not everybody had it after so long a time that it is not looked for any more.
     GivenUp,
-    /// The provider answers with addresses of its own: what it forwards to cannot be seen by DNS.
+    /// The provider answers with addresses of its own, and nothing is named to be asked through its
+    /// edge: which site it forwards to cannot be seen.
     Proxied,
 }
 
@@ -232,6 +234,9 @@ pub struct DnsStatus {
     pub looked_at: Option<Timestamp>,
     /// What they answered.
     pub view: Option<OutsideView>,
+    /// What answered through the provider's edge.
+    #[serde(default)]
+    pub edge: Option<EdgeView>,
     /// Until when old answers may live; `None`: not known yet.
     pub old_until: Option<Timestamp>,
     /// How the record differs at the provider from what it should be.
@@ -244,17 +249,24 @@ impl DnsStatus {
     /// One line for people, without the name.
     #[must_use]
     pub fn words(&self) -> String {
-        let share = self.view.as_ref().map(OutsideView::words);
-        let share = share.unwrap_or_else(|| "no server asked yet".to_owned());
+        let views = [
+            self.view.as_ref().map(OutsideView::words),
+            self.edge.as_ref().map(EdgeView::words),
+        ];
+        let seen = views.into_iter().flatten().collect::<Vec<_>>().join("; ");
         let mut words = match self.spreading {
             Spreading::Proxied => {
-                "proxied: clients follow at the provider's edge, which DNS does not show".to_owned()
+                "proxied: which site the provider's edge forwards to is not seen \
+                                   without edge_check"
+                    .to_owned()
             }
-            Spreading::Done => format!("{} everywhere: {share}", self.wanted.join(", ")),
-            Spreading::GivenUp => format!("{share}; not looked for any more"),
-            Spreading::UnderWay => match self.old_until {
-                Some(until) => format!("{share}; old answers may live until {until}"),
-                None => format!("{share}; how long old answers live is not known yet"),
+            Spreading::Done => format!("{} everywhere: {seen}", self.wanted.join(", ")),
+            Spreading::GivenUp => format!("{seen}; not looked for any more"),
+            Spreading::UnderWay if seen.is_empty() => "nobody asked yet".to_owned(),
+            Spreading::UnderWay => match (&self.view, self.old_until) {
+                (None, _) => seen,
+                (Some(_), Some(until)) => format!("{seen}; old answers may live until {until}"),
+                (Some(_), None) => format!("{seen}; how long old answers live is not known yet"),
             },
         };
         if let Some(drift) = &self.drift {
@@ -310,6 +322,11 @@ pub enum Drift {
     },
     /// It is right, but does not say so under this epoch.
     Unmarked,
+    /// The provider stands before the site, or does not, other than the settings say.
+    Proxy {
+        /// Whether it does.
+        proxied: bool,
+    },
     /// It is gone, or so that it is not clear which record is meant.
     Unclear {
         /// In words.
@@ -327,6 +344,12 @@ impl fmt::Display for Drift {
         match self {
             Self::Moved { values } => write!(f, "it is {}", values.join(", ")),
             Self::Unmarked => f.write_str("it does not say under which epoch it is right"),
+            Self::Proxy { proxied: true } => {
+                f.write_str("it is proxied, and the settings say proxied = false")
+            }
+            Self::Proxy { proxied: false } => {
+                f.write_str("it is not proxied, and the settings say proxied = true")
+            }
             Self::Unclear { why } => f.write_str(why),
             Self::Newer { epoch } => {
                 write!(f, "the newer epoch {epoch} has moved it; it is left alone")
@@ -343,6 +366,9 @@ pub struct DnsVerified {
     pub planned: DnsPlanned,
     /// At everybody else; `None` for a proxied record, which DNS does not show.
     pub view: Option<OutsideView>,
+    /// Through the provider's edge; `None` where nothing is named to be asked.
+    #[serde(default)]
+    pub edge: Option<EdgeView>,
     /// Until when old answers live that a resolver was seen to keep; `None`: none was seen.
     pub old_until: Option<Timestamp>,
 }
@@ -354,5 +380,6 @@ impl DnsVerified {
         let kept = self.planned.provider.as_ref();
         kept.is_ok_and(|kept| kept.drift.is_none())
             && self.view.as_ref().is_none_or(OutsideView::is_everywhere)
+            && self.edge.as_ref().is_none_or(EdgeView::follows)
     }
 }

@@ -9,6 +9,8 @@ pub mod brakes;
 pub mod cell;
 pub mod diagnosis;
 pub mod dns;
+pub mod dns_provider;
+pub mod edge;
 pub mod event;
 pub mod ids;
 pub mod journal;

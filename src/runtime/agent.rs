@@ -25,6 +25,7 @@ use crate::model::peer::PeerReport;
 use crate::model::time::Now;
 use crate::runtime::app_watch::AppFilesSeen;
 use crate::runtime::dns_desk::DnsDesk;
+use crate::runtime::dns_records::DnsProviders;
 use crate::runtime::dns_watch::DnsSeen;
 use crate::runtime::executor::Executor;
 use crate::runtime::fence_time::FenceTime;
@@ -124,7 +125,7 @@ pub async fn start(
         status,
         held: held_seen,
         requests,
-        dns: DnsDesk::new(&config)?,
+        dns: DnsDesk::new(&config),
     };
     let report = reports::own_report(&policy, &state, now);
     let acts = policy.conduct == Conduct::Act;
@@ -215,6 +216,8 @@ pub struct Parts {
     pub app_files: AppFilesSeen,
     /// What the world sees of DNS.
     pub dns: watch::Receiver<DnsSeen>,
+    /// Whether the providers of DNS could be used.
+    pub dns_providers: watch::Receiver<DnsProviders>,
 }
 
 struct Agent {
@@ -348,6 +351,7 @@ impl Agent {
         picture.fence = self.parts.fence_time.words();
         picture.app_files = self.parts.app_files.borrow().clone();
         picture.dns = self.parts.dns.borrow().iter().flatten().cloned().collect();
+        picture.dns_providers = self.parts.dns_providers.borrow().clone();
         self.snapshot.send_replace(Arc::new(picture));
         let report = reports::own_report(&self.policy, &state, now);
         self.parts.report.send_if_modified(|known| {

@@ -7,15 +7,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::settings::{DnsAccess, DnsCheck, DnsRecord};
+use crate::config::settings::{DnsAccess, DnsCheck, DnsRecord, Proxy};
 use crate::config::{Config, defaults};
 use crate::effects::clock::wall;
+use crate::effects::dns::common::Common;
+use crate::effects::dns::edge;
+use crate::effects::dns::late::LateProvider;
 use crate::effects::dns::outside::{self, Question};
 use crate::effects::dns::standing::standing;
-use crate::effects::dns::{self, DnsProvider, Wanted};
+use crate::effects::dns::zone_ids::ZoneIds;
+use crate::effects::dns::{DnsProvider, Wanted};
 use crate::effects::error::EffectError;
 use crate::effects::together::together;
-use crate::model::dns::{DnsKept, DnsPlanned, DnsVerified, OutsideView};
+use crate::model::dns::{DnsKept, DnsPlanned, DnsVerified, Drift, OutsideView};
+use crate::model::edge::EdgeView;
 use crate::model::outcome::Failure;
 use crate::model::{Epoch, SiteName, Timestamp};
 use crate::runtime::status::Snapshot;
@@ -31,13 +36,15 @@ pub struct DnsDesk(Arc<Inner>);
 struct Inner {
     records: Vec<DeskRecord>,
     check: DnsCheck,
+    common: Arc<Common>,
 }
 
 /// A record and who keeps it.
 pub(super) struct DeskRecord {
     pub(super) settings: DnsRecord,
     sites: [SiteName; 2],
-    provider: Box<dyn DnsProvider>,
+    /// The one that steps use, too.
+    pub(super) provider: Arc<dyn DnsProvider>,
 }
 
 impl fmt::Debug for DeskRecord {
@@ -78,28 +85,34 @@ impl Default for DnsDesk {
                 timeout: defaults::DNS_CHECK_TIMEOUT,
                 drift_every: defaults::DNS_CHECK_DRIFT_EVERY,
             },
+            common: Arc::default(),
         }))
     }
 }
 
 impl DnsDesk {
-    /// The desk for the records of these settings.
-    ///
-    /// # Errors
-    /// When a provider cannot be opened.
-    pub fn new(config: &Config) -> Result<Self, EffectError> {
+    /// The desk for the records of these settings. A provider that cannot be opened is one that
+    /// cannot be asked: nothing else waits for it, and it is tried again at each use.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
         let sites = config.sites.each_ref().map(|site| site.name.clone());
-        let records = config.dns.iter().map(|settings| {
-            Ok(DeskRecord {
-                provider: dns::provider_of(settings)?,
-                sites: sites.clone(),
-                settings: settings.clone(),
-            })
+        let zones = ZoneIds::open(&config.state_dir, &config.dns);
+        let common = Arc::new(Common::with(zones));
+        let records = config.dns.iter().map(|settings| DeskRecord {
+            provider: Arc::new(LateProvider::new(settings.clone(), Arc::clone(&common))),
+            sites: sites.clone(),
+            settings: settings.clone(),
         });
-        Ok(Self(Arc::new(Inner {
-            records: records.collect::<Result<_, EffectError>>()?,
+        Self(Arc::new(Inner {
+            records: records.collect(),
             check: config.dns_check.clone(),
-        })))
+            common,
+        }))
+    }
+
+    /// What its providers have in common.
+    pub(super) fn common(&self) -> Arc<Common> {
+        Arc::clone(&self.0.common)
     }
 
     pub(super) fn records(&self) -> &[DeskRecord] {
@@ -199,7 +212,22 @@ impl DeskRecord {
 
     /// How it is at its provider.
     pub(super) async fn kept(&self, wanted: &Wanted) -> Result<DnsKept, EffectError> {
-        standing(self.provider.as_ref(), wanted).await
+        let mut kept = standing(self.provider.as_ref(), wanted).await?;
+        let said = self.settings.proxy().and_then(|proxy| proxy.proxied);
+        let otherwise = said.is_some_and(|proxied| proxied != kept.proxied);
+        if kept.drift.is_none() && otherwise {
+            let proxied = kept.proxied;
+            kept.drift = Some(Drift::Proxy { proxied });
+        }
+        Ok(kept)
+    }
+
+    /// What answers through the provider's edge; `None` where the settings name nothing to ask.
+    pub(super) async fn through_edge(&self, wanted: &SiteName) -> Option<EdgeView> {
+        let check = self.settings.edge_check()?;
+        let other = self.sites.iter().find(|site| *site != wanted)?;
+        let patience = self.settings.timeout.min(PROVIDER_WAIT_MAX);
+        Some(edge::look(check, (wanted, other), patience).await)
     }
 
     /// What the world sees of it.
@@ -219,16 +247,21 @@ impl DeskRecord {
 
     async fn verified(&self, check: &DnsCheck, wanted: &Wanted) -> DnsVerified {
         let planned = self.planned(wanted).await;
-        let proxied = planned.provider.as_ref().is_ok_and(|kept| kept.proxied);
+        let proxied = match &planned.provider {
+            Ok(kept) => kept.proxied,
+            Err(_) => self.settings.proxy().is_some_and(Proxy::seems_on),
+        };
         let view = match proxied {
             true => None,
             false => Some(self.look(check, &planned.wanted).await),
         };
+        let edge = self.through_edge(&wanted.site).await;
         let keeps = view.as_ref().and_then(OutsideView::resolvers_keep_old_s);
         DnsVerified {
             old_until: keeps.map(|s| Timestamp(wall().0 + i64::from(s) * 1000)),
             planned,
             view,
+            edge,
         }
     }
 

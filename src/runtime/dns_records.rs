@@ -1,79 +1,213 @@
-//! The providers of the DNS records: opened at the start, and tended while nothing moves.
+//! The providers of the DNS records, tended while nothing moves: whether each could be used right
+//! now is looked at, shown and told.
 //!
-//! Tending is nobody's step: no plan waits for it, and its failure is only told.
+//! Tending is nobody's step: no plan waits for it, and a provider that cannot even be opened stops
+//! nothing else. It is tried again as long as the agent runs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::dns_desk::{DnsDesk, in_words};
+use super::dns_watch::Audience;
 use super::tasks::spawn_named;
-use crate::config::Config;
+use crate::effects::clock::{boottime, wall};
+use crate::effects::dns::Tended;
 use crate::effects::dns::moved::MovedSender;
-use crate::effects::dns::{self, DnsProvider};
 use crate::effects::error::EffectError;
 use crate::effects::steps::DnsRecordTool;
+use crate::model::Moment;
+use crate::model::alert::{Alert, AlertLevel};
+use crate::model::dns_provider::{DnsProviderStatus, DnsTrouble};
+use crate::model::outcome::FailureKind;
 
 /// After a failure: long enough to trouble nobody, short enough to be ready again in time.
-const AFTER_FAILURE: Duration = Duration::from_secs(60);
+const AFTER_FAILURE: Duration = Duration::from_mins(1);
+/// What may pass by itself is told when it has not.
+const TOLD_AFTER: Duration = Duration::from_mins(10);
+/// Records and agents do not come all at once.
+const JITTER: std::ops::Range<f64> = 0.9..1.1;
+/// Longest wait for the disk.
+const SAVE_WAIT: Duration = Duration::from_secs(5);
 
-/// Opens the providers of all records, with `moved` in the order of the settings.
-///
-/// # Errors
-/// When the settings of one cannot work.
-pub(super) fn open(
-    config: &Config,
-    moved: Vec<MovedSender>,
-) -> Result<Vec<DnsRecordTool>, EffectError> {
-    config
-        .dns
-        .iter()
-        .zip(moved)
-        .map(|(record, moved)| {
-            Ok(DnsRecordTool {
-                name: record.name.clone(),
-                record: record.record.clone(),
-                kind: record.kind.clone(),
-                provider: dns::provider_of(record)?.into(),
-                moved,
-            })
+/// Every record's provider, in the order of the settings.
+pub type DnsProviders = Vec<DnsProviderStatus>;
+
+/// What steps move records with, with `moved` in the order of the settings.
+pub(super) fn tools(desk: &DnsDesk, moved: Vec<MovedSender>) -> Vec<DnsRecordTool> {
+    let records = desk.records().iter().zip(moved);
+    records
+        .map(|(record, moved)| DnsRecordTool {
+            name: record.settings.name.clone(),
+            record: record.settings.record.clone(),
+            kind: record.settings.kind.clone(),
+            provider: Arc::clone(&record.provider),
+            moved,
         })
         .collect()
 }
 
-/// Tends every provider until `stop`.
-pub(super) fn tend(records: &[DnsRecordTool], stop: &CancellationToken) {
-    for record in records {
-        let tending = tend_one(record.name.clone(), Arc::clone(&record.provider));
+/// Tends every provider of the desk until `stop`.
+#[must_use]
+pub fn tend(
+    desk: &DnsDesk,
+    audience: &Audience,
+    stop: &CancellationToken,
+) -> watch::Receiver<DnsProviders> {
+    let unknown = desk.records().iter().map(|record| DnsProviderStatus {
+        name: record.settings.name.clone(),
+        provider: record.settings.access.provider().to_owned(),
+        verified_at: None,
+        expires_at: None,
+        trouble: None,
+    });
+    let (shown, seen) = watch::channel(unknown.collect::<Vec<_>>());
+    let shown = Arc::new(shown);
+    for (index, record) in desk.records().iter().enumerate() {
+        let tending = Tending {
+            index,
+            desk: desk.clone(),
+            audience: audience.clone(),
+            shown: Arc::clone(&shown),
+            ails: None,
+            unsaved: false,
+        };
         let stop = stop.clone();
-        spawn_named(format!("dns {}", record.name), async move {
-            stop.run_until_cancelled(tending).await;
+        spawn_named(format!("dns {}", record.settings.name), async move {
+            stop.run_until_cancelled(tending.run()).await;
         });
     }
+    seen
 }
 
-async fn tend_one(name: String, provider: Arc<dyn DnsProvider>) {
-    let mut told = false;
-    loop {
-        let pause = match provider.tend().await {
-            Ok(None) => return,
-            Ok(Some(pause)) => {
-                if told {
-                    tracing::info!(%name, "the DNS provider can be used again");
-                }
-                told = false;
-                pause
-            }
-            Err(error) => {
-                if !told {
-                    let hint = error.hint.as_deref().unwrap_or_default();
-                    tracing::warn!(%name, %error, hint, "the record could not be moved now");
-                }
-                told = true;
-                error.retry_after.unwrap_or(AFTER_FAILURE)
-            }
+/// One provider.
+struct Tending {
+    index: usize,
+    desk: DnsDesk,
+    audience: Audience,
+    shown: Arc<watch::Sender<DnsProviders>>,
+    ails: Option<Ails>,
+    /// What was found could not be written down, and that was logged.
+    unsaved: bool,
+}
+
+/// A provider that cannot be used.
+struct Ails {
+    since: Moment,
+    told: bool,
+}
+
+impl Tending {
+    async fn run(mut self) {
+        let desk = self.desk.clone();
+        let Some(record) = desk.records().get(self.index) else {
+            return;
         };
-        // bounded: by what the provider asks for
-        tokio::time::sleep(pause).await;
+        let name = &record.settings.name;
+        loop {
+            let pause = match record.provider.tend().await {
+                Ok(tended) => {
+                    self.is_well(name, tended);
+                    tended.again
+                }
+                Err(error) => {
+                    let asked = error.retry_after.unwrap_or_default();
+                    let pause = asked.max(AFTER_FAILURE);
+                    self.is_ailing(name, error);
+                    pause
+                }
+            };
+            self.save_zones().await;
+            // bounded: by what the provider asks for
+            tokio::time::sleep(pause.mul_f64(rand::random_range(JITTER))).await;
+        }
+    }
+
+    fn is_well(&mut self, name: &str, tended: Tended) {
+        if let Some(ails) = self.ails.take() {
+            tracing::info!(%name, "the DNS provider can be used again");
+            if ails.told {
+                let summary = format!("the DNS provider of record {name} can be used again");
+                self.tell(AlertLevel::Info, summary, None);
+            }
+        }
+        self.show(|status| {
+            if tended.proved {
+                status.verified_at = Some(wall());
+            }
+            status.expires_at = tended.expires;
+            status.trouble = None;
+        });
+    }
+
+    fn is_ailing(&mut self, name: &str, error: EffectError) {
+        let refused = error.kind == FailureKind::Permanent;
+        if self.ails.is_none() {
+            let hint = error.hint.as_deref().unwrap_or_default();
+            tracing::warn!(%name, %error, hint, "the record could not be moved now");
+        }
+        let since = self.ails.as_ref().map_or_else(boottime, |ails| ails.since);
+        let told = self.ails.as_ref().is_some_and(|ails| ails.told);
+        let hint = error.hint.clone();
+        let why = in_words(error);
+        let tells = !told && (refused || boottime().since(since) >= TOLD_AFTER);
+        self.ails = Some(Ails {
+            since,
+            told: told || tells,
+        });
+        if tells {
+            let summary = format!("the DNS record {name} could not be moved now: {why}");
+            self.tell(AlertLevel::Warn, summary, hint);
+        }
+        self.show(|status| {
+            let since = status.trouble.as_ref().map_or_else(wall, |it| it.since);
+            status.trouble = Some(DnsTrouble {
+                why: why.clone(),
+                since,
+                refused,
+            });
+        });
+    }
+
+    fn show(&self, change: impl FnOnce(&mut DnsProviderStatus)) {
+        self.shown.send_modify(|all| {
+            if let Some(status) = all.get_mut(self.index) {
+                change(status);
+            }
+        });
+    }
+
+    fn tell(&self, level: AlertLevel, summary: String, hint: Option<String>) {
+        self.audience.outbox.push(Alert {
+            cluster: self.audience.cluster.clone(),
+            site: Some(self.audience.site.clone()),
+            event: "dns_provider".to_owned(),
+            level,
+            summary,
+            details: hint.into_iter().collect(),
+            epoch: None,
+            plan: None,
+            at: wall(),
+        });
+    }
+
+    /// On a thread of its own: a disk that hangs holds up nobody.
+    async fn save_zones(&mut self) {
+        let common = self.desk.common();
+        let saving = tokio::task::spawn_blocking(move || common.zones.save());
+        let error = match tokio::time::timeout(SAVE_WAIT, saving).await {
+            Ok(Ok(Ok(()))) => {
+                self.unsaved = false;
+                return;
+            }
+            Ok(Ok(Err(error))) => error.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the disk does not answer".to_owned(),
+        };
+        if !std::mem::replace(&mut self.unsaved, true) {
+            tracing::warn!(%error, "the DNS zones that were found cannot be kept for a restart");
+        }
     }
 }

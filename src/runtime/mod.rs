@@ -12,7 +12,7 @@ pub mod cell_link;
 pub mod checked_line;
 pub mod deadline_fence;
 pub mod dns_desk;
-mod dns_records;
+pub mod dns_records;
 pub mod dns_watch;
 pub mod evidence;
 pub mod executor;

@@ -15,6 +15,7 @@ use crate::decision::state::{Contact, Phase, State};
 use crate::effects::clock::boottime;
 use crate::model::diagnosis::{Diagnosis, Severity};
 use crate::model::dns::DnsStatus;
+use crate::model::dns_provider::DnsProviderStatus;
 use crate::model::lease::{ClusterRecord, LeaseView};
 use crate::model::observation::{DatabaseSeen, DirectorySeen, EndpointResult, ProcessSeen, Seen};
 use crate::model::peer::{Progress, StepProgress, StepState};
@@ -58,6 +59,9 @@ pub struct Snapshot {
     /// The DNS records that this agent keeps, as the world sees them.
     #[serde(default)]
     pub dns: Vec<DnsStatus>,
+    /// Whether each record could be moved now, as far as its provider goes.
+    #[serde(default)]
+    pub dns_providers: Vec<DnsProviderStatus>,
     /// The cluster record.
     pub record: Option<ClusterRecord>,
     /// All facts.
@@ -211,6 +215,7 @@ pub fn snapshot(
         guard_seen: None,
         fence: None,
         dns: Vec::new(),
+        dns_providers: Vec::new(),
         record: state.record.clone(),
         facts: state.facts,
         diagnoses: state

@@ -10,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::config::settings::{ProbeTiming, Site};
 use crate::decision::policy::Policy;
-use crate::effects::dns::moved::MovedSender;
 use crate::effects::error::EffectError;
 use crate::effects::lease::etcd::EtcdCell;
 use crate::effects::notify;
@@ -22,7 +21,7 @@ use crate::effects::probes::neutral::NeutralProbe;
 use crate::effects::probes::postgres::CanaryWriter;
 use crate::effects::probes::resolve::Resolver;
 use crate::effects::probes::{self, Probe};
-use crate::effects::steps::Tools;
+use crate::effects::steps::{DnsRecordTool, Tools};
 use crate::model::Epoch;
 use crate::model::brakes::Conduct;
 use crate::model::event::Event;
@@ -33,7 +32,7 @@ use crate::runtime::agent::{Parts, StartError};
 use crate::runtime::app_recovery;
 use crate::runtime::app_watch::{self, AppFilesSeen};
 use crate::runtime::cell_link::{AskPeer, PeerAsks};
-use crate::runtime::dns_records;
+use crate::runtime::dns_records::{self, DnsProviders};
 use crate::runtime::dns_watch::{self, DnsSeen};
 use crate::runtime::executor::{Executor, LeaseGate};
 use crate::runtime::fence_time::FenceTime;
@@ -103,7 +102,7 @@ pub async fn start(
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
-    let (app_files, moved, dns) = start_watches(config, own, &agent, &outbox, stop);
+    let (app_files, records, watched) = start_watches(config, own, &agent, &outbox, stop);
     let service = service(&voter, &reported, &events, agent, ask_peer);
     let admission = listen(config, own, service, stop).await?;
 
@@ -137,8 +136,7 @@ pub async fn start(
     );
     let scheduler = start_probes(config, probes, &resolver, &node, &events, stop)?;
     let upstreams = upstreams::start(config, &resolver, &events, stop)?;
-    let tools = tools(config, own, node, login, table, moved, &resolver)?;
-    dns_records::tend(&tools.dns, stop);
+    let tools = tools(config, own, node, login, table, records, &resolver)?;
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
     Ok(Parts {
         app_files,
@@ -154,7 +152,8 @@ pub async fn start(
         report,
         members,
         admission,
-        dns,
+        dns: watched.0,
+        dns_providers: watched.1,
     })
 }
 
@@ -217,6 +216,9 @@ fn watch_process(
     }
 }
 
+/// Records, and their providers.
+type DnsWatched = (watch::Receiver<DnsSeen>, watch::Receiver<DnsProviders>);
+
 /// Tells people how each take-over went, and looks after the files of apps and after DNS.
 fn start_watches(
     config: &Config,
@@ -224,7 +226,7 @@ fn start_watches(
     agent: &AgentHandle,
     outbox: &Outbox,
     stop: &CancellationToken,
-) -> (AppFilesSeen, Vec<MovedSender>, watch::Receiver<DnsSeen>) {
+) -> (AppFilesSeen, Vec<DnsRecordTool>, DnsWatched) {
     let audience = Audience {
         cluster: config.cluster.clone(),
         outbox: outbox.clone(),
@@ -239,8 +241,8 @@ fn start_watches(
     ));
     app_recovery::start(config, stop);
     let app_files = app_watch::start(config, agent, outbox, stop);
-    let (moved, dns) = watch_dns(config, own, agent, outbox, stop);
-    (app_files, moved, dns)
+    let (records, watched) = watch_dns(config, own, agent, outbox, stop);
+    (app_files, records, watched)
 }
 
 fn canary(table: &HeartbeatTable, own: &Site, epoch: watch::Receiver<Epoch>) -> CanaryWriter {
@@ -257,7 +259,7 @@ fn tools(
     node: NodeControl,
     login: Login,
     table: HeartbeatTable,
-    moved: Vec<MovedSender>,
+    dns: Vec<DnsRecordTool>,
     resolver: &Resolver,
 ) -> Result<Tools, EffectError> {
     let other = match config.peer_site() {
@@ -272,7 +274,7 @@ fn tools(
         other,
         table,
         app_configs: config.app_configs.clone(),
-        dns: dns_records::open(config, moved)?,
+        dns,
         state_dir: config.state_dir.clone(),
     })
 }
@@ -390,20 +392,24 @@ fn start_outbox(config: &Config, stop: &CancellationToken) -> Result<Outbox, Eff
     Ok(outbox)
 }
 
-/// Sees how far moves of DNS have got, and whether somebody else changed a record.
+/// Sees how far moves of DNS have got, whether somebody else changed a record, and whether the
+/// providers could be used.
 fn watch_dns(
     config: &Config,
     own: &Site,
     agent: &AgentHandle,
     outbox: &Outbox,
     stop: &CancellationToken,
-) -> (Vec<MovedSender>, watch::Receiver<DnsSeen>) {
+) -> (Vec<DnsRecordTool>, DnsWatched) {
     let audience = dns_watch::Audience {
         cluster: config.cluster.clone(),
         site: own.name.clone(),
         outbox: outbox.clone(),
     };
-    dns_watch::start(agent, &audience, stop)
+    let (moved, seen) = dns_watch::start(agent, &audience, stop);
+    let records = dns_records::tools(&agent.dns, moved);
+    let providers = dns_records::tend(&agent.dns, &audience, stop);
+    (records, (seen, providers))
 }
 
 /// What the parts counted since the start; only what is not zero.

@@ -179,6 +179,16 @@ pub fn samples(picture: &Snapshot) -> Vec<Sample> {
         Some(sample("agent_target_up", help, labels, up))
     }));
     samples.extend(picture.dns.iter().flat_map(dns));
+    samples.extend(picture.dns_providers.iter().map(|it| {
+        let labels = [("record", it.name.clone())];
+        let help = "0 if the record could not be moved now: an alarm";
+        sample(
+            "agent_dns_provider_usable",
+            help,
+            labels,
+            level(it.trouble.is_none()),
+        )
+    }));
     samples.extend(picture.upstreams.iter().flat_map(upstream));
     samples.extend(picture.counters.iter().filter_map(counted));
     samples
@@ -193,6 +203,15 @@ fn dns(it: &DnsStatus) -> Vec<Sample> {
         labels(),
         level(it.drift.is_some()),
     )];
+    samples.extend(it.edge.as_ref().map(|edge| {
+        let help = "1 if the site that should be reached answers through the provider's edge";
+        sample(
+            "agent_dns_edge_follows",
+            help,
+            labels(),
+            level(edge.follows()),
+        )
+    }));
     let Some(view) = &it.view else {
         return samples;
     };

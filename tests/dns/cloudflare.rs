@@ -1,9 +1,11 @@
 //! What only Cloudflare has: zones, tokens, and a rate limit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::settings::DnsAccess;
-use failover_agent::effects::dns::{apply, observe, provider_of, verify};
+use failover_agent::effects::dns::common::Common;
+use failover_agent::effects::dns::{apply, observe, provider_of, provider_with, verify};
 use failover_agent::effects::permit::Unconditional;
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::surfaces::demo::cloudflare::{Fault, Record, ZONE_ID};
@@ -77,8 +79,11 @@ async fn zone_that_nobody_sees_or_that_is_there_twice_is_left_to_people() {
 async fn zone_that_was_found_while_nothing_moved_is_not_looked_for_again() {
     for mut world in usual().await {
         nameless(&mut world, NAME);
-        let again = world.provider.tend().await.unwrap();
-        assert_eq!(again, Some(Duration::from_secs(3600)));
+        let tended = world.provider.tend().await.unwrap();
+        assert_eq!(
+            (tended.again, tended.expires),
+            (Duration::from_hours(1), None)
+        );
         let before = paths(&world).len();
         assert!(world.apply(NEW, 3).await.unwrap());
         let list = format!("GET /zones/{ZONE_ID}/dns_records");
@@ -136,6 +141,41 @@ async fn nothing_is_asked_while_the_rate_limit_is_used_up() {
         world.refused(FailureKind::Retryable).await;
         world.refused(FailureKind::Retryable).await;
         assert_eq!(paths(&world).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn records_with_one_token_have_one_limit_and_others_their_own() {
+    for world in usual().await {
+        let common = Arc::new(Common::default());
+        let with = |token: &str, record: &str| {
+            let mut settings = settings(world.counterpart.url(), token);
+            record.clone_into(&mut settings.record);
+            // Each may have another patience.
+            settings.timeout += Duration::from_secs(u64::try_from(record.len()).unwrap());
+            provider_with(&settings, &common).unwrap()
+        };
+        let (one, two) = (with(TOKEN, NAME), with(TOKEN, "other.example.com"));
+        world.counterpart.fail_next(Fault::UsedUp(60));
+        one.records(NAME).await.unwrap();
+        let error = two.records("other.example.com").await.unwrap_err();
+        assert!(error.retry_after.is_some(), "{error}");
+        assert_eq!(paths(&world).len(), 1, "nothing was asked");
+        let stranger = with("an0therT0ken", NAME);
+        let error = stranger.records(NAME).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+        assert_eq!(paths(&world).len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn end_of_a_token_is_known_before_it_comes() {
+    for world in usual().await {
+        assert_eq!(world.provider.tend().await.unwrap().expires, None);
+        world.counterpart.token_ends("2027-01-31T08:00:00Z");
+        let tended = world.provider.tend().await.unwrap();
+        let end = tended.expires.unwrap().to_string();
+        assert_eq!((tended.proved, &*end), (true, "2027-01-31T08:00:00.000Z"));
     }
 }
 

@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use failover_agent::effects::dns::{apply, provider_of};
+use failover_agent::effects::dns::common::Common;
+use failover_agent::effects::dns::{apply, provider_of, provider_with};
 use failover_agent::effects::permit::Unconditional;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{NEW, TOKEN, settings, usual, wanted};
+use super::{NAME, NEW, TOKEN, settings, usual, wanted};
 
 /// Passes connections on to `url`, and counts them. The door's own address and the count.
 async fn counting_door(url: &str) -> (String, Arc<AtomicUsize>) {
@@ -40,6 +41,19 @@ async fn s8_change_leaves_on_the_connection_of_the_look_before_it() {
         let provider = provider_of(&settings(&url, TOKEN)).unwrap();
         let applied = apply(provider.as_ref(), &wanted(NEW, 7), &Unconditional).await;
         assert!(applied.unwrap().changed);
+        assert_eq!(count.load(Ordering::SeqCst), 1, "connections");
+    }
+}
+
+#[tokio::test]
+async fn records_at_one_provider_share_its_connections() {
+    for world in usual().await {
+        let (url, count) = counting_door(world.counterpart.url()).await;
+        let common = Arc::new(Common::default());
+        for name in [NAME, "other.example.com"] {
+            let provider = provider_with(&settings(&url, TOKEN), &common).unwrap();
+            provider.records(name).await.unwrap();
+        }
         assert_eq!(count.load(Ordering::SeqCst), 1, "connections");
     }
 }

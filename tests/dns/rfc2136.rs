@@ -12,6 +12,7 @@ use failover_agent::effects::permit::Unconditional;
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::{Epoch, SiteName};
 
+use super::route53::MovedMeanwhile;
 use super::servers::{KEY, KEY_NAME, KINDS, Server, ZONE, settings, signal};
 use super::whole_text;
 use crate::support::permit::{Expiring, Meanwhile};
@@ -199,9 +200,9 @@ async fn s8_update_itself_is_conditional_on_record_and_epoch() {
             comment: "agent epoch=5 site=ams".to_owned(),
             ..seen.clone()
         };
-        for stale in [seen.clone(), epoch_only, content_only] {
-            let Change::Edit(edit) = diff(std::slice::from_ref(&stale), &shop("192.0.2.66", 5))
-            else {
+        for (stale, epoch) in [(seen.clone(), 5), (epoch_only, 4), (content_only, 5)] {
+            let wanted = shop("192.0.2.66", epoch);
+            let Change::Edit(edit) = diff(std::slice::from_ref(&stale), &wanted) else {
                 panic!("nothing to change about {stale:?}");
             };
             let error = provider.change(&edit, Duration::MAX).await.unwrap_err();
@@ -353,6 +354,57 @@ async fn nobody_listening_is_retryable() {
         drop(server);
         let error = moves(provider.as_ref(), &shop(NEW, 1)).await.unwrap_err();
         assert_eq!(error.kind, FailureKind::Retryable, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn s8_wildcard_and_its_parent_do_not_know_each_others_epoch() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let provider = provider(&server);
+        // Of two clusters: their epochs have nothing to do with each other.
+        for (name, epoch) in [("*.both", 9), ("both", 3), ("*.both", 10)] {
+            let content = if epoch == 10 { OLD } else { NEW };
+            let wanted = wanted(name, "A", content, epoch);
+            assert!(moves(provider.as_ref(), &wanted).await.unwrap(), "{name}");
+        }
+        let stale = wanted("*.both", "A", NEW, 8);
+        let error = moves(provider.as_ref(), &stale).await.unwrap_err();
+        assert_eq!(error.kind, FailureKind::Permanent, "{error}");
+        let note = |name: &str| server.dig(name, "TXT");
+        assert_eq!(note("_agent.both"), ["\"agent epoch=3 site=ams\""]);
+        assert_eq!(
+            note("_agent-wildcard.both"),
+            ["\"agent epoch=10 site=ams\""]
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn record_of_the_same_name_that_moves_meanwhile_under_the_same_epoch_costs_no_retry() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let six = wanted("shop", "AAAA", "2001:db8::2", 4);
+        let meanwhile = MovedMeanwhile::moves(settings(server.address(), "shop", "AAAA"), six);
+        let applied = apply(provider(&server).as_ref(), &shop(NEW, 4), &meanwhile).await;
+        assert!(applied.unwrap().changed, "{}", kind.name);
+        assert_eq!(server.dig("shop", "A"), [NEW]);
+        assert_eq!(server.dig("shop", "AAAA"), ["2001:db8::2"]);
+    }
+}
+
+#[tokio::test]
+async fn key_is_proved_while_nothing_moves() {
+    for kind in KINDS {
+        let server = Server::start(kind);
+        let tended = provider(&server).tend().await.unwrap();
+        assert!(tended.proved && tended.expires.is_none(), "{tended:?}");
+        let stranger = odd(&server, |settings| {
+            if let DnsAccess::Rfc2136 { key, .. } = &mut settings.access {
+                *key = Secret::new("c29tZWJvZHkgZWxzZSdzIGtleSwgMzIgYnl0ZXMgISE=");
+            }
+        });
+        stranger.tend().await.unwrap_err();
     }
 }
 

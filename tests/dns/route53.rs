@@ -1,6 +1,5 @@
 //! Records at Route 53, against ministack and moto.
 
-use std::fmt;
 use std::time::Duration;
 
 use failover_agent::config::secret::Secret;
@@ -115,18 +114,31 @@ pub(super) async fn moves(
     Ok(applied.changed)
 }
 
-/// Does something between the look and the change.
-struct Meanwhile<F>(F);
+/// Moves another record, or the same, between the look and the change.
+#[derive(Debug)]
+pub(super) struct MovedMeanwhile {
+    settings: DnsRecord,
+    wanted: Wanted,
+}
 
-impl<F> fmt::Debug for Meanwhile<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Meanwhile")
+impl MovedMeanwhile {
+    pub(super) fn moves(settings: DnsRecord, wanted: Wanted) -> Self {
+        Self { settings, wanted }
     }
 }
 
-impl<F: Fn() + Send + Sync> Permit for Meanwhile<F> {
+impl Permit for MovedMeanwhile {
     fn still_held(&self) -> Result<Duration, EffectError> {
-        (self.0)();
+        let (settings, wanted) = (self.settings.clone(), self.wanted.clone());
+        let moving = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            let provider = provider_of(&settings).unwrap();
+            let moving = async { moves(provider.as_ref(), &wanted).await.unwrap() };
+            runtime.unwrap().block_on(moving)
+        };
+        std::thread::spawn(moving).join().unwrap();
         Ok(Duration::MAX)
     }
 }
@@ -193,7 +205,7 @@ async fn zone_is_the_longest_public_one_and_every_kind_of_name_moves() {
             "*.eu.example.test",
             "A",
             NEW,
-            "_agent.eu.example.test",
+            "_agent-wildcard.eu.example.test",
         ),
         (
             &outer,
@@ -265,19 +277,7 @@ async fn s8_writer_that_was_overtaken_changes_nothing() {
     let (aws, zone) = (&world.aws, &world.zone);
     // Between the look and the change: the other site is quicker.
     let other = settings(aws, Some(zone), SHOP, "A");
-    let meanwhile = Meanwhile(move || {
-        let other = other.clone();
-        let moving = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
-            let provider = provider_of(&other).unwrap();
-            let wanted = shop(THIRD, 9);
-            let moving = async { moves(provider.as_ref(), &wanted).await.unwrap() };
-            runtime.unwrap().block_on(moving)
-        };
-        std::thread::spawn(moving).join().unwrap();
-    });
+    let meanwhile = MovedMeanwhile::moves(other, shop(THIRD, 9));
     let late = apply(world.provider.as_ref(), &shop(NEW, 8), &meanwhile).await;
     let error = late.unwrap_err();
     assert_eq!(error.kind, FailureKind::Retryable, "{error}");
@@ -387,19 +387,40 @@ async fn tending_finds_the_zone_ahead_and_follows_a_change_to_the_servers() {
     let world = world().await;
     let provider = provider_of(&settings(&world.aws, None, SHOP, "A")).unwrap();
     let asked = || world.aws.requests().len();
-    let idle = provider.tend().await.unwrap().unwrap();
+    let first = provider.tend().await.unwrap();
+    assert!(first.proved, "the record was read: {first:?}");
+    let idle = first.again;
     let ready = asked();
-    assert_eq!(provider.tend().await.unwrap(), Some(idle));
+    assert_eq!(provider.tend().await.unwrap().again, idle);
     assert_eq!(asked(), ready, "nothing moves, so nothing is asked");
     moves(provider.as_ref(), &shop(NEW, 3)).await.unwrap();
     let paths: Vec<_> = world.aws.requests().into_iter().map(|it| it.path).collect();
     let moving = paths.get(ready..).unwrap();
     assert!(moving.iter().all(|it| it.contains("/rrset")), "{moving:?}");
     // ministack says PENDING once, then INSYNC.
-    let soon = provider.tend().await.unwrap().unwrap();
-    assert!(soon < idle);
-    assert_eq!(provider.tend().await.unwrap(), Some(idle));
+    assert!(provider.tend().await.unwrap().again < idle);
+    assert_eq!(provider.tend().await.unwrap().again, idle);
     let changes = |it: &String| it.contains("/change/C");
     let paths: Vec<_> = world.aws.requests().into_iter().map(|it| it.path).collect();
     assert_eq!(paths.iter().filter(|it| changes(it)).count(), 2);
+}
+
+#[tokio::test]
+async fn change_that_route_53_forgot_is_followed_no_more_and_troubles_nobody() {
+    let world = world().await;
+    let provider = world.provider.as_ref();
+    let idle = provider.tend().await.unwrap().again;
+    assert!(world.apply(NEW, 3).await.unwrap());
+    // What may pass is no reason to end.
+    let busy = Fault::error(400, "Throttling", "Rate exceeded");
+    world.aws.fail_next("GET", busy);
+    assert!(provider.tend().await.unwrap().again < idle);
+    let gone = "Could not find resource with ID: C0";
+    world
+        .aws
+        .fail_next("GET", Fault::error(404, "NoSuchChange", gone));
+    assert_eq!(provider.tend().await.unwrap().again, idle);
+    let asked = world.aws.requests().len();
+    assert_eq!(provider.tend().await.unwrap().again, idle);
+    assert_eq!(world.aws.requests().len(), asked);
 }

@@ -23,7 +23,17 @@ pub(super) const KEY: &str = "c2VjcmV0IG9mIHRoZSB0ZXN0cywgMzIgYnl0ZXMgISE=";
 const SOON: Duration = Duration::from_secs(20);
 
 /// The names that the key may change.
-const GRANTED: [&str; 7] = ["shop", "text", "six", "alias", "twice", "missing", "a.wild"];
+const GRANTED: [&str; 9] = [
+    "shop", "text", "six", "alias", "twice", "missing", "a.wild", "both", "*.both",
+];
+
+/// Where the epoch of each is kept.
+fn note(name: &str) -> String {
+    match name.strip_prefix("*.") {
+        Some(parent) => format!("_agent-wildcard.{parent}"),
+        None => format!("_agent.{name}"),
+    }
+}
 
 const RECORDS: &str = "\
 $TTL 300
@@ -43,6 +53,8 @@ twice   IN A   192.0.2.1
 twice   IN A   192.0.2.9
 other   IN A   192.0.2.1
 *.wild  IN A   192.0.2.1
+both    IN A   192.0.2.1
+*.both  IN A   192.0.2.1
 ";
 
 /// The zone's records, with a name that has more of them than a datagram can carry.
@@ -111,7 +123,8 @@ fn bind(dir: &Path, port: u16) -> String {
         .map(|name| {
             format!(
                 "grant {KEY_NAME} name {name}.{ZONE}. A AAAA CNAME TXT;\n\
-                 grant {KEY_NAME} name _agent.{name}.{ZONE}. TXT;\n"
+                 grant {KEY_NAME} name {}.{ZONE}. TXT;\n",
+                note(name)
             )
         })
         .collect();
@@ -129,7 +142,8 @@ fn knot(dir: &Path, port: u16) -> String {
     let dir = dir.display();
     let owners: Vec<String> = GRANTED
         .iter()
-        .flat_map(|name| [format!("{name}.{ZONE}."), format!("_agent.{name}.{ZONE}.")])
+        .flat_map(|name| [name.to_string(), note(name)])
+        .map(|name| format!("\"{name}.{ZONE}.\""))
         .collect();
     let owners = owners.join(", ");
     format!(

@@ -18,6 +18,7 @@ use failover_agent::model::alert::{Alert, AlertLevel};
 use failover_agent::model::dns::{DnsStatus, ServerKind, Spreading};
 use failover_agent::model::{Epoch, Moment, SiteName, Timestamp};
 use failover_agent::runtime::dns_desk::DnsDesk;
+use failover_agent::runtime::dns_records::{self, DnsProviders};
 use failover_agent::runtime::dns_watch::{self, Audience, DnsSeen};
 use failover_agent::runtime::handle::AgentHandle;
 use failover_agent::runtime::lease_keeper::Held;
@@ -31,19 +32,20 @@ use super::Wanted;
 use super::servers::{KEY, KEY_NAME, KINDS, Server, ZONE};
 use crate::support::wait_until;
 
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 const FRA: &str = "192.0.2.1";
-const AMS: &str = "192.0.2.2";
-const EPOCH: Epoch = Epoch(3);
+pub(super) const AMS: &str = "192.0.2.2";
+pub(super) const EPOCH: Epoch = Epoch(3);
 
 /// The watch of ams, which is active.
-struct Watched {
+pub(super) struct Watched {
     config: Config,
-    desk: DnsDesk,
-    picture: Arc<Snapshot>,
+    pub(super) desk: DnsDesk,
+    pub(super) picture: Arc<Snapshot>,
     held: watch::Sender<Held>,
-    moved: Vec<MovedSender>,
+    pub(super) moved: Vec<MovedSender>,
     seen: watch::Receiver<DnsSeen>,
+    pub(super) providers: watch::Receiver<DnsProviders>,
     alerts: Arc<Mutex<Vec<Alert>>>,
     stop: CancellationToken,
     _dir: tempfile::TempDir,
@@ -63,6 +65,17 @@ impl Notifier for Told {
 
 fn config(primary: SocketAddr, authoritative: &[SocketAddr], resolver: SocketAddr) -> Config {
     let authoritative: Vec<String> = authoritative.iter().map(ToString::to_string).collect();
+    config_with(&format!(
+        "[dns_check]\nauthoritative = {authoritative:?}\nresolvers = [\"{resolver}\"]\n\
+         drift_every = \"1s\"\n\
+         [[dns]]\nname = \"shop\"\nprovider = \"rfc2136\"\nrecord = \"shop.{ZONE}\"\n\
+         server = \"{primary}\"\nzone = \"{ZONE}\"\nkey_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\n\
+         content = {{ fra = \"{FRA}\", ams = \"{AMS}\" }}\n"
+    ))
+}
+
+/// Two sites, a witness, and these records.
+pub(super) fn config_with(dns: &str) -> Config {
     let text = format!(
         "cluster = \"test\"\nstate_dir = \"/nowhere\"\n\
          [peer]\nsecret = \"a test secret of enough length\"\n\
@@ -70,12 +83,7 @@ fn config(primary: SocketAddr, authoritative: &[SocketAddr], resolver: SocketAdd
          [sites.fra.database]\nhost = \"127.0.0.1\"\nport = 1\ndata_dir = \"/nowhere/f\"\n\
          [sites.ams]\naddress = \"127.0.0.1:7002\"\n\
          [sites.ams.database]\nhost = \"127.0.0.1\"\nport = 2\ndata_dir = \"/nowhere/a\"\n\
-         [witness]\naddress = \"127.0.0.1:7003\"\n[database]\ntls = \"off\"\n\
-         [dns_check]\nauthoritative = {authoritative:?}\nresolvers = [\"{resolver}\"]\n\
-         drift_every = \"1s\"\n\
-         [[dns]]\nname = \"shop\"\nprovider = \"rfc2136\"\nrecord = \"shop.{ZONE}\"\n\
-         server = \"{primary}\"\nzone = \"{ZONE}\"\nkey_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\n\
-         content = {{ fra = \"{FRA}\", ams = \"{AMS}\" }}\n"
+         [witness]\naddress = \"127.0.0.1:7003\"\n[database]\ntls = \"off\"\n{dns}"
     );
     let file = Path::new("agent.toml");
     let loaded = config::parse(&text, file, Some("ams"), MemberRole::Agent, &|_| None);
@@ -101,10 +109,10 @@ fn picture() -> Arc<Snapshot> {
 }
 
 impl Watched {
-    fn start(config: Config) -> Self {
+    pub(super) fn start(config: Config) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
-        let desk = DnsDesk::new(&config).unwrap();
+        let desk = DnsDesk::new(&config);
         let picture = picture();
         let (pictures, status) = watch::channel(Arc::clone(&picture));
         let (held, held_seen) = watch::channel(Some((EPOCH, Moment::NEVER)));
@@ -124,6 +132,7 @@ impl Watched {
             outbox,
         };
         let (moved, seen) = dns_watch::start(&agent, &audience, &stop);
+        let providers = dns_records::tend(&desk, &audience, &stop);
         Self {
             config,
             desk,
@@ -131,6 +140,7 @@ impl Watched {
             held,
             moved,
             seen,
+            providers,
             alerts,
             stop,
             _dir: dir,
@@ -164,7 +174,7 @@ impl Watched {
         }));
     }
 
-    async fn wait(&self, what: &str, is_so: impl Fn(&DnsStatus) -> bool) -> DnsStatus {
+    pub(super) async fn wait(&self, what: &str, is_so: impl Fn(&DnsStatus) -> bool) -> DnsStatus {
         let mut seen = self.seen.clone();
         let there = seen.wait_for(|seen| seen[0].as_ref().is_some_and(&is_so));
         let there = tokio::time::timeout(SOON, there).await;
@@ -174,7 +184,7 @@ impl Watched {
         there.unwrap()[0].clone().unwrap()
     }
 
-    fn told(&self) -> Vec<(AlertLevel, String)> {
+    pub(super) fn told(&self) -> Vec<(AlertLevel, String)> {
         let alerts = self.alerts.lock().unwrap();
         let told = alerts.iter();
         told.map(|alert| (alert.level, alert.summary.clone()))

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use failover_agent::config::secret::Secret;
 use failover_agent::config::settings::{
-    AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, DnsAccess, DnsRecord,
+    AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, DnsAccess, DnsRecord, Proxy,
 };
 use failover_agent::effects::clock::boottime;
 use failover_agent::effects::dns::provider_of;
@@ -152,6 +152,7 @@ impl World {
                 zone_id: Some(ZONE_ID.to_owned()),
                 token: Secret::new(TOKEN),
                 api_url: Some(self.dns.url().to_owned()),
+                proxy: Proxy::default(),
             },
             timeout: Duration::from_secs(2),
             contents: ["192.0.2.1", "192.0.2.2"].map(|content| vec![content.to_owned()]),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::secret::Secret;
+use crate::model::SiteName;
 
 /// A DNS record that follows the primary.
 #[derive(Debug, Clone)]
@@ -21,6 +22,59 @@ pub struct DnsRecord {
     /// What the records contain when the site of the same index in `Config::sites` is active:
     /// one value each, never none.
     pub contents: [Vec<String>; 2],
+}
+
+impl DnsRecord {
+    /// What is said of the provider's proxy; `None` for one that has none.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Proxy> {
+        match &self.access {
+            DnsAccess::Cloudflare { proxy, .. } => Some(proxy),
+            DnsAccess::Rfc2136 { .. } | DnsAccess::Route53(_) => None,
+        }
+    }
+
+    /// How it is seen through the provider's edge which site clients reach.
+    #[must_use]
+    pub fn edge_check(&self) -> Option<&EdgeCheck> {
+        self.proxy()?.edge_check.as_ref()
+    }
+}
+
+/// What the settings say of a provider that may stand between clients and a site.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Proxy {
+    /// Whether it does; `None`: whatever the provider says.
+    pub proxied: Option<bool>,
+    /// How it is seen which site it forwards to.
+    pub edge_check: Option<EdgeCheck>,
+}
+
+impl Proxy {
+    /// As far as the settings say.
+    #[must_use]
+    pub fn seems_on(&self) -> bool {
+        self.proxied.unwrap_or(self.edge_check.is_some())
+    }
+}
+
+/// A request that the app answers with its site's marker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EdgeCheck {
+    /// What is asked for.
+    pub url: String,
+    /// The response header that is the marker; `None`: the marker stands in the body.
+    pub header: Option<String>,
+    /// The marker, with `{site}` in it.
+    pub expect: String,
+}
+
+impl EdgeCheck {
+    /// What this site answers.
+    #[must_use]
+    pub fn marker(&self, site: &SiteName) -> String {
+        self.expect.replace("{site}", site.as_str())
+    }
 }
 
 /// How it is seen whether the world has what the records say.
@@ -47,6 +101,8 @@ pub enum DnsAccess {
         token: Secret,
         /// Where the API is; `None`: the provider's own address.
         api_url: Option<String>,
+        /// What is said of its proxy.
+        proxy: Proxy,
     },
     /// A server that takes signed updates (RFC 2136): BIND, Knot, PowerDNS.
     Rfc2136 {

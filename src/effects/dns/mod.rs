@@ -9,24 +9,31 @@
 //! the lease must still be held, with time to spare, however long the look was held up.
 
 pub mod cloudflare;
+pub mod common;
 pub mod diff;
+pub mod edge;
+pub mod late;
 pub mod moved;
+mod note;
 pub mod outside;
 pub mod rfc2136;
 pub mod route53;
 pub mod standing;
 mod text;
+pub mod zone_ids;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::common::Common;
 use self::diff::{Change, Edit, diff};
 use super::error::EffectError;
 use super::permit::Permit;
 use crate::config::settings::DnsRecord;
-use crate::model::{Epoch, SiteName};
+use crate::model::{Epoch, SiteName, Timestamp};
 
 /// A provider's API, opened for one configured name's zone.
 #[async_trait]
@@ -44,14 +51,23 @@ pub trait DnsProvider: fmt::Debug + Send + Sync {
     /// `OutcomeUnknown` when the change was sent and no answer came.
     async fn change(&self, edit: &Edit, within: Duration) -> Result<(), EffectError>;
 
-    /// Gets ready, while nothing moves, what a move would otherwise wait for, and follows earlier
-    /// moves to the servers. Says after how long to ask again; `None`: never.
+    /// Gets ready, while nothing moves, what a move would otherwise wait for: proves that the
+    /// credentials are good and finds the zone. Follows earlier moves to the servers.
     ///
     /// # Errors
     /// What a move would meet now; ask again later.
-    async fn tend(&self) -> Result<Option<Duration>, EffectError> {
-        Ok(None)
-    }
+    async fn tend(&self) -> Result<Tended, EffectError>;
+}
+
+/// A provider that a move could use right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tended {
+    /// After how long to tend it again.
+    pub again: Duration,
+    /// Until when its credentials are good, as far as the provider says.
+    pub expires: Option<Timestamp>,
+    /// True when the provider was asked and took the credentials just now.
+    pub proved: bool,
 }
 
 /// A kind of provider.
@@ -62,7 +78,7 @@ pub struct ProviderKind {
     /// What it is, for people.
     pub summary: &'static str,
     /// Opens it for a record; `None` when that is another kind's.
-    pub build: fn(&DnsRecord) -> Option<Opened>,
+    pub build: fn(&DnsRecord, &Arc<Common>) -> Option<Opened>,
 }
 
 /// An opened provider, or why it cannot be opened.
@@ -72,14 +88,22 @@ pub type Opened = Result<Box<dyn DnsProvider>, EffectError>;
 pub const DNS_PROVIDERS: &[ProviderKind] =
     &[cloudflare::PROVIDER, rfc2136::PROVIDER, route53::PROVIDER];
 
-/// The provider of a configured record.
+/// The provider of a configured record, which has nothing in common with others.
 ///
 /// # Errors
 /// When its kind is unknown or its settings cannot work.
-pub fn provider_of(settings: &DnsRecord) -> Result<Box<dyn DnsProvider>, EffectError> {
+pub fn provider_of(settings: &DnsRecord) -> Opened {
+    provider_with(settings, &Arc::default())
+}
+
+/// The provider of a configured record.
+///
+/// # Errors
+/// As [`provider_of`].
+pub fn provider_with(settings: &DnsRecord, common: &Arc<Common>) -> Opened {
     let mut kinds = DNS_PROVIDERS.iter();
     kinds
-        .find_map(|kind| (kind.build)(settings))
+        .find_map(|kind| (kind.build)(settings, common))
         .unwrap_or_else(|| {
             let provider = settings.access.provider();
             Err(EffectError::permanent(format!(

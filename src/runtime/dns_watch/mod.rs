@@ -17,6 +17,7 @@ use crate::effects::clock::{boottime, wall};
 use crate::effects::dns::moved::{Moved, MovedSender};
 use crate::model::alert::{Alert, AlertLevel};
 use crate::model::dns::{DnsStatus, Drift, OutsideView};
+use crate::model::edge::EdgeView;
 use crate::model::time::Now;
 use crate::model::{ClusterName, Moment, SiteName, Timestamp};
 use crate::runtime::dns_desk::{DeskRecord, DnsDesk, in_words};
@@ -59,6 +60,8 @@ pub fn start(
             seen: Arc::clone(&seen),
             spread: None,
             view: None,
+            edge: None,
+            looked_at: None,
             drift: None,
             unlooked: None,
             next_drift: boottime(),
@@ -77,7 +80,9 @@ struct RecordWatch {
     seen: Arc<watch::Sender<DnsSeen>>,
     /// The change that is watched; `None`: this agent does not keep the record.
     spread: Option<Spread>,
-    view: Option<(OutsideView, Timestamp)>,
+    view: Option<OutsideView>,
+    edge: Option<EdgeView>,
+    looked_at: Option<Timestamp>,
     /// What was told.
     drift: Option<Drift>,
     unlooked: Option<String>,
@@ -109,8 +114,14 @@ impl RecordWatch {
     }
 
     fn begin(&mut self, moved: Option<Moved>) {
-        self.spread = moved.map(Spread::of);
+        let records = self.desk.records();
+        let edge = records
+            .get(self.index)
+            .and_then(|it| it.settings.edge_check());
+        self.spread = moved.map(|moved| Spread::of(moved, edge.is_some()));
         self.view = None;
+        self.edge = None;
+        self.looked_at = None;
         self.drift = None;
         self.unlooked = None;
         self.plan_drift_look();
@@ -144,9 +155,16 @@ impl RecordWatch {
         }
         let now = boottime();
         if spread.next().is_some_and(|next| next <= now) {
-            let view = record.look(desk.check(), spread.wanted()).await;
-            spread.take(&view, boottime());
-            self.view = Some((view, wall()));
+            let site = self.agent.status.borrow().site.clone();
+            let looks = async {
+                match spread.asks_dns() {
+                    true => Some(record.look(desk.check(), spread.wanted()).await),
+                    false => None,
+                }
+            };
+            let (view, edge) = tokio::join!(looks, record.through_edge(&site));
+            spread.take(view.as_ref(), edge.as_ref(), boottime());
+            (self.view, self.edge, self.looked_at) = (view, edge, Some(wall()));
         }
         if self.next_drift <= boottime() {
             self.look_for_drift(record).await;
@@ -193,6 +211,11 @@ impl RecordWatch {
                 let (level, hint) = match drift {
                     Drift::Moved { .. } | Drift::Unclear { .. } => (AlertLevel::Page, apply),
                     Drift::Unmarked => (AlertLevel::Warn, apply),
+                    Drift::Proxy { .. } => (
+                        AlertLevel::Warn,
+                        "the agent leaves that alone: switch it at the provider, or correct \
+                         `proxied` in the settings",
+                    ),
                     Drift::Newer { .. } => (
                         AlertLevel::Page,
                         "find out who holds that epoch: another cluster, or an agent of this one \
@@ -240,7 +263,6 @@ impl RecordWatch {
             moment: boottime(),
             wall: wall(),
         };
-        let (view, looked_at) = self.view.clone().unzip();
         Some(DnsStatus {
             name: settings.name.clone(),
             record: settings.record.clone(),
@@ -248,8 +270,9 @@ impl RecordWatch {
             wanted: spread.wanted().to_vec(),
             epoch: spread.epoch(),
             spreading: spread.spreading(now.moment),
-            looked_at,
-            view,
+            looked_at: self.looked_at,
+            view: self.view.clone(),
+            edge: self.edge.clone(),
             old_until: spread.old_until().map(|at| at_wall(at, now)),
             drift: self.drift.as_ref().map(ToString::to_string),
             unlooked: self.unlooked.clone(),

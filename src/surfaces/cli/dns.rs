@@ -9,6 +9,7 @@ use super::exit::{Exit, Failure};
 use super::failover::show_plans;
 use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
 use crate::model::dns::{DnsKept, DnsPlanned, DnsVerified, Drift, Heard, ServerAnswer, ServerKind};
+use crate::model::edge::EdgeHeard;
 use crate::surfaces::api::dns::{DnsAnswer, DnsQuestion};
 
 /// See how DNS records are at their providers and in the world, or put them right.
@@ -38,7 +39,8 @@ enum What {
         #[command(flatten)]
         socket: SocketArgument,
     },
-    /// Ask the provider, every authoritative server of the zone, and resolvers.
+    /// Ask the provider, every authoritative server of the zone, and resolvers; what is proxied,
+    /// through the provider's edge.
     ///
     /// Ends with 0 when all of them have it, with 5 when one has not or does not answer.
     Verify {
@@ -165,7 +167,7 @@ fn change(kept: &DnsKept, wanted: &str) -> (anstyle::Style, String) {
         None => (GOOD, "nothing would change".to_owned()),
         Some(Drift::Moved { .. }) => (WARN, format!("would be changed to {wanted}")),
         Some(Drift::Unmarked) => (WARN, "its epoch would be written beside it".to_owned()),
-        Some(drift @ (Drift::Unclear { .. } | Drift::Newer { .. })) => {
+        Some(drift @ (Drift::Unclear { .. } | Drift::Newer { .. } | Drift::Proxy { .. })) => {
             (BAD, format!("would be left alone: {drift}"))
         }
     }
@@ -174,9 +176,21 @@ fn change(kept: &DnsKept, wanted: &str) -> (anstyle::Style, String) {
 /// The same, and every server.
 fn verified(it: &DnsVerified) -> Vec<String> {
     let mut lines = planned(&it.planned);
+    if let Some(edge) = &it.edge {
+        let style = match edge.heard {
+            EdgeHeard::Wanted { .. } => GOOD,
+            EdgeHeard::OtherSite { .. } | EdgeHeard::Remembered { .. } => WARN,
+            EdgeHeard::Unmarked { .. } | EdgeHeard::Status { .. } | EdgeHeard::Silent { .. } => BAD,
+        };
+        let heard = styled(style, &edge.heard);
+        lines.push(format!("  edge       {}: {heard}", edge.url));
+    }
     let Some(view) = &it.view else {
-        let words = "proxied: clients see the provider's own addresses, so DNS shows nothing of it";
-        lines.push(format!("  outside    {}", styled(DIM, words)));
+        if it.edge.is_none() {
+            let words = "proxied: clients see the provider's own addresses, so DNS shows nothing \
+                         of it; edge_check would";
+            lines.push(format!("  outside    {}", styled(DIM, words)));
+        }
         return lines;
     };
     for answer in &view.servers {

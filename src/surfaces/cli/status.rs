@@ -45,8 +45,15 @@ fn verdict(picture: &Snapshot) -> Exit {
         .iter()
         .any(|diagnosis| diagnosis.severity >= Severity::Degraded);
     let drifted = picture.dns.iter().any(|record| record.drift.is_some());
+    let mut providers = picture.dns_providers.iter();
+    let refused = providers.any(|it| it.trouble.as_ref().is_some_and(|it| it.refused));
     // A pause is asked for, but a forgotten one is an outage that waits.
-    match wrong || drifted || picture.brakes.paused.is_some() || !status::is_serving(picture) {
+    match wrong
+        || drifted
+        || refused
+        || picture.brakes.paused.is_some()
+        || !status::is_serving(picture)
+    {
         true => Exit::Degraded,
         false => Exit::Fine,
     }
@@ -177,7 +184,7 @@ fn head(text: &mut String, picture: &Snapshot) {
     text.push_str(&brakes::lines(&picture.brakes));
 }
 
-/// The DNS records that this agent keeps.
+/// The DNS records that this agent keeps, and whether each could be moved from here.
 fn records(text: &mut String, picture: &Snapshot) {
     for (number, dns) in picture.dns.iter().enumerate() {
         let title = if number == 0 { "dns" } else { "" };
@@ -187,6 +194,16 @@ fn records(text: &mut String, picture: &Snapshot) {
         };
         let words = styled(style, dns.words());
         push(text, format_args!("{title:<10} {}: {words}\n", dns.name));
+    }
+    for (number, it) in picture.dns_providers.iter().enumerate() {
+        let title = if number == 0 { "dns access" } else { "" };
+        let style = match &it.trouble {
+            Some(trouble) if trouble.refused => BAD,
+            Some(_) => WARN,
+            None => DIM,
+        };
+        let words = styled(style, it.words());
+        push(text, format_args!("{title:<10} {}: {words}\n", it.name));
     }
 }
 

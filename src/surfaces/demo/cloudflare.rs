@@ -92,6 +92,7 @@ pub(super) struct Served {
     /// Zones beside it, by which a record's zone can be mistaken.
     pub(super) others: Vec<Zone>,
     pub(super) token_status: &'static str,
+    pub(super) token_end: Option<&'static str>,
     requests: VecDeque<SeenRequest>,
     faults: VecDeque<Fault>,
     write_faults: VecDeque<Fault>,
@@ -116,6 +117,7 @@ impl CloudflareStandIn {
                 zone: Zone::new(ZONE_ID, records),
                 others: Vec::new(),
                 token_status: "active",
+                token_end: None,
                 requests: VecDeque::new(),
                 faults: VecDeque::new(),
                 write_faults: VecDeque::new(),
@@ -182,6 +184,16 @@ impl CloudflareStandIn {
     /// Lets the token be `expired` or `disabled` from now on.
     pub fn end_token(&self, status: &'static str) {
         self.shared.lock().token_status = status;
+    }
+
+    /// Lets the token have an end, as the API writes it; it goes on working.
+    pub fn token_ends(&self, at: &'static str) {
+        self.shared.lock().token_end = Some(at);
+    }
+
+    /// Makes the zone anew, as a person would: the same name and records under another id.
+    pub fn make_zone_anew(&self, id: &str) {
+        id.clone_into(&mut self.shared.lock().zone.id);
     }
 
     /// Takes the token's right to write away, as if its scope were DNS:Read.

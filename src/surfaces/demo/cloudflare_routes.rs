@@ -54,8 +54,15 @@ fn body_of(bytes: &Bytes) -> Result<Value, ApiError> {
 }
 
 async fn verify_token(State(shared): State<Arc<Shared>>) -> Answer {
-    let status = shared.lock().token_status;
-    answer(&json!({ "id": "ed17574386854bf78a67040be0a770b0", "status": status }))
+    let served = shared.lock();
+    let mut token = json!({
+        "id": "ed17574386854bf78a67040be0a770b0", "status": served.token_status,
+    });
+    // A token without an end has no such field.
+    if let (Some(end), Some(token)) = (served.token_end, token.as_object_mut()) {
+        token.insert("expires_on".to_owned(), json!(end));
+    }
+    answer(&token)
 }
 
 async fn list_zones(

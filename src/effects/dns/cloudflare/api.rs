@@ -1,6 +1,7 @@
 //! Requests to the API and its answers: the envelope, refusals, and what they are called here.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
@@ -8,6 +9,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::accounts::Accounts;
 use super::rate_limit::RateLimit;
 use super::{TTL_AUTOMATIC, text};
 use crate::config::secret::Secret;
@@ -54,7 +56,7 @@ pub(super) struct Api {
     /// To take out of whatever the API says.
     token: Secret,
     pub(super) timeout: Duration,
-    rate_limit: RateLimit,
+    rate_limit: Arc<RateLimit>,
 }
 
 impl Api {
@@ -62,6 +64,7 @@ impl Api {
         settings: &DnsRecord,
         token: &Secret,
         api_url: Option<&str>,
+        accounts: &Accounts,
     ) -> Result<Self, EffectError> {
         let refuse = |why: &str, hint: &str| {
             EffectError::permanent(format!("dns {}: {why}", settings.name)).hint(hint)
@@ -90,12 +93,12 @@ impl Api {
         bearer.set_sensitive(true);
         Ok(Self {
             target: settings.name.clone(),
-            client: http_client::client(&url, settings.timeout)?,
+            client: accounts.client(&url, settings.timeout)?,
+            rate_limit: accounts.limit(&url, token),
             url,
             bearer,
             token: token.clone(),
             timeout: settings.timeout,
-            rate_limit: RateLimit::default(),
         })
     }
 

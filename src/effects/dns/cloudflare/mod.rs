@@ -1,14 +1,18 @@
 //! Cloudflare's API v4, as far as moving records needs it: list by name, patch one, batch several.
 //!
 //! PATCH changes the given fields only; PUT would reset the others (proxied, tags) to defaults.
-//! The look before a change stays, although the record's id would do: there is no compare-and-swap,
-//! and only the look sees a newer epoch (S8). What is known beforehand is the zone.
+//! The look before a change stays, although the record's id would do: there is no
+//! compare-and-swap, and only the look sees a newer epoch (S8). An id from an earlier look would
+//! save that request and overwrite whatever was written since. What is known beforehand is the
+//! zone, also after a restart.
 //! Source: Cloudflare API v4 reference, "DNS Records for a Zone".
 
+mod accounts;
 mod api;
 mod rate_limit;
 mod zone;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,13 +21,17 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use self::api::{Api, ApiRecord, Ask};
+pub(super) use self::accounts::Accounts;
+use self::api::{Api, ApiRecord, Ask, Good};
 use self::zone::Zone;
+use super::common::Common;
 use super::diff::{Edit, Patch};
-use super::{DnsProvider, Opened, ProviderKind, Record, text};
+use super::zone_ids::ZoneSlot;
+use super::{DnsProvider, Opened, ProviderKind, Record, Tended, text};
 use crate::config::settings::{DnsAccess, DnsRecord};
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
+use crate::model::Timestamp;
 use crate::model::outcome::FailureKind;
 
 /// Records of one name are few; more than a page of them means that the filter was ignored.
@@ -40,19 +48,24 @@ pub const PROVIDER: ProviderKind = ProviderKind {
     build,
 };
 
-fn build(settings: &DnsRecord) -> Option<Opened> {
+fn build(settings: &DnsRecord, common: &Arc<Common>) -> Option<Opened> {
     let DnsAccess::Cloudflare {
         zone_id,
         token,
         api_url,
+        ..
     } = &settings.access
     else {
         return None;
     };
     let open = || -> Opened {
         Ok(Box::new(Cloudflare {
-            api: Api::open(settings, token, api_url.as_deref())?,
-            zone: Zone::new(&settings.record, zone_id.clone()),
+            api: Api::open(settings, token, api_url.as_deref(), &common.cloudflare)?,
+            zone: Zone {
+                record: settings.record.clone(),
+                configured: zone_id.clone(),
+                slot: ZoneSlot::of(settings, common),
+            },
             record: settings.record.clone(),
         }))
     };
@@ -70,14 +83,19 @@ struct Cloudflare {
 impl DnsProvider for Cloudflare {
     async fn records(&self, name: &str) -> Result<Vec<Record>, EffectError> {
         let what = format!("look {name} up");
+        let known = self.zone.known();
         let zone = self.zone.id(&self.api, &what).await?;
-        let request = self
-            .api
-            .request(Method::GET, &["zones", &zone, "dns_records"])
-            // Without `type`: a CNAME in the way is seen. `name` without `.exact` is legacy.
-            .query(&[("name.exact", name), ("per_page", PER_PAGE)]);
-        let page = self.api.ask::<Vec<ApiRecord>>(&what, request, Ask::Look);
-        let page = page.await.inspect_err(|error| self.zone.doubt(error))?;
+        let page = match self.page(&zone, name, &what).await {
+            // A zone that was made anew has another id.
+            Err(error) if self.zone.doubt(&error) && known.is_some() => {
+                let anew = self.zone.id(&self.api, &what).await?;
+                if anew == zone {
+                    return Err(error);
+                }
+                self.page(&anew, name, &what).await?
+            }
+            page => page?,
+        };
         if page.pages > 1 {
             return Err(EffectError::permanent(format!(
                 "dns {}: cannot {what} at cloudflare: it lists other names too",
@@ -118,29 +136,57 @@ impl DnsProvider for Cloudflare {
     }
 
     /// Proves that the token is valid, finds the zone, and reads the record.
-    async fn tend(&self) -> Result<Option<Duration>, EffectError> {
+    async fn tend(&self) -> Result<Tended, EffectError> {
+        let expires = self.verify_token().await?;
+        self.zone.find_again(&self.api).await?;
+        self.records(&self.record).await?;
+        Ok(Tended {
+            again: TEND_EVERY,
+            expires,
+            proved: true,
+        })
+    }
+}
+
+impl Cloudflare {
+    async fn page(
+        &self,
+        zone: &str,
+        name: &str,
+        what: &str,
+    ) -> Result<Good<Vec<ApiRecord>>, EffectError> {
+        let request = self
+            .api
+            .request(Method::GET, &["zones", zone, "dns_records"])
+            // Without `type`: a CNAME in the way is seen. `name` without `.exact` is legacy.
+            .query(&[("name.exact", name), ("per_page", PER_PAGE)]);
+        self.api.ask(what, request, Ask::Look).await
+    }
+
+    /// Until when the token is good, as far as that is said.
+    async fn verify_token(&self) -> Result<Option<Timestamp>, EffectError> {
         let what = "verify the token";
         let request = self.api.request(Method::GET, &["user", "tokens", "verify"]);
         match self.api.ask::<ApiToken>(what, request, Ask::Look).await {
             Ok(answer) => match answer.result {
-                Some(token) if token.status == "active" => {}
-                Some(ApiToken { status }) => {
-                    return Err(EffectError::permanent(format!(
-                        "dns {}: the token is {}",
-                        self.api.target,
-                        status.escape_default()
-                    ))
-                    .hint("create another one, with Zone / DNS / Edit for this zone"));
+                Some(token) if token.status == "active" => {
+                    let expires = token.expires_on.and_then(|at| at.parse().ok());
+                    let expires = expires.map(|at: jiff::Timestamp| at.as_millisecond());
+                    Ok(expires.map(Timestamp))
                 }
-                None => return Err(self.api.unreadable(what)),
+                Some(ApiToken { status, .. }) => {
+                    let status = status.escape_default();
+                    let text = format!("dns {}: the token is {status}", self.api.target);
+                    Err(EffectError::permanent(text)
+                        .hint("create another one, with Zone / DNS / Edit for this zone"))
+                }
+                None => Err(self.api.unreadable(what)),
             },
             // A token that belongs to an account is unknown there: reading the record proves it.
             // Source: Cloudflare docs, account API tokens.
-            Err(error) if error.kind == FailureKind::Permanent => {}
-            Err(error) => return Err(error),
+            Err(error) if error.kind == FailureKind::Permanent => Ok(None),
+            Err(error) => Err(error),
         }
-        self.records(&self.record).await?;
-        Ok(Some(TEND_EVERY))
     }
 }
 
@@ -148,6 +194,8 @@ impl DnsProvider for Cloudflare {
 #[derive(Debug, Deserialize)]
 struct ApiToken {
     status: String,
+    /// RFC 3339; a token without an end has none.
+    expires_on: Option<String>,
 }
 
 /// The fields that change. Others stay, also those that are not known here.

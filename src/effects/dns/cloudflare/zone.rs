@@ -1,24 +1,23 @@
 //! Which zone a record is in: the configured one, or the active one with the longest name that the
 //! record's ends with. Source: Cloudflare API v4 reference, "List Zones".
 
-use std::sync::{Mutex, PoisonError};
-
 use reqwest::Method;
 use serde::Deserialize;
 
 use super::api::{Api, Ask};
+use crate::effects::dns::zone_ids::ZoneSlot;
 use crate::effects::error::EffectError;
 use crate::model::outcome::FailureKind;
 
 /// A zone's name has two labels at least, and nobody nests them this deep.
 const NAMES_MAX: usize = 10;
 
-/// A zone, found once and kept: it is found while nothing moves.
+/// A zone: found while nothing moves, and kept.
 #[derive(Debug)]
 pub(super) struct Zone {
-    record: String,
-    configured: Option<String>,
-    found: Mutex<Option<String>>,
+    pub(super) record: String,
+    pub(super) configured: Option<String>,
+    pub(super) slot: ZoneSlot,
 }
 
 #[derive(Debug, Deserialize)]
@@ -29,20 +28,32 @@ struct ApiZone {
 }
 
 impl Zone {
-    pub(super) fn new(record: &str, configured: Option<String>) -> Self {
-        Self {
-            record: record.to_owned(),
-            configured,
-            found: Mutex::new(None),
-        }
+    /// Its id, where nobody need be asked for it.
+    pub(super) fn known(&self) -> Option<String> {
+        self.configured.clone().or_else(|| self.slot.get())
     }
 
     /// Its id.
     pub(super) async fn id(&self, api: &Api, what: &str) -> Result<String, EffectError> {
-        let known = self.configured.clone().or_else(|| self.found().clone());
-        if let Some(known) = known {
-            return Ok(known);
+        match self.known() {
+            Some(known) => Ok(known),
+            None => self.found(api, what).await,
         }
+    }
+
+    /// Looks whether it is still the same: the record may be in a longer one by now.
+    pub(super) async fn find_again(&self, api: &Api) -> Result<(), EffectError> {
+        if self.configured.is_some() {
+            return Ok(());
+        }
+        let found = self.found(api, "find its zone").await;
+        if let Err(error) = &found {
+            self.doubt(error);
+        }
+        found.map(drop)
+    }
+
+    async fn found(&self, api: &Api, what: &str) -> Result<String, EffectError> {
         let finding = tokio::time::timeout(api.timeout, self.find(api, what));
         let id = finding.await.unwrap_or_else(|_| {
             let span = api.timeout.as_millis();
@@ -51,19 +62,17 @@ impl Zone {
                 api.target
             )))
         })?;
-        *self.found() = Some(id.clone());
+        self.slot.set(&id);
         Ok(id)
     }
 
-    /// After a refusal the zone may be another one: it is looked for anew.
-    pub(super) fn doubt(&self, error: &EffectError) {
-        if error.kind == FailureKind::Permanent {
-            *self.found() = None;
+    /// True after a refusal: the zone may be another one, and is looked for anew.
+    pub(super) fn doubt(&self, error: &EffectError) -> bool {
+        let refused = error.kind == FailureKind::Permanent && self.configured.is_none();
+        if refused {
+            self.slot.forget();
         }
-    }
-
-    fn found(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+        refused
     }
 
     async fn find(&self, api: &Api, what: &str) -> Result<String, EffectError> {

@@ -1,14 +1,14 @@
 //! Servers that take signed updates: BIND, Knot, PowerDNS. The records of one name and
 //! type are replaced in one message, on the condition that they still look as they were seen.
 //!
-//! The epoch stands in a TXT record one label below, `_agent.<name>`: a CNAME allows nothing beside
-//! it, and the TXT records of the name itself belong to others. Both change in the same message.
+//! The epoch stands in a TXT record one label below, `_agent.<name>`; both change in one message.
 //! Sources: RFC 2136 (updates), RFC 8945 (signatures), RFC 1035.
 
 mod exchange;
 mod message;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,15 +19,16 @@ use hickory_proto::rr::rdata::tsig::TsigAlgorithm as Algorithm;
 use hickory_proto::rr::{Name, RData, RecordType, TSigner};
 
 use self::exchange::{Connection, Reply, Trouble};
+use super::common::Common;
 use super::diff::Edit;
-use super::{DnsProvider, Opened, ProviderKind, Record};
+use super::{DnsProvider, Opened, ProviderKind, Record, Tended, note};
 use crate::config::settings::{DnsAccess, DnsRecord, TsigAlgorithm};
 use crate::effects::error::EffectError;
 
 /// How far the server's clock may be off, in seconds. Source: RFC 8945, 10: 300 is recommended.
 const FUDGE: u16 = 300;
-/// Where the epoch is kept, below the record's name.
-const NOTE_LABEL: &str = "_agent";
+/// How often the key is proved while nothing moves.
+const TEND_EVERY: Duration = Duration::from_hours(1);
 /// What a name's records may be here.
 const KINDS: [RecordType; 4] = [
     RecordType::A,
@@ -39,8 +40,6 @@ const KINDS: [RecordType; 4] = [
 const REFUSED: &str = "server must be the primary server of zone, and let the key change the record \
     and the TXT record _agent below it (BIND: update-policy; Knot: acl; PowerDNS: \
     TSIG-ALLOW-DNSUPDATE)";
-/// For a note that is new: as long as the record itself lives at most, usually.
-const NOTE_TTL: u32 = 60;
 
 /// This provider.
 pub const PROVIDER: ProviderKind = ProviderKind {
@@ -49,7 +48,7 @@ pub const PROVIDER: ProviderKind = ProviderKind {
     build,
 };
 
-fn build(settings: &DnsRecord) -> Option<Opened> {
+fn build(settings: &DnsRecord, _: &Arc<Common>) -> Option<Opened> {
     let DnsAccess::Rfc2136 {
         server,
         zone,
@@ -78,6 +77,7 @@ fn build(settings: &DnsRecord) -> Option<Opened> {
             .map_err(|_| refuse("its key algorithm cannot be used"))?;
         Ok(Box::new(Updates {
             target: settings.name.clone(),
+            record: settings.record.clone(),
             server: *server,
             zone: name(zone)?,
             signer,
@@ -89,6 +89,7 @@ fn build(settings: &DnsRecord) -> Option<Opened> {
 
 struct Updates {
     target: String,
+    record: String,
     server: SocketAddr,
     zone: Name,
     signer: TSigner,
@@ -149,8 +150,9 @@ impl DnsProvider for Updates {
         self.within(span, &what, EffectError::unknown, async {
             let mut connection = self.connect(&what).await?;
             let note = self.note(&mut connection, &seen.name, &what).await?;
-            let texts = note.as_ref().map(|set| message::note_text(&set.rdata));
-            if texts.unwrap_or_default() != seen.comment {
+            let text = note.as_ref().map(|set| message::note_text(&set.rdata));
+            let text = text.unwrap_or_default();
+            if !note::may_follow(&seen.comment, &text, &edit.comment) {
                 return Err(self.moved(seen));
             }
             let update = self.update(seen, edit, note).ok_or_else(|| {
@@ -171,6 +173,16 @@ impl DnsProvider for Updates {
             }
         })
         .await
+    }
+
+    /// Reads the record: the server's signature proves the key. A key has no end of its own.
+    async fn tend(&self) -> Result<Tended, EffectError> {
+        self.records(&self.record).await?;
+        Ok(Tended {
+            again: TEND_EVERY,
+            expires: None,
+            proved: true,
+        })
     }
 }
 
@@ -210,7 +222,7 @@ impl Updates {
         name: &str,
         what: &str,
     ) -> Result<Option<Set>, EffectError> {
-        let name = format!("{NOTE_LABEL}.{}", name.trim_start_matches("*."));
+        let name = note::name(name);
         let set = self.look(connection, &name, RecordType::TXT, what).await?;
         match set {
             Some(set) if set.rdata.len() > 1 => Err(EffectError::permanent(format!(
@@ -274,17 +286,14 @@ impl Updates {
     ) -> Option<hickory_proto::op::Message> {
         let kind = seen.kind.parse().ok()?;
         let name = message::name(&seen.name)?;
-        let below = message::name(&format!(
-            "{NOTE_LABEL}.{}",
-            seen.name.trim_start_matches("*.")
-        ))?;
+        let below = message::name(&note::name(&seen.name))?;
         let rdata = |content: &str| message::rdata(kind, content);
         let old = edit.seen.iter().map(|it| rdata(&it.content));
         let new = edit.contents.iter().map(|content| rdata(content));
-        let ttl = seen.ttl.unwrap_or(NOTE_TTL);
+        let ttl = seen.ttl.unwrap_or(note::TTL);
         let mut update = message::update(self.zone.clone());
         message::require(&mut update, &name, kind, old.collect::<Option<_>>()?);
-        let note_ttl = note.as_ref().map_or(NOTE_TTL, |set| set.ttl);
+        let note_ttl = note.as_ref().map_or(note::TTL, |set| set.ttl);
         let noted = note.map(|set| set.rdata).unwrap_or_default();
         message::require(&mut update, &below, RecordType::TXT, noted);
         message::replace(&mut update, &name, (kind, ttl), new.collect::<Option<_>>()?);
@@ -354,9 +363,12 @@ impl Updates {
             return self.moved(seen);
         }
         EffectError::permanent(format!(
-            "dns {}: {} {} is refused although it looks as it was seen: it, or the TXT record \
-             {NOTE_LABEL} below it, comes from a wildcard",
-            self.target, seen.kind, seen.name
+            "dns {}: {} {} is refused although it looks as it was seen: it, or the TXT record {} \
+             that keeps the epoch, comes from a wildcard",
+            self.target,
+            seen.kind,
+            seen.name,
+            note::name(&seen.name)
         ))
         .hint("create both by hand, once; the agent only changes what is there")
     }

@@ -33,6 +33,9 @@ const ZONES_PER_PAGE: &str = "20";
 const MESSAGE_CHARS_MAX: usize = 300;
 const MESSAGES_MAX: usize = 5;
 
+/// Source: API Reference, `GetChange`.
+const NO_SUCH_CHANGE: &str = "NoSuchChange";
+
 /// "Not now" rather than "no". Source: API Reference, "Common Errors" and the errors of
 /// `ChangeResourceRecordSets`: at most five requests a second and account, one change at a time and
 /// zone.
@@ -45,6 +48,9 @@ const NOT_NOW: &[&str] = &[
     "InternalFailure",
     "InternalError",
 ];
+/// So far apart the next attempts are at most, where Route 53 does not say when. Source: API
+/// Reference, "Throttling requests": five requests a second and account.
+const APART_MAX: Duration = Duration::from_secs(2);
 /// The credentials are not good any more, or never were. Source: the same; IAM User Guide.
 const STALE: &[&str] = &[
     "ExpiredToken",
@@ -69,6 +75,17 @@ pub(super) enum Batch {
     Accepted(ChangeInfo),
     /// Nothing of it is, for these reasons.
     Refused(Vec<String>),
+}
+
+/// How far a change is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// On its way to the servers.
+    Pending,
+    /// Every server has it.
+    InSync,
+    /// There is no such change, or not any more.
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -108,13 +125,25 @@ impl Api {
     }
 
     /// How far a change is.
-    pub(super) async fn change(
+    pub(super) async fn progress(
         &self,
         id: &str,
         (what, deadline): (&str, Moment),
-    ) -> Result<ChangeInfo, EffectError> {
+    ) -> Result<Progress, EffectError> {
         let url = self.url(&["change", id], &[])?;
-        self.read(what, url, deadline, xml::change_info).await
+        let send = self.send(what, Method::GET, url, String::new(), deadline);
+        let answer = send.await?;
+        if answer.status.is_success() {
+            return match xml::change_info(&answer.body).map(|change| change.in_sync) {
+                Some(true) => Ok(Progress::InSync),
+                Some(false) => Ok(Progress::Pending),
+                None => Err(self.unreadable(what)),
+            };
+        }
+        match xml::refusal(&answer.body) {
+            Some(refusal) if refusal.code == NO_SUCH_CHANGE => Ok(Progress::Unknown),
+            refusal => Err(self.refused(what, &answer, refusal)),
+        }
     }
 
     /// Makes all changes of a batch, or none.
@@ -159,10 +188,12 @@ impl Api {
         if !answer.status.is_success() {
             return Err(self.refused(what, &answer, xml::refusal(&answer.body)));
         }
-        parse(&answer.body).ok_or_else(|| {
-            EffectError::retryable(self.text(what, "its answer is not what its API documents"))
-                .hint("check that endpoint leads to the API and not to a login page")
-        })
+        parse(&answer.body).ok_or_else(|| self.unreadable(what))
+    }
+
+    fn unreadable(&self, what: &str) -> EffectError {
+        EffectError::retryable(self.text(what, "its answer is not what its API documents"))
+            .hint("check that endpoint leads to the API and not to a login page")
     }
 
     async fn send(
@@ -270,7 +301,9 @@ impl Api {
         // Before the status: throttling comes with 400.
         if is(NOT_NOW) || http_client::may_pass(status) {
             let mut error = EffectError::retryable(text);
-            error.retry_after = answer.retry_after;
+            // Several records, of one zone and account, are refused at the same moment.
+            let apart = || APART_MAX.mul_f64(rand::random());
+            error.retry_after = Some(answer.retry_after.unwrap_or_else(apart));
             return error;
         }
         let hint = if is(SIGNATURE) {
@@ -279,8 +312,8 @@ impl Api {
             "check zone_id, and whose account the credentials are of"
         } else if status == StatusCode::FORBIDDEN || status == StatusCode::UNAUTHORIZED {
             "allow route53:ListResourceRecordSets and route53:ChangeResourceRecordSets on the zone \
-             for the record and the TXT record _agent below it, route53:GetChange, and without \
-             zone_id route53:ListHostedZonesByName"
+             for the record and the TXT record _agent below it (_agent-wildcard below the parent \
+             of a wildcard), route53:GetChange, and without zone_id route53:ListHostedZonesByName"
         } else {
             "compare the record in the configuration with what Route 53 says"
         };

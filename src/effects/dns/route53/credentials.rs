@@ -28,7 +28,7 @@ use crate::config::settings::{AwsLogin, AwsRole};
 use crate::effects::deadline::before;
 use crate::effects::error::EffectError;
 use crate::effects::http_client;
-use crate::model::Moment;
+use crate::model::{self, Moment};
 
 /// Before they run out by this, others are fetched. Roles last an hour by default; an instance
 /// renews its own five minutes before. Source: IAM User Guide; EC2 User Guide, "Security
@@ -148,12 +148,21 @@ impl Credentials {
     }
 
     /// Fetches others when those that are kept run out soon, or may have been replaced in a file.
-    pub(super) async fn renew(&self, deadline: Moment) -> Result<(), EffectError> {
+    /// Until when they are good, if they ever run out.
+    pub(super) async fn renew(
+        &self,
+        deadline: Moment,
+    ) -> Result<Option<model::Timestamp>, EffectError> {
         let kept = self.kept_beyond(AHEAD);
-        if kept.is_some_and(|kept| kept.expires_in.is_some() || !self.renewable) {
-            return Ok(());
-        }
-        self.fetch(deadline).await.map(drop)
+        let kept = kept.filter(|kept| kept.expires_in.is_some() || !self.renewable);
+        let good = match kept {
+            Some(kept) => kept,
+            None => self.fetch(deadline).await?,
+        };
+        let millis = good
+            .expires_in
+            .map(|end| end.as_second().saturating_mul(1000));
+        Ok(millis.map(model::Timestamp))
     }
 
     /// They were refused. True when the next ones may be others.

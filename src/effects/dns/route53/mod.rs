@@ -5,13 +5,15 @@
 //!
 //! The epoch stands in a TXT record one label below, `_agent.<name>`: record sets have no comment.
 //! Must not: touch aliases and sets with a routing policy, or wait until the servers have a change
-//! ([`DnsProvider::tend`] follows it there, and also keeps credentials and the zone's id ready).
+//! ([`DnsProvider::tend`] follows it there, see [`follow`], and also keeps credentials and the
+//! zone's id ready).
 
 mod api;
 mod credentials;
+mod follow;
 mod xml;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,34 +21,29 @@ use reqwest::Url;
 
 use self::api::{Api, Batch};
 use self::credentials::Credentials;
-use self::xml::{Action, RecordSet};
+use self::follow::Followed;
+use self::xml::{Action, Page, RecordSet};
+use super::common::Common;
 use super::diff::Edit;
-use super::{DnsProvider, Opened, ProviderKind, Record};
+use super::zone_ids::ZoneSlot;
+use super::{DnsProvider, Opened, ProviderKind, Record, Tended, note};
 use crate::config::settings::{DnsAccess, DnsRecord, Route53};
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
 use crate::effects::http_client;
 use crate::model::Moment;
+use crate::model::outcome::FailureKind;
 
 /// Where the API is. Source: AWS General Reference, "Amazon Route 53 endpoints and quotas".
 const ENDPOINT: &str = "https://route53.amazonaws.com";
-/// Where the epoch is kept, below the record's name.
-const NOTE_LABEL: &str = "_agent";
 /// Of the note, too.
 const TEXT: &str = "TXT";
-/// For a note that is new: as long as the record itself lives at most, usually.
-const NOTE_TTL: u32 = 60;
 /// A record is this deep in its zone at most: each level is a request.
 const LEVELS_MAX: usize = 10;
-/// How often the servers are asked for while a change is on its way. Changes take about a minute;
-/// the account has five requests a second for everything.
-const FOLLOW_EVERY: Duration = Duration::from_secs(5);
-/// After this a change is not followed any more, and a person should look.
-const FOLLOWED_MAX: Duration = Duration::from_secs(600);
-/// Newer changes push the oldest out.
-const FOLLOWED_AT_ONCE: usize = 8;
-/// How often credentials and zone are looked at while nothing moves.
+/// How often credentials are looked at while nothing moves.
 const TEND_EVERY: Duration = Duration::from_secs(60);
+/// How often the record is read, and its zone looked for anew, while nothing moves.
+const PROVE_EVERY: Duration = Duration::from_hours(1);
 /// What Route 53 says when a set is not as the batch expects. Source: observed answers; AWS
 /// re:Post, "InvalidChangeBatch".
 const NOT_AS_SEEN: &[&str] = &[
@@ -62,14 +59,14 @@ pub const PROVIDER: ProviderKind = ProviderKind {
     build,
 };
 
-fn build(settings: &DnsRecord) -> Option<Opened> {
+fn build(settings: &DnsRecord, common: &Arc<Common>) -> Option<Opened> {
     match &settings.access {
-        DnsAccess::Route53(access) => Some(open(settings, access)),
+        DnsAccess::Route53(access) => Some(open(settings, access, common)),
         DnsAccess::Cloudflare { .. } | DnsAccess::Rfc2136 { .. } => None,
     }
 }
 
-fn open(settings: &DnsRecord, access: &Route53) -> Opened {
+fn open(settings: &DnsRecord, access: &Route53, common: &Arc<Common>) -> Opened {
     let target = &settings.name;
     let endpoint = access.endpoint.as_deref().unwrap_or(ENDPOINT);
     let endpoint = Url::parse(endpoint).map_err(|_| not_a_url(target))?;
@@ -95,8 +92,9 @@ fn open(settings: &DnsRecord, access: &Route53) -> Opened {
             credentials,
         },
         zone_id: access.zone_id.clone(),
-        zone_found: Mutex::new(None),
-        followed: Mutex::new(Vec::new()),
+        slot: ZoneSlot::of(settings, common),
+        proved: Mutex::new(None),
+        followed: Followed::default(),
         timeout: settings.timeout,
     }))
 }
@@ -113,9 +111,10 @@ struct Zones {
     api: Api,
     zone_id: Option<String>,
     /// The zone that was looked up, where none is configured.
-    zone_found: Mutex<Option<String>>,
-    /// Changes that the servers may not have yet, and since when.
-    followed: Mutex<Vec<(String, Moment)>>,
+    slot: ZoneSlot,
+    /// When the record was last read while nothing moved.
+    proved: Mutex<Option<Moment>>,
+    followed: Followed,
     timeout: Duration,
 }
 
@@ -157,19 +156,28 @@ impl DnsProvider for Zones {
         let now = self.look(&first.name, asked).await?;
         let mut records = records(&first.name, &now);
         records.retain(|record| record.kind == first.kind);
-        if records != edit.seen {
+        let may_follow = note::may_follow(&first.comment, &now.comment(), &edit.comment);
+        // The set itself must be as it was seen; of the note that is asked here.
+        for record in &mut records {
+            record.comment.clone_from(&first.comment);
+        }
+        if records != edit.seen || !may_follow {
             return Err(self.moved(first));
         }
         self.replace(first, now, edit, asked).await
     }
 
-    async fn tend(&self) -> Result<Option<Duration>, EffectError> {
+    async fn tend(&self) -> Result<Tended, EffectError> {
         let deadline = boottime() + self.timeout;
-        self.api.credentials.renew(deadline).await?;
-        self.zone(deadline).await?;
-        self.follow().await?;
-        let idle = self.followed().is_empty();
-        Ok(Some(if idle { TEND_EVERY } else { FOLLOW_EVERY }))
+        let expires = self.api.credentials.renew(deadline).await?;
+        let proved = self.prove(deadline).await?;
+        let busy = self.followed.look(&self.api, &self.record, self.timeout);
+        let again = busy.await.unwrap_or(TEND_EVERY);
+        Ok(Tended {
+            again,
+            expires,
+            proved,
+        })
     }
 }
 
@@ -200,10 +208,9 @@ fn records(name: &str, seen: &Seen) -> Vec<Record> {
 impl Zones {
     /// Every record set of a name, and the note below it.
     async fn look(&self, name: &str, asked: (&str, Moment)) -> Result<Seen, EffectError> {
-        let zone = self.zone(asked.1).await?;
-        let below = format!("{NOTE_LABEL}.{}", name.trim_start_matches("*."));
+        let below = note::name(name);
         let is_note = |set: &RecordSet| set.kind == TEXT && set.name() == below;
-        let page = self.api.sets_from(&zone, name, None, asked).await?;
+        let (zone, page) = self.first_page(name, asked).await?;
         let all_of_it = page.sets.last().is_none_or(|set| set.name() != name);
         if page.truncated && !all_of_it {
             return Err(EffectError::permanent(format!(
@@ -257,16 +264,60 @@ impl Zones {
         Ok(())
     }
 
-    /// The zone's id: the configured one, or that of the longest public zone that the record is in.
-    async fn zone(&self, deadline: Moment) -> Result<String, EffectError> {
-        if let Some(id) = &self.zone_id {
-            return Ok(id.clone());
+    /// The record sets from a name on, and the zone that they are in.
+    async fn first_page(
+        &self,
+        name: &str,
+        asked: (&str, Moment),
+    ) -> Result<(String, Page), EffectError> {
+        let known = self.zone_id.clone().or_else(|| self.slot.get());
+        let zone = match &known {
+            Some(zone) => zone.clone(),
+            None => self.find_zone(asked.1).await?,
+        };
+        let error = match self.api.sets_from(&zone, name, None, asked).await {
+            Ok(page) => return Ok((zone, page)),
+            Err(error) => error,
+        };
+        if error.kind != FailureKind::Permanent || self.zone_id.is_some() {
+            return Err(error);
         }
-        let found = self.zone_found.lock();
-        let found = found.unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(id) = found {
-            return Ok(id);
+        // A zone that was made anew has another id; so has that of another account.
+        self.slot.forget();
+        if known.is_none() {
+            return Err(error);
         }
+        let anew = self.find_zone(asked.1).await?;
+        if anew == zone {
+            return Err(error);
+        }
+        let page = self.api.sets_from(&anew, name, None, asked).await?;
+        Ok((anew, page))
+    }
+
+    /// Finds the zone anew and reads the record, now and then: that proves the credentials. True
+    /// when it was time.
+    async fn prove(&self, deadline: Moment) -> Result<bool, EffectError> {
+        let proved = *self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        if proved.is_some_and(|at| boottime().since(at) < PROVE_EVERY) {
+            return Ok(false);
+        }
+        if self.zone_id.is_none()
+            && let Err(error) = self.find_zone(deadline).await
+        {
+            if error.kind == FailureKind::Permanent {
+                self.slot.forget();
+            }
+            return Err(error);
+        }
+        let what = format!("look {} up", self.record);
+        self.look(&self.record, (&what, deadline)).await?;
+        *self.proved.lock().unwrap_or_else(PoisonError::into_inner) = Some(boottime());
+        Ok(true)
+    }
+
+    /// The id of the longest public zone that the record is in.
+    async fn find_zone(&self, deadline: Moment) -> Result<String, EffectError> {
         let what = format!("find the zone of {}", self.record);
         let refuse = |why: &str, hint: &str| {
             Err(EffectError::permanent(self.api.text(&what, why)).hint(hint))
@@ -280,8 +331,7 @@ impl Zones {
                 return refuse(&why, "set zone_id");
             }
             if let Some(zone) = zones.pop() {
-                let found = self.zone_found.lock();
-                *found.unwrap_or_else(PoisonError::into_inner) = Some(zone.id.clone());
+                self.slot.set(&zone.id);
                 return Ok(zone.id);
             }
             match suffix.split_once('.') {
@@ -322,7 +372,7 @@ impl Zones {
         let batch = xml::change_batch(comment, &changes);
         let refused = match self.api.send_batch(&seen.zone, batch, asked).await? {
             Batch::Accepted(change) => {
-                self.keep_following(change.id);
+                self.followed.add(change.id);
                 return Ok(());
             }
             Batch::Refused(messages) => messages,
@@ -339,7 +389,7 @@ impl Zones {
         let batch = xml::change_batch(comment, &changes);
         match self.api.send_batch(&seen.zone, batch, asked).await? {
             Batch::Accepted(change) => {
-                self.keep_following(change.id);
+                self.followed.add(change.id);
                 Ok(())
             }
             Batch::Refused(messages) => Err(self.refused_batch(asked.0, &messages)),
@@ -354,10 +404,10 @@ impl Zones {
                 ..old.clone()
             },
             None => RecordSet {
-                spelt: format!("{NOTE_LABEL}.{}.", name.trim_start_matches("*.")),
+                spelt: format!("{}.", note::name(name)),
                 kind: TEXT.to_owned(),
                 set_identifier: None,
-                ttl: Some(NOTE_TTL),
+                ttl: Some(note::TTL),
                 values,
                 alias: None,
                 health_check: None,
@@ -375,38 +425,6 @@ impl Zones {
             "dns {}: {} {} is not as it was seen any more: somebody else changes it too",
             self.api.target, seen.kind, seen.name
         ))
-    }
-
-    fn keep_following(&self, id: String) {
-        let mut followed = self.followed();
-        if followed.len() >= FOLLOWED_AT_ONCE {
-            followed.remove(0);
-        }
-        followed.push((id, boottime()));
-    }
-
-    /// Asks how far the changes are.
-    async fn follow(&self) -> Result<(), EffectError> {
-        let followed = self.followed().clone();
-        for (id, since) in followed {
-            let asked = ("follow a change", boottime() + self.timeout);
-            let in_sync = self.api.change(&id, asked).await?.in_sync;
-            let (name, span) = (&self.record, boottime().since(since));
-            if in_sync {
-                let seconds = span.as_secs();
-                tracing::info!(%name, seconds, "every server of route 53 has the change");
-            } else if span > FOLLOWED_MAX {
-                tracing::warn!(%name, change = %id, "route 53 has not spread the change yet");
-            } else {
-                continue;
-            }
-            self.followed().retain(|(other, _)| *other != id);
-        }
-        Ok(())
-    }
-
-    fn followed(&self) -> MutexGuard<'_, Vec<(String, Moment)>> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,6 +5,30 @@ use serde_json::json;
 
 use super::*;
 
+fn dns() -> serde_json::Value {
+    json!([{
+        "name": "shop", "record": "shop.example.com", "kind": "A", "wanted": ["192.0.2.2"],
+        "epoch": 7, "spreading": "under_way", "looked_at": 990_000, "view": null,
+        "edge": {
+            "url": "https://shop.example.com/site", "heard": "other_site", "site": "ams",
+        },
+        "old_until": null, "drift": null, "unlooked": null,
+    }])
+}
+
+fn dns_providers() -> serde_json::Value {
+    json!([
+        {
+            "name": "shop", "provider": "cloudflare", "verified_at": 900_000,
+            "expires_at": 9_000_000, "trouble": null,
+        },
+        {
+            "name": "api", "provider": "route53", "verified_at": null, "expires_at": null,
+            "trouble": {"why": "the key is gone: make one", "since": 800_000, "refused": true},
+        },
+    ])
+}
+
 fn picture() -> Snapshot {
     let picture = json!({
         "cluster": "main", "site": "fra", "version": "1.2.3", "at": 1_000_000,
@@ -26,6 +50,7 @@ fn picture() -> Snapshot {
             {"name": "database_dead", "severity": "outage", "sentence": "it is gone"},
             {"name": "standby_unusable", "severity": "degraded", "sentence": "so is that"},
         ],
+        "dns": dns(), "dns_providers": dns_providers(),
         "would_do": "fence the own node and hand over to the other site",
         "refusals": ["the other site does not answer", "its node is down"],
         "members": [
@@ -83,6 +108,10 @@ cluster main, site fra: active, epoch 7 (agent 1.2.3, 1970-01-01T00:16:40.000Z)
 lease      held: fra; the node is fenced in 2.3 s unless renewed; voters reached: fra, witness
            active: this site holds it
 primary    fra, timeline 3, 0/3000148 (recorded under epoch 7)
+dns        shop: through the edge site ams still answers
+dns access shop: cloudflare, verified at 1970-01-01T00:15:00.000Z, good until \
+           1970-01-01T02:30:00.000Z
+           api: route53, CANNOT BE USED since 1970-01-01T00:13:20.000Z: the key is gone: make one
 I see      database_dead: it is gone
            standby_unusable: so is that
 I would    fence the own node and hand over to the other site
@@ -121,6 +150,8 @@ counted
 fn verdict_is_fine_only_when_nothing_is_wrong_and_somebody_is_active() {
     let mut fine = picture();
     fine.diagnoses.clear();
+    assert_eq!(verdict(&fine), Exit::Degraded, "a provider refuses");
+    fine.dns_providers.pop();
     assert_eq!(verdict(&fine), Exit::Fine);
     fine.stopped = Some("look".to_owned());
     assert_eq!(verdict(&fine), Exit::Degraded);
