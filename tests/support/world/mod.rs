@@ -37,10 +37,6 @@ fn voters() -> Vec<Member> {
 /// at both sites, one DNS record, one endpoint that trips the site after 5 s.
 pub(crate) fn policy(site: &str) -> Policy {
     let site_names = || SITES.map(SiteName::new);
-    let edit = |site: &SiteName| ConfigEdit {
-        key: "DB_HOST".to_owned(),
-        to: EditValue::Text(format!("db.{site}.example")),
-    };
     let probe = ProbeName::new("web");
     let thresholds = |fall| Thresholds {
         fall,
@@ -86,16 +82,7 @@ pub(crate) fn policy(site: &str) -> Policy {
                 (site, NodeAddress { host, port: 5432 })
             })
             .into(),
-        app_configs: vec![AppConfigTarget {
-            name: "shop".to_owned(),
-            site: None,
-            path: PathBuf::from("/srv/shop/.env"),
-            edits: site_names()
-                .map(|site| (site.clone(), vec![edit(&site)]))
-                .into(),
-            also: BTreeMap::new(),
-            longest: Duration::from_mins(5),
-        }],
+        app_configs: vec![app_config()],
         dns: vec![DnsTarget {
             name: "www".to_owned(),
             provider: "cloudflare".to_owned(),
@@ -106,5 +93,24 @@ pub(crate) fn policy(site: &str) -> Policy {
                 .into(),
         }],
         notifies: true,
+    }
+}
+
+/// A file at both sites that names the primary.
+fn app_config() -> AppConfigTarget {
+    let edit = |site: &SiteName| ConfigEdit {
+        key: "DB_HOST".to_owned(),
+        to: EditValue::Text(format!("db.{site}.example")),
+    };
+    let sites = SITES.map(SiteName::new).into_iter();
+    AppConfigTarget {
+        name: "shop".to_owned(),
+        site: None,
+        path: PathBuf::from("/srv/shop/.env"),
+        edits: sites
+            .map(|site| (site.clone(), vec![edit(&site)]))
+            .collect(),
+        also: BTreeMap::new(),
+        longest: Duration::from_mins(5),
     }
 }
