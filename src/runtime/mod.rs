@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod alerts;
+pub mod app_desk;
 pub mod app_files;
 pub mod app_recovery;
 pub mod app_watch;

@@ -1,5 +1,5 @@
-//! A change of a ready-made target that is killed anywhere: the clients of a paused PgBouncer go on,
-//! and the next change makes all of it right.
+//! A change of a ready-made target that is killed anywhere: the clients of a paused PgBouncer go
+//! on, and the next change makes all of it right.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;

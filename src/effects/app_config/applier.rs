@@ -44,7 +44,7 @@ pub(super) trait Applier: fmt::Debug + Send + Sync {
     /// Ends when the app was held up for as long as it may be, and goes on again although the
     /// change is not over.
     async fn overstay(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// What is worth telling people of the change, once.

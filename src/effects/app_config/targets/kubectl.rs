@@ -1,5 +1,5 @@
-//! A workload of Kubernetes that reads a ConfigMap: put the files into that, roll the pods, wait for
-//! them. What else is in the ConfigMap is somebody else's, and stays.
+//! A workload of Kubernetes that reads a ConfigMap: put the files into that, roll the pods, wait
+//! for them. What else is in the ConfigMap is somebody else's, and stays.
 //!
 //! Pods keep the environment that they were started with, and a file that is mounted by `subPath`
 //! never changes: so the pods are made anew in any case.

@@ -117,7 +117,7 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// Ends when the program was held up for as long as it may be, and goes on again although the
     /// change is not over. Never ends for a program that is not held up.
     async fn overstay(&mut self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Lets the program go on, whatever came before.

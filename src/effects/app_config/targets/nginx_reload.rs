@@ -169,9 +169,9 @@ mod tests {
 
     #[test]
     fn configuration_is_the_one_of_the_command_line() {
-        let title = "nginx: master process /usr/sbin/nginx -c /srv/n/nginx.conf";
+        let title = "nginx: main process /usr/sbin/nginx -c /srv/n/nginx.conf";
         assert_eq!(config_of(title), Path::new("/srv/n/nginx.conf"));
-        let title = "nginx: master process /usr/sbin/nginx -g daemon on;";
+        let title = "nginx: main process /usr/sbin/nginx -g daemon on;";
         assert_eq!(config_of(title), Path::new(CONFIG));
     }
 }

@@ -7,8 +7,8 @@
 //! connection to it is cut off.
 //!
 //! A pause never outlives its reason, nor `pause_timeout` as a whole: what takes longer goes on
-//! without one. `after` resumes, so does dropping this, and a note in the agent's directory, written
-//! before PAUSE, makes whoever comes next do it ([`pgbouncer_note`]).
+//! without one. `after` resumes, so does dropping this, and a note in the agent's directory,
+//! written before PAUSE, makes whoever comes next do it ([`pgbouncer_note`]).
 //!
 //! Source: PgBouncer, usage.md, "Process controlling commands": PAUSE, KILL (which pauses), RESUME,
 //! RELOAD, WAIT_CLOSE; `SHOW DATABASES`, `SHOW SERVERS`.
@@ -153,7 +153,8 @@ impl Pgbouncer {
         Ok(())
     }
 
-    /// Notes what is about to be paused. Where that is nothing, somebody else's pause stays as it is.
+    /// Notes what is about to be paused. Where that is nothing, somebody else's pause stays as it
+    /// is.
     async fn note(&mut self, names: &BTreeSet<String>, until: Moment) -> Result<(), EffectError> {
         if names.is_empty() {
             return Ok(());

@@ -1,8 +1,8 @@
 //! An nginx that is told by a configured command, and for which nobody configured how it is asked.
 //!
-//! The exit code of such a command says little: nginx answers a reload before it has read its files,
-//! and stays with the old ones if it does not like the new ones. So its workers are looked at, if it
-//! runs on this host; of any other, the command is believed.
+//! The exit code of such a command says little: nginx answers a reload before it has read its
+//! files, and stays with the old ones if it does not like the new ones. So its workers are looked
+//! at, if it runs on this host; of any other, the command is believed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
