@@ -5,6 +5,8 @@
     reason = "helpers of tests may fail loudly"
 )]
 
+#[path = "app_config/kept.rs"]
+mod kept;
 #[path = "app_config/killed.rs"]
 mod killed;
 #[path = "app_config/refused.rs"]

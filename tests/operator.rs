@@ -28,6 +28,7 @@ use failover_agent::config::settings::Objectives;
 use failover_agent::effects::clock;
 use failover_agent::model::SiteName;
 use failover_agent::model::event::{Answer, Wish};
+use failover_agent::runtime::app_desk::AppDesk;
 use failover_agent::runtime::dns_desk::DnsDesk;
 use failover_agent::runtime::handle::{AgentHandle, Request};
 use failover_agent::runtime::recovery;
@@ -328,6 +329,7 @@ fn agent_without_an_answer(socket: &Path, stop: &CancellationToken) {
             held,
             requests,
             dns: DnsDesk::default(),
+            apps: AppDesk::default(),
         },
         recovered,
     );

@@ -15,8 +15,12 @@ mod support;
 mod change;
 #[path = "targets/commands.rs"]
 mod commands;
+#[path = "targets/hanging.rs"]
+mod hanging;
 #[path = "targets/haproxy.rs"]
 mod haproxy;
+#[path = "targets/killed.rs"]
+mod killed;
 #[path = "targets/nginx.rs"]
 mod nginx;
 #[path = "targets/pgbouncer.rs"]

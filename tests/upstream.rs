@@ -115,6 +115,44 @@ async fn dead_member_gets_no_requests_until_it_is_back_and_all_down_changes_noth
     group.wait_for_word("passed").await;
 }
 
+/// The command says that all is well: it only sends a signal. nginx stays with what it had, because
+/// another of its files is broken.
+#[tokio::test(flavor = "multi_thread")]
+async fn reload_that_nginx_refuses_after_the_command_succeeded_is_no_rendering() {
+    let ground = Ground::new();
+    let mut backends = [Backend::new(), Backend::new()];
+    for backend in &mut backends {
+        backend.start().await;
+    }
+    let addresses = backends.each_ref().map(|backend| backend.address.clone());
+    ground.write_by_hand(&addresses);
+    let nginx = ground.nginx().await;
+    let reload = format!(
+        "reload = [\"sh\", \"-c\", \"kill -HUP $(cat {})\"]\n",
+        ground.path("nginx.pid").display()
+    );
+    let members = member_list(&addresses, "");
+    let mut group = ground.group(&format!("{members}{QUICK}"), &reload);
+    group
+        .wait("all are healthy", |status| {
+            status.healthy == 2 && status.renderings == 1
+        })
+        .await;
+    let before = ground.text();
+    let main = fs::read_to_string(ground.path("nginx.conf")).unwrap();
+    fs::write(ground.path("nginx.conf"), format!("{main}servr x;\n")).unwrap();
+    backends[1].stop().await;
+    group
+        .wait("it was not taken", |status| status.why_not.is_some())
+        .await;
+    let why = group.status().why_not.unwrap();
+    assert!(why.contains("[emerg]") && why.contains("servr"), "{why}");
+    assert_eq!((ground.text(), group.status().renderings), (before, 1));
+
+    fs::write(ground.path("nginx.conf"), main).unwrap();
+    nginx.wait_for(&[&addresses[0]]).await;
+}
+
 /// Every address of 127/8 is this host's: one listener is a thousand servers, and dies as such.
 #[tokio::test(flavor = "multi_thread")]
 async fn thousand_members_that_die_at_once_are_one_rendering_and_one_reload() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::decision::brake_command::{self, BrakeWish};
 use crate::decision::converge_command;
 use crate::decision::decide::Action;
+use crate::decision::files_command;
 use crate::decision::guard_words::ONLY_OBSERVES;
 use crate::decision::guards::{self, Guard, Mover};
 use crate::decision::plan;
@@ -40,6 +41,12 @@ pub fn handle(
         }
         Wish::Converge { dry_run } => {
             return converge_command::handle(policy, state, (command.id, *dry_run), actions);
+        }
+        Wish::Files { what, anyway } => {
+            return files_command::handle(policy, state, (command.id, what, *anyway), actions);
+        }
+        Wish::Note { text } => {
+            return files_command::note(state, (command.id, text), actions);
         }
     };
     let answer = match failover(policy, state, to, now) {

@@ -13,6 +13,7 @@ pub mod converge_command;
 pub mod decide;
 pub mod deeds;
 pub mod diagnose;
+pub mod files_command;
 pub mod fitness;
 mod guard_words;
 pub mod guards;

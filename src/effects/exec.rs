@@ -53,6 +53,7 @@ pub struct CommandSpec {
     input: Vec<u8>,
     output_max: usize,
     timeout: Duration,
+    discreet: bool,
 }
 
 impl CommandSpec {
@@ -67,6 +68,7 @@ impl CommandSpec {
             input: Vec::new(),
             output_max: OUTPUT_END_MAX,
             timeout,
+            discreet: false,
         }
     }
 
@@ -105,6 +107,13 @@ impl CommandSpec {
         self
     }
 
+    /// Shows only how many arguments there are: somebody may have written a password into one.
+    #[must_use]
+    pub fn discreet(mut self) -> Self {
+        self.discreet = true;
+        self
+    }
+
     /// With this bound instead.
     #[must_use]
     pub fn within(mut self, timeout: Duration) -> Self {
@@ -123,6 +132,10 @@ impl CommandSpec {
 impl fmt::Display for CommandSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = self.program.display().to_string();
+        if self.discreet {
+            let count = self.args.len();
+            return write!(f, "`{}` with {count} arguments", shortened(&text));
+        }
         for arg in &self.args {
             text.push(' ');
             text.push_str(&arg.to_string_lossy());
@@ -135,9 +148,10 @@ impl fmt::Debug for CommandSpec {
     /// Names of variables only: their values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let variables: Vec<_> = self.env.iter().map(|(name, _)| name).collect();
+        let args = if self.discreet { &[][..] } else { &self.args };
         f.debug_struct("CommandSpec")
             .field("program", &self.program)
-            .field("args", &self.args)
+            .field("args", &args)
             .field("env", &variables)
             .field("user", &self.user)
             .field("timeout", &self.timeout)

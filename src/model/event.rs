@@ -119,6 +119,18 @@ pub enum Wish {
         /// Only say what would be done.
         dry_run: bool,
     },
+    /// Change this site's files by hand: may it be, and is it in the journal?
+    Files {
+        /// What is about to be done, and who asks.
+        what: String,
+        /// Also while a move is under way.
+        anyway: bool,
+    },
+    /// Keep in the journal what became of something that a person asked for.
+    Note {
+        /// What.
+        text: String,
+    },
 }
 
 /// The answer to a command.
@@ -141,6 +153,8 @@ pub enum Answer {
         /// Site and its steps.
         plans: Vec<(SiteName, super::plan::Plan)>,
     },
+    /// It is in the journal: whoever asked may go on.
+    Noted,
     /// The brakes are (or, in a dry run, would be) so; a majority keeps it.
     Braked(Box<Braked>),
     /// It was passed on, and no answer came back: it may be under way. Look before asking again.

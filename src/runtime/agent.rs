@@ -23,6 +23,7 @@ use crate::model::journal::{JournalEntry, JournalLine};
 use crate::model::lease::LeaseCommand;
 use crate::model::peer::PeerReport;
 use crate::model::time::Now;
+use crate::runtime::app_desk::AppDesk;
 use crate::runtime::app_watch::AppFilesSeen;
 use crate::runtime::dns_desk::DnsDesk;
 use crate::runtime::dns_records::DnsProviders;
@@ -126,6 +127,7 @@ pub async fn start(
         held: held_seen,
         requests,
         dns: DnsDesk::new(&config),
+        apps: AppDesk::new(&config),
     };
     let report = reports::own_report(&policy, &state, now);
     let acts = policy.conduct == Conduct::Act;

@@ -1,5 +1,6 @@
 //! The files of this site's apps, for people: what would change, a change by hand, older versions.
-//! Runs beside the agent, under the same locks, the same settings and the agent's own epoch (S8).
+//! Under the same locks, the same settings and the agent's own epoch (S8). Looking is done by
+//! whoever asks, changing by the agent.
 
 use std::time::Duration;
 
@@ -241,12 +242,13 @@ impl<'a> AppFiles<'a> {
         Ok(files)
     }
 
-    /// Does what the agent does when it converges; one line about it.
+    /// Does what the agent does when it converges, also if that failed a moment ago; one line about
+    /// it.
     ///
     /// # Errors
     /// As the agent's own step.
     pub async fn apply(&self, app: &AppConfig) -> Result<String, Failure> {
-        let applied = app_config::apply(&self.change(app, self.primary)).await?;
+        let applied = app_config::apply_by_hand(&self.change(app, self.primary)).await?;
         Ok(applied.note)
     }
 

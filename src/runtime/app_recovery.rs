@@ -1,5 +1,7 @@
-//! Puts right what a former life of this agent left behind at running apps: a pause, above all,
-//! because the clients of a paused PgBouncer wait. Must not: change any file.
+//! Puts right what a change that was killed left behind at running apps: a pause, above all,
+//! because the clients of a paused PgBouncer wait. It may have been a former life of this agent, or
+//! another process of it, so this never ends looking. Must not: change any file, or come between a
+//! change and its end.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,18 +9,18 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::settings::{AppConfig, Config};
-use crate::effects::app_config;
+use crate::effects::app_config::{self, Recovered};
 use crate::model::brakes::Conduct;
 use crate::runtime::tasks::spawn_named;
 
-/// Between two attempts at an app that cannot be asked.
-const AGAIN: Duration = Duration::from_secs(5);
+/// Between two looks: each is a look for one file.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// An app that cannot be asked for an hour does not run, and holds nobody up.
-const ATTEMPTS_MAX: u32 = 720;
+/// Between two attempts at an app that cannot be asked, at most: each takes its lock for a while.
+const AGAIN_MAX: Duration = Duration::from_mins(1);
 
 /// Starts a task for each app of this site that has a ready-made target.
-pub(super) fn start(config: &Config, stop: &CancellationToken) {
+pub fn start(config: &Config, stop: &CancellationToken) {
     if config.mode == Conduct::Observe {
         return;
     }
@@ -31,21 +33,27 @@ pub(super) fn start(config: &Config, stop: &CancellationToken) {
 }
 
 async fn recover(app: AppConfig, state_dir: PathBuf, stop: CancellationToken) {
-    for attempt in 1..=ATTEMPTS_MAX {
+    let mut failures = 0_u32;
+    loop {
         match app_config::recover(&app, &state_dir).await {
-            Ok(None) => return,
-            Ok(Some(what)) => {
+            Ok(Recovered::Nothing) => failures = 0,
+            Ok(Recovered::Busy) => {}
+            Ok(Recovered::Ended { what }) => {
+                failures = 0;
                 tracing::info!(app_config = app.name, what, "a former change is ended");
-                return;
             }
-            Err(error) if attempt == 1 => {
-                tracing::warn!(app_config = app.name, %error, "cannot end a former change yet");
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(app_config = app.name, %error, "cannot end a former change yet");
+                }
+                failures = failures.saturating_add(1);
             }
-            Err(_) => {}
         }
+        let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
+        let wait = LOOK_EVERY.saturating_mul(doubled).min(AGAIN_MAX);
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(AGAIN) => {}
+            () = tokio::time::sleep(wait) => {}
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::effects::clock::boottime;
 use crate::model::Epoch;
 use crate::model::event::{Answer, Wish};
+use crate::runtime::app_desk::AppDesk;
 use crate::runtime::dns_desk::DnsDesk;
 use crate::runtime::lease_keeper::Held;
 use crate::runtime::status::Snapshot;
@@ -32,6 +33,8 @@ pub struct AgentHandle {
     pub requests: mpsc::Sender<Request>,
     /// Questions about DNS, which change nothing.
     pub dns: DnsDesk,
+    /// The files of this site's apps, for people.
+    pub apps: AppDesk,
 }
 
 /// The agent is stopping and takes no wishes any more.

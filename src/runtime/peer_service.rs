@@ -88,6 +88,10 @@ impl PeerService for AgentService {
             Ok(Answer::MayHaveBegun { at, why }) => CommandAnswer::MayHaveBegun {
                 text: format!("passed on to site {at}: {why}"),
             },
+            // No member asks for that.
+            Ok(Answer::Noted) => CommandAnswer::Accepted {
+                text: "noted".to_owned(),
+            },
             Err(stopping) => CommandAnswer::Refused {
                 text: stopping.to_string(),
             },

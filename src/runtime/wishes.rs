@@ -76,6 +76,7 @@ async fn pass_on(members: &Members, to: SiteName, wish: Wish) -> Answer {
         Wish::Failover { dry_run, .. }
         | Wish::Brake { dry_run, .. }
         | Wish::Converge { dry_run } => *dry_run,
+        Wish::Files { .. } | Wish::Note { .. } => false,
     };
     let command = match wish {
         Wish::Failover {
@@ -87,7 +88,7 @@ async fn pass_on(members: &Members, to: SiteName, wish: Wish) -> Answer {
         },
         Wish::Brake { brake, by, dry_run } => PeerCommand::Brake { brake, by, dry_run },
         // Whoever wants it there asks there.
-        Wish::Converge { .. } => {
+        Wish::Converge { .. } | Wish::Files { .. } | Wish::Note { .. } => {
             return Answer::Refused {
                 reasons: vec![format!("site {to} is active: ask its agent")],
             };

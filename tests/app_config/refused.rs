@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use failover_agent::effects::app_config::Observed;
-use failover_agent::model::outcome::FailureKind;
+use failover_agent::config::settings::AppConfig;
+use failover_agent::effects::app_config::{Observed, apply_by_hand};
+use failover_agent::model::outcome::{Failure, FailureKind};
 
 use crate::{BEFORE, World, moved_to, shell};
 
@@ -114,7 +115,7 @@ async fn files_that_the_app_does_not_take_are_put_back_and_left_alone_for_a_whil
     ));
 
     // The same text waits, and nothing is reloaded meanwhile.
-    world.target.reload = takes;
+    world.target.reload.clone_from(&takes);
     let error = world.apply("db3", 2).await.unwrap_err();
     assert!(
         error.to_string().contains("not changed for another"),
@@ -124,9 +125,48 @@ async fn files_that_the_app_does_not_take_are_put_back_and_left_alone_for_a_whil
     assert_eq!(world.reloads(), 3);
     assert_eq!(world.text(), before);
 
-    // Another one does not wait.
+    // A person does not wait.
+    apply_by_hand(&world.change("db3", 2)).await.unwrap();
+    assert!(running(&world).contains("DB_HOST=db3"));
+
+    // Another one does not wait either.
+    world.reload_with("true");
+    world.apply("db5", 2).await.unwrap_err();
+    world.target.reload = takes;
     world.apply("db4", 2).await.unwrap();
     assert!(running(&world).contains("DB_HOST=db4"));
+}
+
+#[tokio::test]
+async fn what_stands_in_the_arguments_of_a_command_is_in_no_error() {
+    type Part = fn(&mut AppConfig) -> &mut Option<Vec<String>>;
+    let parts: [Part; 3] = [
+        |app| &mut app.validate,
+        |app| &mut app.reload,
+        |app| &mut app.verify,
+    ];
+    let scripts = ["false", "sleep 60", "/nowhere/program"];
+    for part in parts {
+        for script in scripts {
+            let mut world = World::new(BEFORE);
+            world.target.validate_timeout = Duration::from_millis(300);
+            world.target.reload_timeout = Duration::from_millis(300);
+            world.target.verify_timeout = Duration::from_millis(300);
+            let mut command = match script.starts_with('/') {
+                true => vec![script.to_owned()],
+                false => shell(script).unwrap(),
+            };
+            command.extend(["--password=hunter2", "-p", "hunter2"].map(str::to_owned));
+            *part(&mut world.target) = Some(command);
+            let error = world.apply("db2", 1).await.unwrap_err();
+            let shown = Failure::from(error).to_string();
+            assert!(!shown.contains("hunter2"), "{shown}");
+            assert!(
+                shown.contains("arguments") || script.starts_with('/'),
+                "{shown}"
+            );
+        }
+    }
 }
 
 #[tokio::test]

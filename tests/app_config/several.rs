@@ -220,6 +220,29 @@ async fn an_edit_by_somebody_else_is_seen_and_put_right() {
     assert_eq!(observe(&change).await.unwrap(), Observed::AlreadyDone);
 }
 
+/// The files have been right all the time, but nobody has told the app; it cannot be asked.
+#[tokio::test]
+async fn right_values_that_somebody_else_wrote_are_told_to_the_app() {
+    let (_dir, app) = settled().await;
+    for (path, text) in app.world.target.files.iter().zip(app.texts()) {
+        let text = text.replace("=db1", "=db2").replace("@db1:", "@db2:");
+        fs::write(&path.path, text).unwrap();
+    }
+    let mut target = app.world.target.clone();
+    target.verify = None;
+    let change = Change {
+        target: &target,
+        ..app.change("db2", 2)
+    };
+    assert!(look(&change).await.unwrap().edited);
+    let applied = apply(&change).await.unwrap();
+    assert!(!applied.changed, "{}", applied.note);
+    assert_eq!(app.reloads(), 2, "{}", applied.note);
+    app.assert_runs("db2", 2, 0);
+    apply(&change).await.unwrap();
+    assert_eq!(app.reloads(), 2);
+}
+
 #[tokio::test]
 async fn a_whole_tree_is_staged_for_the_check() {
     let (_dir, app) = settled().await;

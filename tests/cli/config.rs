@@ -1,17 +1,29 @@
-//! `agent config` as an operator runs it. The agent it asks is a socket that tells one picture.
+//! `agent config` as an operator runs it. The agent it asks has the real API and changes real
+//! files; in the place of its loop is a journal.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
+use failover_agent::config::{self, MemberRole};
+use failover_agent::model::event::{Answer, Wish};
+use failover_agent::runtime::app_desk::AppDesk;
+use failover_agent::runtime::dns_desk::DnsDesk;
+use failover_agent::runtime::handle::{AgentHandle, Request};
+use failover_agent::runtime::status::Snapshot;
+use failover_agent::surfaces::api::local::LocalSocket;
+use failover_agent::surfaces::api::operator;
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::{agent, text};
 
 struct Desk {
     dir: tempfile::TempDir,
+    agent: Agent,
 }
 
 impl Desk {
@@ -59,7 +71,8 @@ set = [{{ key = "DB_HOST", value = "{{host}}" }}]
 "#
         );
         fs::write(dir.path().join("agent.toml"), settings).unwrap();
-        let desk = Self { dir };
+        let agent = Agent::at(dir.path().join("socket"));
+        let desk = Self { dir, agent };
         let env = "SECRET=hunter2\nDB_HOST=db.fra\nDB_URL=postgres://shop:hunter2@db.old:1/shop\n";
         fs::write(desk.env(), env).unwrap();
         desk
@@ -104,28 +117,82 @@ set = [{{ key = "DB_HOST", value = "{{host}}" }}]
         for (key, value) in more.as_object().unwrap() {
             picture[key] = value.clone();
         }
-        let socket = self.dir.path().join("socket");
-        drop(fs::remove_file(&socket));
-        serve(&socket, picture.to_string());
+        let picture: Snapshot = serde_json::from_value(picture).unwrap();
+        let settings = self.dir.path().join("agent.toml");
+        let text = fs::read_to_string(&settings).unwrap();
+        let parsed = config::parse(&text, &settings, Some("fra"), MemberRole::Agent, &|_| None);
+        let config = parsed.unwrap().config;
+        self.agent.serve(picture, AppDesk::new(&config));
     }
 }
 
-fn serve(socket: &Path, body: String) {
-    let listener = UnixListener::bind(socket).unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let asked = BufReader::new(stream.try_clone().unwrap()).lines();
-            let head: Vec<_> = asked
-                .map_while(Result::ok)
-                .take_while(|line| !line.is_empty())
-                .collect();
-            assert!(head[0].starts_with("GET /v1/status"), "{head:?}");
-            let length = body.len();
-            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{body}");
-            stream.write_all(answer.as_bytes()).unwrap();
+/// The operator's API over one picture, with a loop that only keeps a journal.
+struct Agent {
+    runtime: Runtime,
+    socket: PathBuf,
+    journal: Arc<Mutex<Vec<String>>>,
+    serving: Mutex<Option<CancellationToken>>,
+}
+
+impl Agent {
+    fn at(socket: PathBuf) -> Self {
+        Self {
+            runtime: Runtime::new().unwrap(),
+            socket,
+            journal: Arc::default(),
+            serving: Mutex::default(),
         }
-    });
+    }
+
+    fn serve(&self, picture: Snapshot, apps: AppDesk) {
+        let stop = CancellationToken::new();
+        if let Some(former) = self.serving.lock().unwrap().replace(stop.clone()) {
+            former.cancel();
+        }
+        drop(fs::remove_file(&self.socket));
+        let promoting = picture
+            .record
+            .as_ref()
+            .is_some_and(|record| record.promoting);
+        let (pictures, status) = watch::channel(Arc::new(picture));
+        let (requests, mut asked) = mpsc::channel::<Request>(1);
+        let journal = Arc::clone(&self.journal);
+        self.runtime.spawn(async move {
+            let _pictures = pictures;
+            while let Some(Request { wish, answer }) = asked.recv().await {
+                let (text, refused) = match wish {
+                    Wish::Files { what, anyway } => (what, promoting && !anyway),
+                    Wish::Note { text } => (text, false),
+                    Wish::Failover { .. } | Wish::Brake { .. } | Wish::Converge { .. } => {
+                        ("another wish".to_owned(), true)
+                    }
+                };
+                let told = match refused {
+                    true => Answer::Refused {
+                        reasons: vec!["a failover is under way".to_owned()],
+                    },
+                    false => {
+                        journal.lock().unwrap().push(text);
+                        Answer::Noted
+                    }
+                };
+                answer.send(told).ok();
+            }
+        });
+        let (_, recovered) = watch::channel(None);
+        let (_, held) = watch::channel(None);
+        let handle = AgentHandle {
+            status,
+            held,
+            requests,
+            dns: DnsDesk::default(),
+            apps,
+        };
+        let _entered = self.runtime.enter();
+        let socket = LocalSocket::bind(&self.socket).unwrap();
+        let router = operator::router(handle, recovered);
+        self.runtime.spawn(socket.serve(router, stop));
+    }
 }
 
 #[test]
@@ -163,6 +230,16 @@ fn files_are_shown_changed_and_brought_back() {
     assert!(after.contains("DB_HOST=db.ams") && after.contains("hunter2@db.ams:5433/"));
     assert!(desk.dir.path().join("reloaded").exists());
     assert_eq!(desk.run(&["diff"]).0, Some(0));
+    // The agent did it, and its journal knew first.
+    let journal = desk.agent.journal.lock().unwrap().clone();
+    assert!(
+        journal[0].starts_with("app config \"shop\" is brought in line"),
+        "{journal:?}"
+    );
+    assert!(
+        journal[1].contains("by hand: changed DB_HOST"),
+        "{journal:?}"
+    );
 
     let (code, said) = desk.run(&["restore", "shop", "--json"]);
     assert_eq!(code, Some(0), "{said}");
@@ -175,6 +252,24 @@ fn files_are_shown_changed_and_brought_back() {
     assert!(desk.run(&["restore", "shop"]).1.contains("generation"));
     let (code, said) = desk.run(&["restore", "shop", "--generation", "9"]);
     assert_eq!(code, Some(1), "{said}");
+}
+
+#[test]
+fn during_a_failover_nothing_is_changed_unless_forced() {
+    let desk = Desk::new();
+    let before = fs::read_to_string(desk.env()).unwrap();
+    desk.answer(&json!({ "record": {
+        "epoch": 7, "revision": 1, "primary": "ams", "promoting": true,
+        "system_id": 1, "timeline": 3, "last_lsn": "0/3000148", "last_failover": null,
+    } }));
+    for arguments in [&["apply"][..], &["restore", "shop", "--generation", "1"]] {
+        let (code, said) = desk.run(arguments);
+        assert_eq!(code, Some(3), "{said}");
+        assert!(said.contains("a failover is under way"), "{said}");
+    }
+    assert_eq!(fs::read_to_string(desk.env()).unwrap(), before);
+    let (code, said) = desk.run(&["apply", "--force"]);
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ use failover_agent::effects::permit::Unconditional;
 use failover_agent::model::alert::{Alert, AlertLevel};
 use failover_agent::model::dns::{DnsStatus, ServerKind, Spreading};
 use failover_agent::model::{Epoch, Moment, SiteName, Timestamp};
+use failover_agent::runtime::app_desk::AppDesk;
 use failover_agent::runtime::dns_desk::DnsDesk;
 use failover_agent::runtime::dns_records::{self, DnsProviders};
 use failover_agent::runtime::dns_watch::{self, Audience, DnsSeen};
@@ -121,6 +122,7 @@ impl Watched {
             held: held_seen,
             requests: mpsc::channel(1).0,
             dns: desk.clone(),
+            apps: AppDesk::default(),
         };
         let alerts = Arc::default();
         let told: Box<dyn Notifier> = Box::new(Told(Arc::clone(&alerts)));

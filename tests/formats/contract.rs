@@ -84,6 +84,29 @@ fn key_that_is_edited_twice_is_refused_unless_by_fields() {
     }
 }
 
+/// All but ini, whose programs do not agree about it.
+#[test]
+fn keys_that_differ_only_in_case_are_two_keys() {
+    for format in CONFIG_FORMATS {
+        let (name, text) = match format.name() {
+            "json" => ("json", "{\"Host\": \"a\", \"host\": \"b\"}\n"),
+            "yaml" => ("yaml", "Host: a\nhost: b\n"),
+            "toml" => ("toml", "Host = \"a\"\nhost = \"b\"\n"),
+            "properties" => ("properties", "Host=a\nhost=b\n"),
+            "dotenv" => ("dotenv", "Host=a\nhost=b\n"),
+            _ => continue,
+        };
+        let after = edited(*format, text, &[text_edit("host", "c")]).unwrap();
+        let after = after.replace(['"', ' '], "");
+        assert!(
+            after.contains(&text.replace(['"', ' '], "").replace('b', "c")),
+            "{name}: {after}"
+        );
+        let upper = edited(*format, text, &[text_edit("HOST", "c")]);
+        assert!(upper.is_err(), "{name}: another key was taken for it");
+    }
+}
+
 #[test]
 fn edit_errors_show_no_values() {
     for format in CONFIG_FORMATS {

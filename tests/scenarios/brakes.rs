@@ -58,6 +58,10 @@ pub(crate) fn operator(stage: &mut Stage, words: &[&str]) -> Result<(), String> 
             dry_run,
         },
         ["apply"] => Wish::Converge { dry_run },
+        ["files", anyway @ ..] => Wish::Files {
+            what: "the files are brought in line".to_owned(),
+            anyway: *anyway == ["anyway"],
+        },
         ["ack"] => brake(Brake::Ack),
         ["pause"] => pause(None),
         ["pause", "guard", "off"] => paused(None, true),

@@ -245,6 +245,7 @@ fn answered<'a>(
     Ok(match (words, answer) {
         (["started"], Answer::Started { .. })
         | (["asking"], Answer::AskingForLease)
+        | (["noted"], Answer::Noted)
         | (["passed", "on"], Answer::PassedOn { .. }) => true,
         (["refused", text @ ..], Answer::Refused { reasons }) => {
             plain(&reasons.join("; ")).contains(&text.join(" "))
@@ -261,7 +262,7 @@ fn answered<'a>(
             .eq(sites.iter().copied()),
         (
             [
-                "started" | "asking" | "passed" | "refused" | "would" | "braked",
+                "started" | "asking" | "noted" | "passed" | "refused" | "would" | "braked",
                 ..,
             ],
             _,

@@ -1,96 +1,88 @@
-//! One change of one file in the order that a target asks for, with the old file put back when the
-//! program does not take the new one.
+//! A file of a program, changed by the product's own transaction: with everything that goes before,
+//! between and after, and the old file put back when the program does not take the new one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use failover_agent::config::settings::TargetSettings;
-use failover_agent::effects::app_config::targets::{Check, Place, Target, target_of};
+use failover_agent::config::settings::{AppConfig, AppConfigFile, TargetSettings};
+use failover_agent::effects::app_config::replace;
+use failover_agent::effects::app_config::targets::{Place, Target, target_of};
 use failover_agent::effects::clock::boottime;
 use failover_agent::effects::error::EffectError;
-use failover_agent::model::Moment;
+use failover_agent::model::{Epoch, Moment};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Bound on each step of a change.
 pub(crate) const STEP: Duration = Duration::from_secs(15);
 
+const NAME: &str = "front";
+
+/// What the agent writes on top of a file.
+pub(crate) const HEAD: &str = "# managed-by-agent epoch=1\n";
+
 pub(crate) fn soon() -> Moment {
     boottime() + STEP
 }
 
-/// What a change said.
-#[derive(Debug)]
-pub(crate) struct Changed {
-    pub(crate) warnings: Vec<String>,
-    pub(crate) proof: String,
-}
-
-/// A file, the program that reads it, and a directory of the agent's own.
+/// A file, the program that reads it, and where the agent keeps its things.
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) path: PathBuf,
     pub(crate) settings: TargetSettings,
-    pub(crate) dir: PathBuf,
+    pub(crate) state: PathBuf,
 }
 
 impl File {
     pub(crate) fn target(&self) -> Box<dyn Target> {
         let place = Place {
-            name: "front".to_owned(),
+            name: NAME.to_owned(),
             files: vec![self.path.clone()],
-            dir: self.dir.clone(),
+            dir: self.dir(),
         };
         target_of(&self.settings, place)
     }
 
-    /// Changes the file, each step bounded by `within`.
-    pub(crate) async fn change(
-        &self,
-        text: &str,
-        within: Duration,
-    ) -> Result<Changed, EffectError> {
-        let mut target = self.target();
-        let changed = self.change_within(target.as_mut(), text, within).await;
-        target.after(soon()).await.expect("it can go on");
-        changed
+    /// The agent's own directory for it.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.state.join("app_config").join(NAME)
     }
 
-    async fn change_within(
-        &self,
-        target: &mut dyn Target,
-        text: &str,
-        within: Duration,
-    ) -> Result<Changed, EffectError> {
-        let staged = self.path.with_file_name(".staged");
-        fs::write(&staged, text).unwrap();
-        let mut warnings = Vec::new();
-        if target.check() == Check::Staged {
-            let files = [staged.clone()];
-            warnings = target.validate(&files, boottime() + within).await?;
+    /// As the settings would have it, each step bounded by `within`.
+    pub(crate) fn app(&self, within: Duration) -> AppConfig {
+        AppConfig {
+            name: NAME.to_owned(),
+            site: None,
+            files: vec![AppConfigFile {
+                path: self.path.clone(),
+                // Any text is one, and its comments are everybody's here.
+                format: Some("properties".to_owned()),
+                edits: Vec::new(),
+            }],
+            validate: None,
+            validate_timeout: within,
+            stage: None,
+            reload: None,
+            reload_timeout: within,
+            verify: None,
+            verify_timeout: within,
+            target: Some(self.settings.clone()),
+            keep: 2,
         }
-        target.before(boottime() + within).await?;
-        let old = fs::read_to_string(&self.path).unwrap();
-        fs::rename(&staged, &self.path).unwrap();
-        let new = async {
-            if target.check() == Check::InPlace {
-                let files = [self.path.clone()];
-                warnings = target.validate(&files, boottime() + within).await?;
-            }
-            target.apply(boottime() + within).await?;
-            target.verify(boottime() + within).await
-        };
-        match new.await {
-            Ok(proof) => Ok(Changed { warnings, proof }),
-            Err(error) => {
-                fs::write(&self.path, old).unwrap();
-                target.apply(soon()).await.expect("it takes the old file");
-                target.verify(soon()).await.expect("it has the old file");
-                Err(error)
-            }
-        }
+    }
+
+    /// Changes the file; what people are told of it.
+    pub(crate) async fn change(&self, text: &str, within: Duration) -> Result<String, EffectError> {
+        let texts = vec![(self.path.clone(), text.as_bytes().to_vec())];
+        let app = self.app(within);
+        let applied = replace(&app, texts, Epoch(1), &self.state).await?;
+        Ok(applied.note)
+    }
+
+    pub(crate) fn text(&self) -> String {
+        fs::read_to_string(&self.path).unwrap()
     }
 }
 

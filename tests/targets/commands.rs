@@ -16,7 +16,7 @@ use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::plan::{ConfigEdit, EditValue, FileEdits};
 use tempfile::TempDir;
 
-use crate::change::{File, STEP, Server};
+use crate::change::{File, HEAD, STEP, Server};
 
 /// The program and what it knows; `$S` is its directory.
 struct StandIn {
@@ -63,7 +63,7 @@ impl StandIn {
         File {
             path,
             settings,
-            dir: self.dir.path().join("agent"),
+            state: self.dir.path().join("agent"),
         }
     }
 }
@@ -116,10 +116,7 @@ async fn unit_is_restarted_and_its_process_has_the_new_values() {
     stand_in.write("after", &unit("active", "two", process.0.id()));
     let file = stand_in.file("DB_HOST=fra\n", systemd(&stand_in, "shop.service"));
     let changed = file.change("DB_HOST='ams'\n", STEP).await.unwrap();
-    assert!(
-        changed.proof.contains("with the file's values"),
-        "{changed:?}"
-    );
+    assert!(changed.contains("with the file's values"), "{changed:?}");
     assert!(
         stand_in
             .calls()
@@ -230,15 +227,20 @@ async fn unit_without_a_name_or_a_file_of_another_dialect_changes_nothing() {
     let file = stand_in.file("A=1\n", systemd(&stand_in, "shop.service"));
     let refused = file.change("export A=2\n", STEP).await.unwrap_err();
     assert_eq!(refused.kind, FailureKind::Permanent);
-    assert_eq!(fs::read_to_string(&file.path).unwrap(), "A=1\n");
+    assert_eq!(file.text(), "A=1\n");
     assert!(!stand_in.read("calls").contains("restart"));
 }
 
 /// A service whose containers have new ids after they were made anew, unless `$S/stuck`.
 const DOCKER: &str = r#"
 case "$*" in
-"compose -f /srv/shop/compose.yml ps --quiet --status running web")
+"compose -f /srv/shop/compose.yml ps --quiet --status running web"|\
+"compose -f /srv/shop/compose.yml ps --quiet --status running --status restarting web")
     cat "$S/containers"
+    exit 0 ;;
+"inspect --format {{.State.StartedAt}} {{.RestartCount}} new-"*)
+    [ -e "$S/flaps" ] && echo again >>"$S/starts"
+    cat "$S/starts"
     exit 0 ;;
 "compose -f /srv/shop/compose.yml config --quiet")
     grep -q bad "$S/app.env" || exit 0
@@ -253,25 +255,23 @@ esac"#;
 async fn service_is_made_anew_by_exactly_this_command() {
     let stand_in = StandIn::of(DOCKER);
     stand_in.write("containers", "old\n");
-    let settings = TargetSettings::Compose(ComposeTarget {
-        program: stand_in.program.clone(),
-        compose_file: "/srv/shop/compose.yml".into(),
-        service: "web".to_owned(),
-    });
-    let file = stand_in.file("A=1\n", settings);
+    stand_in.write("starts", "2026-11-26T18:00:00Z 0\n");
+    let file = stand_in.file("A=1\n", compose(&stand_in));
     let changed = file.change("A=2\n", STEP).await.unwrap();
-    assert!(changed.proof.contains("1 new containers"), "{changed:?}");
+    assert!(changed.contains("1 new containers"), "{changed:?}");
     assert_eq!(
         stand_in.calls(),
         [
-            "compose -f /srv/shop/compose.yml ps --quiet --status running web",
+            "compose -f /srv/shop/compose.yml ps --quiet --status running --status restarting web",
             "compose -f /srv/shop/compose.yml config --quiet",
             "compose -f /srv/shop/compose.yml up -d --no-deps --force-recreate web",
+            "compose -f /srv/shop/compose.yml ps --quiet --status running web",
+            "inspect --format {{.State.StartedAt}} {{.RestartCount}} new-4",
         ]
     );
     let refused = file.change("A=bad\n", STEP).await.unwrap_err();
     assert!(refused.what.contains("invalid env file"), "{refused}");
-    assert_eq!(fs::read_to_string(&file.path).unwrap(), "A=2\n");
+    assert_eq!(file.text(), format!("{HEAD}A=2\n"));
 
     stand_in.write("stuck", "");
     let mut target = file.target();
@@ -281,7 +281,56 @@ async fn service_is_made_anew_by_exactly_this_command() {
     assert!(refused.what.contains("old ones"), "{refused}");
 }
 
-/// A cluster that keeps the last manifest, and whose pods come up unless `$S/stuck`.
+fn compose(stand_in: &StandIn) -> TargetSettings {
+    TargetSettings::Compose(ComposeTarget {
+        program: stand_in.program.clone(),
+        compose_file: "/srv/shop/compose.yml".into(),
+        service: "web".to_owned(),
+    })
+}
+
+#[tokio::test]
+async fn containers_that_are_started_again_and_again_are_no_success() {
+    let stand_in = StandIn::of(DOCKER);
+    stand_in.write("containers", "old\n");
+    stand_in.write("flaps", "");
+    let file = stand_in.file("A=1\n", compose(&stand_in));
+    let mut target = file.target();
+    target.apply(crate::change::soon()).await.unwrap();
+    let refused = target.verify(crate::change::soon()).await.unwrap_err();
+    assert!(refused.what.contains("did not stay up"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_a_person_has_stopped_gets_its_file_and_is_not_started() {
+    let docker = StandIn::of(DOCKER);
+    docker.write("containers", "");
+    let service = docker.file("A=1\n", compose(&docker));
+    let systemctl = StandIn::of(SYSTEMCTL);
+    systemctl.write("unit", &unit("inactive", "", 0));
+    systemctl.write("after", &unit("active", "two", 0));
+    let unit = systemctl.file("A=1\n", systemd(&systemctl, "shop.service"));
+    for file in [&service, &unit] {
+        let changed = file.change("A=2\n", STEP).await.unwrap();
+        assert!(
+            changed.contains("started") && !changed.contains("the running app uses them"),
+            "{changed}"
+        );
+        assert_eq!(file.text(), format!("{HEAD}A=2\n"));
+    }
+    let calls = docker.read("calls") + &systemctl.read("calls");
+    assert!(
+        !calls.contains(" up ") && !calls.contains("restart --"),
+        "{calls}"
+    );
+
+    // One that failed is meant to run.
+    systemctl.write("unit", &self::unit("failed", "one", 0));
+    let changed = unit.change("A=3\n", STEP).await.unwrap();
+    assert!(changed.contains("runs anew"), "{changed}");
+}
+
+/// A cluster that keeps the last patch, and whose pods come up unless `$S/stuck`.
 const KUBECTL: &str = r#"
 [ "$1 $2" = "--namespace shop" ] || exit 64
 shift 2
@@ -289,14 +338,11 @@ case "$*" in
 "get deployment/web -o name")
     echo deployment.apps/web
     exit 0 ;;
-"create configmap web-env --from-file=app.env="*" --dry-run=client -o yaml")
-    path=${4##*=}
-    [ -r "$path" ] || exit 1
-    echo "kind: ConfigMap"
-    cat "$path"
+"patch configmap web-env --type merge --patch-file /dev/stdin --dry-run=server")
+    grep -q bad && exit 1
     exit 0 ;;
-"apply -f -")
-    cat >"$S/applied"
+"patch configmap web-env --type merge --patch-file /dev/stdin")
+    cat /dev/stdin >"$S/patch"
     exit 0 ;;
 "rollout restart deployment/web")
     exit 0 ;;
@@ -307,7 +353,7 @@ case "$*" in
 esac"#;
 
 #[tokio::test]
-async fn config_map_is_applied_whole_and_the_pods_are_waited_for() {
+async fn config_map_is_patched_with_nothing_but_the_file_and_the_pods_are_waited_for() {
     let stand_in = StandIn::of(KUBECTL);
     let settings = TargetSettings::Kubectl(KubectlTarget {
         program: stand_in.program.clone(),
@@ -322,17 +368,19 @@ async fn config_map_is_applied_whole_and_the_pods_are_waited_for() {
         .map(|number| format!("KEY_{number}=value\n"))
         .collect();
     let changed = file.change(&text, STEP).await.unwrap();
-    assert!(changed.proof.contains("deployment/web"), "{changed:?}");
-    assert_eq!(stand_in.read("applied"), format!("kind: ConfigMap\n{text}"));
+    assert!(changed.contains("deployment/web"), "{changed:?}");
+    // Nothing else is named: RFC 7396 leaves that alone.
+    let patch: serde_json::Value = serde_json::from_str(&stand_in.read("patch")).unwrap();
+    let whole = format!("{HEAD}{text}");
+    assert!(patch == serde_json::json!({ "data": { "app.env": whole } }));
     let calls = stand_in.calls();
     let order: Vec<&str> = calls
         .iter()
         .filter_map(|call| call.split(' ').nth(2))
         .collect();
-    assert_eq!(
-        order,
-        ["create", "get", "create", "apply", "rollout", "rollout"]
-    );
+    assert_eq!(order, ["patch", "get", "patch", "rollout", "rollout"]);
+    let refused = file.change("bad\n", STEP).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Permanent, "{refused}");
 
     stand_in.write("stuck", "");
     let mut target = file.target();

@@ -40,7 +40,7 @@ impl Haproxy {
                 pid_file: at("pid"),
                 state_file: Some(at("state")),
             }),
-            dir: at("agent"),
+            state: at("agent"),
         };
         let haproxy = Self {
             _server: server,
@@ -118,7 +118,7 @@ async fn addresses_move_and_a_server_in_maintenance_stays_there_over_the_reload(
     assert_eq!(haproxy.body().await, "this is fra");
     let text = haproxy.text(&[("db", ams), ("spare", ams)]);
     let changed = haproxy.file.change(&text, STEP).await.unwrap();
-    assert!(changed.proof.contains("2 servers"), "{changed:?}");
+    assert!(changed.contains("2 servers"), "{changed:?}");
     assert_eq!(haproxy.body().await, "this is ams");
     // 1 is SRV_ADMF_FMAINT: set by a person.
     let servers = haproxy.servers().await;
@@ -149,6 +149,24 @@ async fn file_that_haproxy_refuses_replaces_nothing() {
     assert!(refused.what.contains("servr"), "{refused}");
     assert_eq!(fs::read_to_string(&haproxy.file.path).unwrap(), old);
     assert_eq!(haproxy.body().await, "this is fra");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_that_the_settings_call_by_another_name_is_checked_before_it_is_replaced() {
+    let fra = page("this is fra").await;
+    let mut haproxy = Haproxy::start(&[("db", fra)]).await;
+    let link = haproxy.dir.path().join("link.cfg");
+    std::os::unix::fs::symlink(&haproxy.file.path, &link).unwrap();
+    let TargetSettings::Haproxy(settings) = &mut haproxy.file.settings else {
+        panic!("another target");
+    };
+    settings.config = vec![link];
+    let broken = haproxy.dir.path().join("broken.cfg");
+    fs::write(&broken, "listen app\n    servr x\n").unwrap();
+    let mut target = haproxy.file.target();
+    let refused = target.validate(&[broken], crate::change::soon()).await;
+    let refused = refused.unwrap_err();
+    assert!(refused.what.contains("servr"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

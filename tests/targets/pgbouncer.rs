@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -19,24 +20,24 @@ use crate::support::postgres::{NodeOptions, TestNode};
 use crate::support::programs::{bin_dir, give_to_server_user, server_user};
 use crate::support::wait_until;
 
-const PASSWORD: &str = "hunter2";
+pub(crate) const PASSWORD: &str = "hunter2";
 
-struct Pgbouncer {
-    _server: Server,
-    dir: TempDir,
-    port: u16,
-    file: File,
+pub(crate) struct Pgbouncer {
+    server: Server,
+    pub(crate) dir: TempDir,
+    pub(crate) port: u16,
+    pub(crate) file: File,
 }
 
 impl Pgbouncer {
-    async fn start(node: u16) -> Self {
+    pub(crate) async fn start(node: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         let port = free_port();
         fs::write(at("pgbouncer.ini"), text(&dir, port, node)).unwrap();
         fs::write(
             at("users"),
-            format!("\"adm\" \"{PASSWORD}\"\n\"postgres\" \"x\"\n"),
+            format!("\"adm\" \"{PASSWORD}\"\n\"watcher\" \"{PASSWORD}\"\n\"postgres\" \"x\"\n"),
         )
         .unwrap();
         for path in [dir.path(), &at("pgbouncer.ini"), &at("users")] {
@@ -60,10 +61,10 @@ impl Pgbouncer {
                 pause_expired: PauseExpired::Kill,
                 close_timeout: Duration::from_millis(500),
             }),
-            dir: at("agent"),
+            state: at("agent"),
         };
         let pgbouncer = Self {
-            _server: server,
+            server,
             dir,
             port,
             file,
@@ -85,7 +86,7 @@ impl Pgbouncer {
         settings
     }
 
-    fn text(&self, node: u16) -> String {
+    pub(crate) fn text(&self, node: u16) -> String {
         text(&self.dir, self.port, node)
     }
 
@@ -99,6 +100,17 @@ impl Pgbouncer {
         Some(client)
     }
 
+    /// From now on the agent writes a file that PgBouncer does not read, so no change is taken.
+    fn mislead(&mut self) {
+        let other = self.dir.path().join("other.ini");
+        fs::copy(&self.file.path, &other).unwrap();
+        self.file.path = other;
+    }
+
+    pub(crate) fn note(&self) -> PathBuf {
+        self.file.dir().join("pgbouncer-paused")
+    }
+
     async fn app(&self) -> Client {
         self.connect("postgres", "x", "app")
             .await
@@ -106,7 +118,7 @@ impl Pgbouncer {
     }
 
     /// A column of the database `app` in `SHOW DATABASES`.
-    async fn shown(&self, column: &str) -> String {
+    pub(crate) async fn shown(&self, column: &str) -> String {
         let console = self.connect("adm", PASSWORD, "pgbouncer").await.unwrap();
         let rows = console.simple_query("SHOW DATABASES").await.unwrap();
         rows.iter()
@@ -126,7 +138,7 @@ fn text(dir: &TempDir, port: u16, node: u16) -> String {
     format!(
         "[databases]\napp = host=127.0.0.1 port={node} dbname=postgres\n\n[pgbouncer]\n\
          listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = md5\n\
-         auth_file = {dir}/users\nadmin_users = adm\npool_mode = transaction\n"
+         auth_file = {dir}/users\nadmin_users = adm\nstats_users = watcher\npool_mode = transaction\n"
     )
 }
 
@@ -179,7 +191,7 @@ async fn pgbench_loses_no_transaction_when_the_change_is_planned() {
         .change(&pgbouncer.text(ams.port), STEP)
         .await
         .unwrap();
-    assert!(changed.proof.contains("during a pause"), "{changed:?}");
+    assert!(changed.contains("during a pause"), "{changed:?}");
     let at_fra = transactions(&fra).await;
     let load = load.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&load.stdout).into_owned();
@@ -230,11 +242,11 @@ async fn pause_that_an_open_transaction_holds_up_is_given_up() {
         .change(&pgbouncer.text(elsewhere), STEP)
         .await
         .unwrap();
-    assert!(changed.proof.contains("without a pause"), "{changed:?}");
+    assert!(changed.contains("without a pause"), "{changed:?}");
     assert_eq!(pgbouncer.shown("port").await, elsewhere.to_string());
     assert_eq!(pgbouncer.shown("paused").await, "0");
     assert!(open.batch_execute("COMMIT").await.is_err());
-    assert!(!pgbouncer.file.dir.join("pgbouncer-paused").exists());
+    assert!(!pgbouncer.note().exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,6 +296,100 @@ async fn pause_of_a_person_stays() {
         .unwrap();
     assert_eq!(pgbouncer.shown("port").await, elsewhere.to_string());
     assert_eq!(pgbouncer.shown("paused").await, "1");
+    // Nothing was paused by the change, and nothing is left to be resumed.
+    assert!(!pgbouncer.note().exists());
+    fs::write(pgbouncer.note(), "").unwrap();
+    assert_eq!(pgbouncer.file.target().recover(soon()).await.unwrap(), None);
+    assert!(!pgbouncer.note().exists());
+    assert_eq!(pgbouncer.shown("paused").await, "1");
+}
+
+/// RELOAD is answered, and PgBouncer stays where it was: the clients do not wait for the end of
+/// that.
+#[tokio::test(flavor = "multi_thread")]
+async fn pause_ends_in_time_although_the_change_goes_on() {
+    let node = TestNode::primary(NodeOptions::default());
+    let mut pgbouncer = Pgbouncer::start(node.port).await;
+    pgbouncer.settings().pause_timeout = Duration::from_secs(1);
+    pgbouncer.mislead();
+    let text = pgbouncer.text(free_port());
+    let client = async {
+        let app = pgbouncer.app().await;
+        wait_until("a pause", STEP, async || {
+            pgbouncer.shown("paused").await == "1"
+        })
+        .await;
+        app.batch_execute("SELECT 1").await.unwrap();
+    };
+    let change = pgbouncer.file.change(&text, Duration::from_secs(4));
+    let mut change = std::pin::pin!(change);
+    tokio::select! {
+        changed = &mut change => panic!("it ended while a client waited: {changed:?}"),
+        () = client => {}
+    }
+    let refused = change.await.unwrap_err();
+    assert!(refused.what.contains("still elsewhere"), "{refused}");
+    assert!(!pgbouncer.note().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resume_that_is_refused_is_no_resume() {
+    let mut pgbouncer = Pgbouncer::start(free_port()).await;
+    let mut target = pgbouncer.file.target();
+    target.before(soon()).await.unwrap();
+    kill(target);
+    // One of its stats_users: it may see everything, and do nothing.
+    pgbouncer.settings().user = "watcher".to_owned();
+    let refused = pgbouncer.file.target().recover(soon()).await.unwrap_err();
+    assert!(refused.what.contains("RESUME"), "{refused}");
+    assert!(refused.hint.unwrap().contains("its clients wait"));
+    assert_eq!(pgbouncer.shown("paused").await, "1");
+    assert!(pgbouncer.note().exists());
+    pgbouncer.settings().user = "adm".to_owned();
+    pgbouncer.file.target().recover(soon()).await.unwrap();
+    assert_eq!(pgbouncer.shown("paused").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropped_change_leaves_the_pause_of_a_newer_one_alone() {
+    let pgbouncer = Pgbouncer::start(free_port()).await;
+    let mut dropped = pgbouncer.file.target();
+    dropped.before(soon()).await.unwrap();
+    let newer = fs::File::create(pgbouncer.file.dir().join("lock")).unwrap();
+    newer.lock().unwrap();
+    drop(dropped);
+    // Far longer than a RESUME takes.
+    for _ in 0..50 {
+        assert_eq!(pgbouncer.shown("paused").await, "1");
+        assert!(pgbouncer.note().exists());
+    }
+    newer.unlock().unwrap();
+    wait_until("it goes on", STEP, async || {
+        pgbouncer.shown("paused").await == "0" && !pgbouncer.note().exists()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_nobody_could_resume_are_told_with_the_change_that_failed() {
+    let mut pgbouncer = Pgbouncer::start(free_port()).await;
+    pgbouncer.settings().pause_timeout = Duration::from_secs(10);
+    pgbouncer.mislead();
+    let text = pgbouncer.text(free_port());
+    let change = pgbouncer.file.change(&text, Duration::from_secs(1));
+    let pid = i32::try_from(pgbouncer.server.0.id()).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let killer = async {
+        wait_until("a pause", STEP, async || {
+            pgbouncer.shown("paused").await == "1"
+        })
+        .await;
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    };
+    let (refused, ()) = tokio::join!(change, killer);
+    let refused = refused.unwrap_err();
+    assert!(refused.what.contains("moreover"), "{refused}");
+    assert!(refused.hint.unwrap().contains("say RESUME"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,7 +398,7 @@ async fn file_that_pgbouncer_would_stop_at_is_refused_and_its_reload_proves_noth
     let old = fs::read_to_string(&pgbouncer.file.path).unwrap();
     let broken = format!("nonsense\n{}", pgbouncer.text(free_port()));
     let refused = pgbouncer.file.change(&broken, STEP).await.unwrap_err();
-    assert_eq!(refused.kind, FailureKind::Permanent);
+    assert_eq!(refused.kind, FailureKind::Permanent, "{refused}");
     assert_eq!(fs::read_to_string(&pgbouncer.file.path).unwrap(), old);
     assert_eq!(pgbouncer.shown("paused").await, "0");
 

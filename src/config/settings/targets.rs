@@ -68,7 +68,7 @@ impl TargetSettings {
             }
             Self::Kubectl(it) => {
                 let (map, workload) = (&it.config_map, &it.workload);
-                format!("ConfigMap {map} is replaced, and {workload} rolled out")
+                format!("ConfigMap {map} gets the new files, and {workload} is rolled out")
             }
         };
         format!("{does}. If not, the previous version comes back.")
@@ -118,7 +118,7 @@ pub struct PgbouncerTarget {
     pub password: Option<Secret>,
     /// The databases that move, as its file calls them.
     pub databases: Vec<String>,
-    /// How long open transactions may hold the pause up.
+    /// How long clients may wait, all in all: for open transactions to end, and for the change.
     pub pause_timeout: Duration,
     /// What happens then.
     pub pause_expired: PauseExpired,

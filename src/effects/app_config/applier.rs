@@ -11,16 +11,25 @@ use super::command::ByCommand;
 use super::ready_made::ReadyMade;
 use crate::config::settings::AppConfig;
 use crate::effects::error::EffectError;
+use crate::model::Moment;
 use crate::model::plan::PrimaryAt;
 
 /// A kind of app, for one change. No method of it may take longer than the bounds of the target.
 #[async_trait]
 pub(super) trait Applier: fmt::Debug + Send + Sync {
+    /// Whether [`Applier::recover`] has anything to do; asks nobody.
+    ///
+    /// # Errors
+    /// When nobody can tell.
+    async fn left_behind(&mut self) -> Result<bool, EffectError> {
+        Ok(false)
+    }
+
     /// Puts right what a change that was killed left behind; what that was, if anything.
     ///
     /// # Errors
     /// When the app cannot be asked.
-    async fn recover(&mut self, _target: &AppConfig) -> Result<Option<String>, EffectError> {
+    async fn recover(&mut self, _deadline: Moment) -> Result<Option<String>, EffectError> {
         Ok(None)
     }
 
@@ -30,6 +39,17 @@ pub(super) trait Applier: fmt::Debug + Send + Sync {
     /// When it cannot be; then nothing changes.
     async fn begin(&mut self, _target: &AppConfig) -> Result<(), EffectError> {
         Ok(())
+    }
+
+    /// Ends when the app was held up for as long as it may be, and goes on again although the
+    /// change is not over.
+    async fn overstay(&mut self) {
+        std::future::pending::<()>().await;
+    }
+
+    /// What is worth telling people of the change, once.
+    fn take_notes(&mut self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Lets the app go on, however the change ended.
@@ -83,6 +103,8 @@ pub(super) enum Proof {
     Given,
     /// It could not be asked.
     NotAsked,
+    /// Somebody has stopped the app: it reads its files when they start it again.
+    Stopped,
 }
 
 /// Where the new files wait.

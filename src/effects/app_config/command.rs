@@ -58,7 +58,7 @@ impl Applier for ByCommand {
         let command: Vec<String> = command.iter().map(fill).collect();
         let failed = Failed {
             target: &target.name,
-            so_far: "nothing is changed, because",
+            so_far: "nothing is changed, because validate,",
             hint: "run the command by hand to see what is wrong with the new files",
         };
         run(&command, target.validate_timeout, &failed).await?;
@@ -73,7 +73,7 @@ impl Applier for ByCommand {
         };
         let failed = Failed {
             target: &target.name,
-            so_far: "the file is written, but not loaded:",
+            so_far: "the file is written, but not loaded: reload,",
             hint: "the app may still use the old values; run the command by hand to see why",
         };
         run(command, target.reload_timeout, &failed).await.map(Some)
@@ -93,7 +93,7 @@ impl Applier for ByCommand {
         };
         let failed = Failed {
             target: &target.name,
-            so_far: "the running app does not prove that it uses the values:",
+            so_far: "the running app does not prove that it uses the values: verify,",
             hint: "run the command by hand to see what the app says",
         };
         let began = boottime();
@@ -155,10 +155,12 @@ async fn run(
         );
     };
     let spec = CommandSpec::new(program, timeout).args(arguments);
+    // People write passwords into such commands: no text, journal or alert repeats them.
+    let spec = spec.discreet();
     match exec::run(&spec).await {
         Ok(finished) if finished.success() => Ok(finished.took),
         Ok(finished) => Err(EffectError::retryable(format!(
-            "app config {target}: {so_far} {spec} failed: {}",
+            "app config {target}: {so_far} {spec}, failed: {}",
             finished.complaint()
         ))
         .hint(*hint)),

@@ -20,6 +20,8 @@ pub(super) struct Job {
     pub(super) target: String,
     pub(super) epoch: Epoch,
     pub(super) dir: MemoryDir,
+    /// A person wants it now, whatever failed before.
+    pub(super) by_hand: bool,
     files: Vec<JobFile>,
 }
 
@@ -131,8 +133,15 @@ impl Job {
             target: target.name.clone(),
             epoch,
             dir: MemoryDir::of(state_dir, &target.name)?,
+            by_hand: false,
             files: files.collect::<Result<_, EffectError>>()?,
         })
+    }
+
+    /// As a person's.
+    pub(super) fn by_hand(mut self) -> Self {
+        self.by_hand = true;
+        self
     }
 
     /// A block of one file. It does not follow the primary, so it knows no epoch.
@@ -147,6 +156,7 @@ impl Job {
             target: target.to_owned(),
             epoch: Epoch::NONE,
             dir: MemoryDir::of(state_dir, target)?,
+            by_hand: false,
             files: vec![JobFile { path, wanted }],
         })
     }

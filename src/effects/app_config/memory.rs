@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::write;
+use super::{off_thread, write};
 use crate::effects::error::EffectError;
 use crate::model::plan::PrimaryAt;
 use crate::model::{Epoch, Timestamp};
@@ -175,15 +175,39 @@ impl MemoryDir {
         Ok(Self(state_dir.join("app_config").join(target)))
     }
 
+    /// The directory of a target that is known by its place.
+    pub(super) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
+    /// The lock, unless somebody else has it: who comes only to tidy up does not make them wait.
+    pub(super) async fn try_lock(&self) -> Result<Option<File>, EffectError> {
+        let (path, file) = self.open().await?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(write::failure("lock", &path, error)),
+        }
+    }
+
+    async fn open(&self) -> Result<(PathBuf, File), EffectError> {
+        let dir = self.clone();
+        let name = self.0.file_name().unwrap_or_default().to_string_lossy();
+        off_thread(&name, move || {
+            let path = dir.0.join(LOCK_FILE);
+            dir.open_lock(&path).map(|file| (path, file))
+        })
+        .await
+    }
+
     /// Waits until nobody else works on this target. The lock ends with the returned file.
     pub(super) async fn lock(&self) -> Result<File, EffectError> {
-        let path = self.0.join(LOCK_FILE);
-        let file = self.open_lock(&path)?;
+        let (path, file) = self.open().await?;
         let tries = LOCK_WAIT.as_millis() / LOCK_RETRY.as_millis();
         for _ in 0..tries {
             match file.try_lock() {

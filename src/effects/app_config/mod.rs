@@ -34,12 +34,12 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use self::applier::applier_of;
+use self::applier::{Applier, applier_of};
 use self::draft::{Draft, Job, Wish};
 pub use self::generations::Generation;
 use self::memory::{Memory, MemoryDir};
 use self::transaction::Transaction;
-use super::clock::wall;
+use super::clock::{boottime, wall};
 use super::error::EffectError;
 use crate::config::settings::AppConfig;
 use crate::model::Epoch;
@@ -47,6 +47,8 @@ use crate::model::plan::{FileEdits, PrimaryAt};
 
 /// Bound on reading and replacing some small files: only a hanging file system takes longer.
 const FILE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bound on one attempt to put right what a killed change left behind: others wait for its lock.
+const RECOVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Threads that may hang in the file systems of one target.
 const THREADS_MAX: usize = 4;
 
@@ -160,26 +162,66 @@ fn observed(job: &Job, memory: &Memory, draft: &Draft) -> Observed {
 /// newer epoch wrote it, or the app did not take them (then the previous ones are back, if the app
 /// can be asked; otherwise the next call tells it again).
 pub async fn apply(change: &Change<'_>) -> Result<Applied, EffectError> {
-    run(change.target, change.job()?, change.primary.clone()).await
+    let applier = applier_of_change(change.target, change.state_dir)?;
+    run(
+        change.target,
+        applier,
+        change.job()?,
+        change.primary.clone(),
+    )
+    .await
 }
 
-/// Puts right what a change that was killed left behind at the running app, e.g. a pause; what that
-/// was, if anything. Changes no file.
+/// The same, by a person, who does not wait for as long as a change that failed is left alone.
 ///
 /// # Errors
-/// When the app cannot be asked, or a change is under way.
-pub async fn recover(target: &AppConfig, state_dir: &Path) -> Result<Option<String>, EffectError> {
-    if target.target.is_none() {
-        return Ok(None);
-    }
-    let dir = MemoryDir::of(state_dir, &target.name)?;
-    let lock = dir.lock().await?;
-    let recovered = applier_of(target, dir.path()).recover(target).await;
-    drop(lock);
-    recovered
+/// As [`apply`].
+pub async fn apply_by_hand(change: &Change<'_>) -> Result<Applied, EffectError> {
+    let applier = applier_of_change(change.target, change.state_dir)?;
+    let job = change.job()?.by_hand();
+    run(change.target, applier, job, change.primary.clone()).await
 }
 
-/// Brings a kept version back, in the same careful way, under this epoch.
+/// What [`recover`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovered {
+    /// Nothing was left behind.
+    Nothing,
+    /// Something may be, but somebody is at work on it.
+    Busy,
+    /// This was, and is put right.
+    Ended {
+        /// In words.
+        what: String,
+    },
+}
+
+/// Puts right what a change that was killed left behind at the running app, e.g. a pause. Changes
+/// no file, and keeps nobody from a change for longer than a moment.
+///
+/// # Errors
+/// When the app cannot be asked.
+pub async fn recover(target: &AppConfig, state_dir: &Path) -> Result<Recovered, EffectError> {
+    if target.target.is_none() {
+        return Ok(Recovered::Nothing);
+    }
+    let dir = MemoryDir::of(state_dir, &target.name)?;
+    let mut applier = applier_of(target, dir.path());
+    if !applier.left_behind().await? {
+        return Ok(Recovered::Nothing);
+    }
+    let Some(lock) = dir.try_lock().await? else {
+        return Ok(Recovered::Busy);
+    };
+    let recovered = applier.recover(boottime() + RECOVER_TIMEOUT).await;
+    drop(lock);
+    Ok(match recovered? {
+        Some(what) => Recovered::Ended { what },
+        None => Recovered::Nothing,
+    })
+}
+
+/// Brings a kept version back, in the same careful way, under this epoch; always by a person.
 ///
 /// # Errors
 /// As [`apply`], and when that version is not kept.
@@ -201,12 +243,23 @@ pub async fn restore(
         ))
         .hint("copy what is needed by hand"));
     }
-    let wishes = texts
-        .into_iter()
-        .map(|(path, text)| (path, Wish::Text(text)))
-        .collect();
-    let job = Job::new(target, wishes, epoch, state_dir)?;
-    run(target, job, None).await
+    replace(target, texts, epoch, state_dir).await
+}
+
+/// Makes the files have these texts, in the same careful way, under this epoch; by a person.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn replace(
+    target: &AppConfig,
+    texts: Vec<(PathBuf, Vec<u8>)>,
+    epoch: Epoch,
+    state_dir: &Path,
+) -> Result<Applied, EffectError> {
+    let wishes = texts.into_iter();
+    let wishes = wishes.map(|(path, text)| (path, Wish::Text(text)));
+    let job = Job::new(target, wishes.collect(), epoch, state_dir)?.by_hand();
+    run(target, applier_of_change(target, state_dir)?, job, None).await
 }
 
 /// The kept versions of a target, oldest first.
@@ -221,15 +274,24 @@ pub async fn generations(
     off_thread(&target.name, move || generations::list(&dir)).await
 }
 
+fn applier_of_change(
+    target: &AppConfig,
+    state_dir: &Path,
+) -> Result<Box<dyn Applier>, EffectError> {
+    let dir = MemoryDir::of(state_dir, &target.name)?;
+    Ok(applier_of(target, dir.path()))
+}
+
 async fn run(
     target: &AppConfig,
+    applier: Box<dyn Applier>,
     job: Job,
     primary: Option<PrimaryAt>,
 ) -> Result<Applied, EffectError> {
     let lock = job.dir.lock().await?;
     let transaction = Transaction {
         target,
-        applier: applier_of(target, job.dir.path()),
+        applier,
         job: Arc::new(job),
         lock: Arc::new(lock),
         primary,

@@ -19,6 +19,7 @@ pub(super) struct ReadyMade {
     target: Box<dyn Target>,
     files: Vec<PathBuf>,
     told: bool,
+    notes: Vec<String>,
 }
 
 impl ReadyMade {
@@ -35,6 +36,7 @@ impl ReadyMade {
             target: target_of(settings, place),
             files,
             told: false,
+            notes: Vec::new(),
         }))
     }
 
@@ -42,6 +44,7 @@ impl ReadyMade {
         let deadline = boottime() + target.validate_timeout;
         for doubt in self.target.validate(files, deadline).await? {
             tracing::warn!(app_config = target.name, doubt, "the new file is doubtful");
+            self.notes.push(doubt);
         }
         Ok(())
     }
@@ -54,12 +57,24 @@ fn ready_by(target: &AppConfig) -> Moment {
 
 #[async_trait]
 impl Applier for ReadyMade {
-    async fn recover(&mut self, target: &AppConfig) -> Result<Option<String>, EffectError> {
-        self.target.recover(ready_by(target)).await
+    async fn left_behind(&mut self) -> Result<bool, EffectError> {
+        self.target.left_behind().await
+    }
+
+    async fn recover(&mut self, deadline: Moment) -> Result<Option<String>, EffectError> {
+        self.target.recover(deadline).await
     }
 
     async fn begin(&mut self, target: &AppConfig) -> Result<(), EffectError> {
         self.target.before(ready_by(target)).await
+    }
+
+    async fn overstay(&mut self) {
+        self.target.overstay().await;
+    }
+
+    fn take_notes(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.notes)
     }
 
     async fn end(&mut self, target: &AppConfig) -> Result<(), EffectError> {
@@ -110,8 +125,12 @@ impl Applier for ReadyMade {
         if !self.told {
             return Ok(Proof::NotAsked);
         }
+        if let Some(why) = self.target.stopped() {
+            self.notes.push(why);
+            return Ok(Proof::Stopped);
+        }
         let proof = self.target.verify(boottime() + patience).await?;
-        tracing::debug!(proof, "the app has the new file");
+        self.notes.push(proof);
         Ok(Proof::Given)
     }
 }

@@ -5,6 +5,7 @@
 //! know formats or commands. Start reading at [`Transaction::run`].
 
 use std::fs::File;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::staging::StagedTree;
 use super::write::NewText;
 use super::{Applied, off_thread};
 use crate::config::settings::AppConfig;
-use crate::effects::clock::wall;
+use crate::effects::clock::{boottime, wall};
 use crate::effects::error::EffectError;
 use crate::model::plan::PrimaryAt;
 use crate::model::time::measured_words;
@@ -40,8 +41,16 @@ impl Transaction<'_> {
     pub(super) async fn run(mut self) -> Result<Applied, EffectError> {
         let done = self.bring_right().await;
         let ended = self.applier.end(self.target).await;
-        let applied = done?;
-        ended.map(|()| applied)
+        match (done, ended) {
+            (done, Ok(())) => done,
+            (Ok(_), Err(left)) => Err(left),
+            // Whoever reads of a change that failed must read of clients that still wait, too.
+            (Err(error), Err(left)) => Err(EffectError {
+                what: format!("{}; moreover, {left}", error.what),
+                hint: left.hint.or(error.hint),
+                ..error
+            }),
+        }
     }
 
     async fn bring_right(&mut self) -> Result<Applied, EffectError> {
@@ -53,7 +62,8 @@ impl Transaction<'_> {
             })
             .await?;
         self.passed("begun");
-        match self.applier.recover(self.target).await {
+        let recovered_by = boottime() + self.target.reload_timeout;
+        match self.applier.recover(recovered_by).await {
             Ok(recovered) => self.notes.extend(recovered),
             Err(error) => self.notes.push(error.to_string()),
         }
@@ -66,6 +76,7 @@ impl Transaction<'_> {
             self.notes.push("values were right already".to_owned());
             self.keep_right(memory, draft).await?;
         }
+        self.notes.extend(self.applier.take_notes());
         Ok(Applied {
             changed,
             note: self.notes.join("; "),
@@ -82,12 +93,29 @@ impl Transaction<'_> {
         work: impl FnOnce(&Job) -> Result<T, EffectError> + Send + 'static,
     ) -> Result<T, EffectError> {
         let (job, lock) = (Arc::clone(&self.job), Arc::clone(&self.lock));
-        off_thread(&self.target.name, move || {
-            let result = work(&job);
-            drop(lock);
-            result
-        })
-        .await
+        off_thread(&self.target.name, with_lock(job, lock, work)).await
+    }
+
+    /// The same, while the app is held up: it goes on in time, however long a disk takes.
+    async fn on_files_in_time<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&Job) -> Result<T, EffectError> + Send + 'static,
+    ) -> Result<T, EffectError> {
+        let (job, lock) = (Arc::clone(&self.job), Arc::clone(&self.lock));
+        let name = &self.target.name;
+        let mut done = pin!(off_thread(name, with_lock(job, lock, work)));
+        tokio::select! {
+            biased;
+            done = &mut done => return done,
+            () = self.applier.overstay() => {}
+        }
+        done.await
+    }
+
+    /// As soon as the app has the new files, and before anything is undone: its clients wait for
+    /// nothing else. If it fails, it is tried once more at the end, and told there.
+    async fn let_go_on(&mut self) {
+        drop(self.applier.end(self.target).await);
     }
 
     async fn store(&self, memory: Memory) -> Result<Memory, EffectError> {
@@ -130,11 +158,12 @@ impl Transaction<'_> {
         self.applier.begin(self.target).await?;
         let (keep, proves) = (self.target.keep, self.applier.proves(self.target));
         let (memory, put) = self
-            .on_files(move |job| put_all(job, prepared, keep, proves))
+            .on_files_in_time(move |job| put_all(job, prepared, keep, proves))
             .await?;
         let Err(mut error) = put else {
             return self.finish(memory).await;
         };
+        self.let_go_on().await;
         if let Some(change) = memory.change.clone() {
             let (_, undone) = self.undo(memory, change).await?;
             if let Err(undone) = undone {
@@ -146,7 +175,7 @@ impl Transaction<'_> {
 
     /// A change that the app did not take is left alone for a while; what can be mended is.
     async fn refuse_too_soon(&mut self, memory: &Memory, hash: &str) -> Result<(), EffectError> {
-        let Some(failed) = &memory.failed else {
+        let Some(failed) = memory.failed.as_ref().filter(|_| !self.job.by_hand) else {
             return Ok(());
         };
         let Some(wait) = failed.wait(hash, wall()) else {
@@ -223,12 +252,16 @@ impl Transaction<'_> {
     async fn finish(&mut self, memory: Memory) -> Result<Memory, EffectError> {
         match self.tell_and_prove(self.primary.clone()).await {
             Ok((took, proof)) => {
+                // Nobody waits for what is noted of it.
+                self.let_go_on().await;
                 if let Some(took) = took {
                     self.notes
                         .push(format!("reloaded in {} ms", took.as_millis()));
                 }
-                if proof == Proof::Given {
-                    self.notes.push("the running app uses them".to_owned());
+                match proof {
+                    Proof::Given => self.notes.push("the running app uses them".to_owned()),
+                    // Why not comes from whoever knows the app.
+                    Proof::NotAsked | Proof::Stopped => {}
                 }
                 let memory = Memory {
                     applied_hash: memory.written_hash.clone(),
@@ -273,10 +306,12 @@ impl Transaction<'_> {
         let failed = FailedChange::after(memory.failed.as_ref(), &change.new_hash, &why, wall());
         let wait = failed.wait(&change.new_hash, wall());
         memory.failed = Some(failed);
+        self.let_go_on().await;
         let (_, undone) = self.undo(memory, change).await?;
         let state = match undone {
             Ok(Proof::Given) => "the previous files are back, and the app uses them".to_owned(),
             Ok(Proof::NotAsked) => "the previous files are back, and the app was told".to_owned(),
+            Ok(Proof::Stopped) => "the previous files are back, and the app is stopped".to_owned(),
             Err(error) => format!("the previous files are back, but {error}"),
         };
         Ok(EffectError {
@@ -341,5 +376,18 @@ impl Transaction<'_> {
         self.notes
             .push("the running app did not use them".to_owned());
         self.finish(memory).await
+    }
+}
+
+/// Work on files that keeps the lock until it has ended, whoever waits for it.
+fn with_lock<T>(
+    job: Arc<Job>,
+    lock: Arc<File>,
+    work: impl FnOnce(&Job) -> Result<T, EffectError>,
+) -> impl FnOnce() -> Result<T, EffectError> {
+    move || {
+        let result = work(&job);
+        drop(lock);
+        result
     }
 }

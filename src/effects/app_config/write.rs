@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Uid, fchown, fgetxattr, flistxattr, fsetxattr};
+use rustix::fs::{Gid, Uid, fchown, fgetxattr, flistxattr, fremovexattr, fsetxattr};
 use rustix::io::Errno;
 
 use crate::effects::error::EffectError;
@@ -21,6 +21,9 @@ pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Bound on one extended attribute and on the list of their names. Source: xattr(7), Linux limits.
 const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
+
+/// Who else may read and write a file. Source: xattr(7), "Extended system attributes".
+const ACL: &[u8] = b"system.posix_acl_access";
 
 /// Attributes that describe the bytes of one file, so that a copy of them would be wrong.
 /// Source: kernel documentation, security/IMA and EVM.
@@ -125,6 +128,7 @@ pub(super) fn stage(old: FileRead, text: &[u8]) -> Result<NewText, EffectError> 
     let mut temp = TempFile::beside(&old.resolved).map_err(fail)?;
     temp.file.write_all(text).map_err(fail)?;
     keep_owner(&old, &temp.file)?;
+    refuse_inherited(&old, &temp.file)?;
     temp.file
         .set_permissions(fs::Permissions::from_mode(old.metadata.mode() & 0o7777))
         .map_err(fail)?;
@@ -221,6 +225,37 @@ fn keep_owner(old: &FileRead, new: &File) -> Result<(), EffectError> {
     let owner = (now.uid() != uid).then(|| Uid::from_raw(uid));
     let group = (now.gid() != gid).then(|| Gid::from_raw(gid));
     fchown(new, owner, group).map_err(|error| fail(error.into()))
+}
+
+/// A new file inherits the default ACL of its directory, which may let somebody read it who could
+/// not read the old one. Before it gets its mode: with an ACL, that would open it up to them.
+/// Source: acl(5), "OBJECT CREATION AND DEFAULT ACLs".
+fn refuse_inherited(old: &FileRead, new: &File) -> Result<(), EffectError> {
+    if attribute(new, ACL).is_err() || attribute(&old.file, ACL).is_ok() {
+        return Ok(());
+    }
+    fremovexattr(new, ACL).map_err(|error| {
+        EffectError::permanent(format!(
+            "cannot keep the permissions of {}: its directory has a default ACL",
+            old.path.display()
+        ))
+        .hint("remove the default ACL with setfacl -k, or give the file an ACL of its own")
+        .caused_by(io::Error::from(error))
+    })
+}
+
+/// Refuses to write a file that has several names: only one of them would lead to the new text.
+pub(super) fn refuse_linked(old: &FileRead) -> Result<(), EffectError> {
+    let names = old.metadata.nlink();
+    if names <= 1 {
+        return Ok(());
+    }
+    Err(EffectError::permanent(format!(
+        "{} is one of {names} names (hard links) of one file: replacing it would leave the others \
+         with the old text",
+        old.path.display()
+    ))
+    .hint("keep one of them, and make the others symbolic links to it"))
 }
 
 /// Copies ACLs, SELinux labels and the like: without its label a file may be unreadable to its app.

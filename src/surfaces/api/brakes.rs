@@ -91,6 +91,7 @@ impl From<Answer> for BrakeAnswer {
             Answer::Started { .. }
             | Answer::AskingForLease
             | Answer::PassedOn { .. }
+            | Answer::Noted
             | Answer::WouldDo { .. } => vec!["the other site did something else".to_owned()],
         };
         Self::Refused { reasons }

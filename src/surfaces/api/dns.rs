@@ -110,6 +110,7 @@ fn applied(answer: Answer) -> DnsAnswer {
         Answer::AskingForLease
         | Answer::PassedOn { .. }
         | Answer::MayHaveBegun { .. }
+        | Answer::Noted
         | Answer::Braked(_) => DnsAnswer::Refused {
             reasons: vec!["the agent did something else".to_owned()],
         },

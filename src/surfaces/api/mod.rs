@@ -4,6 +4,7 @@
 //! Start reading at [`operator`] (what is answered), then [`local`] (the socket).
 
 pub mod brakes;
+pub mod config;
 pub mod dns;
 pub mod json_lines;
 pub mod local;

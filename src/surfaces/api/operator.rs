@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::brakes::{self, BrakeAnswer, BrakeQuestion};
+use super::config::{self, ConfigQuestion};
 use super::dns::{self, DnsQuestion};
 use crate::model::event::{Answer, Wish};
 use crate::model::plan::Plan;
@@ -118,6 +119,9 @@ impl From<Answer> for FailoverAnswer {
             },
             Answer::MayHaveBegun { at, why } => Self::MayHaveBegun { at, why },
             Answer::Refused { reasons } => Self::Refused { reasons },
+            Answer::Noted => Self::Refused {
+                reasons: vec!["that was not asked for: a note".to_owned()],
+            },
             Answer::Braked(braked) => Self::Refused {
                 reasons: vec![format!("that was not asked for: {}", braked.text)],
             },
@@ -150,6 +154,7 @@ pub fn router(agent: AgentHandle, recovered: watch::Receiver<Option<Recovery>>) 
         .route(FAILOVER, post(failover))
         .route(brakes::PATH, post(brake))
         .route(dns::PATH, post(ask_dns))
+        .route(config::PATH, post(change_files))
         .layer(DefaultBodyLimit::max(QUESTION_BYTES_MAX))
         .with_state(Desk { agent, recovered })
 }
@@ -208,6 +213,18 @@ async fn brake(
 
 async fn ask_dns(State(desk): State<Desk>, Json(question): Json<DnsQuestion>) -> Response {
     match dns::answer(&desk.agent, question).await {
+        Ok(answer) => one_line(&answer),
+        Err((status, why)) => (status, why).into_response(),
+    }
+}
+
+async fn change_files(
+    State(desk): State<Desk>,
+    visitor: Option<Extension<Visitor>>,
+    Json(question): Json<ConfigQuestion>,
+) -> Response {
+    let caller = visitor.map(|Extension(visitor)| visitor.caller);
+    match config::answer(desk.agent, question, caller).await {
         Ok(answer) => one_line(&answer),
         Err((status, why)) => (status, why).into_response(),
     }

@@ -13,6 +13,7 @@ use super::{Context, settings};
 use crate::model::SiteName;
 use crate::runtime::status::Snapshot;
 use crate::surfaces::api::brakes::{self, BrakeAnswer, BrakeQuestion};
+use crate::surfaces::api::config::{self, ConfigAnswer, ConfigQuestion};
 use crate::surfaces::api::dns::{self, DnsAnswer, DnsQuestion};
 use crate::surfaces::api::operator::{
     FAILOVER, FailoverAnswer, FailoverQuestion, NEWER_WAIT_MAX, STATUS, StatusAnswer,
@@ -23,6 +24,9 @@ const ANSWER_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Each provider and each name server has its own bound, and all are asked at once.
 const DNS_WAIT_MAX: Duration = Duration::from_mins(2);
+
+/// An app after the other; each is checked, told and asked, and maybe told of its old files.
+const CONFIG_WAIT_MAX: Duration = Duration::from_mins(30);
 
 /// Which agent to ask.
 #[derive(Debug, Args)]
@@ -89,6 +93,15 @@ impl LocalAgent {
     pub(super) async fn dns(&self, question: &DnsQuestion) -> Result<DnsAnswer, SocketError> {
         let patient = Self(self.0.clone().waiting(DNS_WAIT_MAX));
         patient.ask(dns::PATH, question).await
+    }
+
+    /// Has files changed: every app's checks, reload and proof have their own bounds.
+    pub(super) async fn config(
+        &self,
+        question: &ConfigQuestion,
+    ) -> Result<ConfigAnswer, SocketError> {
+        let patient = Self(self.0.clone().waiting(CONFIG_WAIT_MAX));
+        patient.ask(config::PATH, question).await
     }
 
     async fn ask<T: DeserializeOwned>(

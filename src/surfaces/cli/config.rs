@@ -2,7 +2,6 @@
 //! versions.
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 use serde_json::json;
 
 use super::ask::{LocalAgent, SocketArgument};
@@ -11,12 +10,15 @@ use super::output::{self, BAD, BOLD, DIM, GOOD, WARN, styled};
 use super::{Context, settings};
 use crate::config::settings::AppConfig;
 use crate::config::{Config, MemberRole};
-use crate::model::outcome;
+use crate::runtime::app_desk::{FilesDone, FilesWish};
 use crate::runtime::app_files::{self, AppFiles, Difference, KeptVersion};
+use crate::surfaces::api::config::{ConfigAnswer, ConfigQuestion};
 
 /// Show, change and bring back the files of the apps at this site.
 ///
 /// What they should say, and the epoch under which it is written, are asked of the running agent.
+///
+/// It also makes the changes, and keeps them in its journal.
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -34,13 +36,18 @@ enum What {
         #[command(flatten)]
         socket: SocketArgument,
     },
-    /// Bring the files in line now, as the agent does: check, replace, reload, ask the app.
+    /// Bring the files in line now: the agent checks, replaces, reloads, and asks the app.
+    ///
+    /// It does not wait for as long as it leaves a change alone that an app did not take.
     Apply {
         /// Which app config; all of this site if left out.
         name: Option<String>,
         /// Only show what would change.
         #[arg(long)]
         dry_run: bool,
+        /// Also while a failover is under way.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         socket: SocketArgument,
     },
@@ -53,19 +60,12 @@ enum What {
         /// The number of the version; without it, all are listed.
         #[arg(long, value_name = "N")]
         generation: Option<u64>,
+        /// Also while a failover is under way.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         socket: SocketArgument,
     },
-}
-
-/// What became of one app's files.
-#[derive(Debug, Serialize)]
-struct Done {
-    name: String,
-    ok: bool,
-    /// What was done, or why it failed.
-    note: String,
-    hint: Option<String>,
 }
 
 pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
@@ -76,19 +76,26 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
             name,
             dry_run: true,
             socket,
+            force: _,
         } => {
             let apps = chosen(&config, name.as_deref())?;
             let files = known(context, &config, socket).await?;
             diff(context, &files, &apps).await
         }
-        What::Apply { name, socket, .. } => {
-            let apps = chosen(&config, name.as_deref())?;
-            let files = known(context, &config, socket).await?;
-            apply(context, &files, &apps).await
+        What::Apply {
+            name,
+            socket,
+            force,
+            dry_run: false,
+        } => {
+            chosen(&config, name.as_deref())?;
+            let wish = FilesWish::Apply { name: name.clone() };
+            change(context, &config, socket, (wish, *force)).await
         }
         What::Restore {
             name,
             generation,
+            force,
             socket,
         } => {
             let app = chosen(&config, Some(name))?;
@@ -98,9 +105,11 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
             match generation {
                 None => list(context, &config, app).await,
                 Some(generation) => {
-                    let files = known(context, &config, socket).await?;
-                    let restored = files.restore(app, *generation).await;
-                    tell_done(context, &[done(app, restored)])
+                    let wish = FilesWish::Restore {
+                        name: name.clone(),
+                        generation: *generation,
+                    };
+                    change(context, &config, socket, (wish, *force)).await
                 }
             }
         }
@@ -176,32 +185,26 @@ fn tell_difference(difference: &Difference) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn apply(
+/// Has the running agent do it.
+async fn change(
     context: &Context<'_>,
-    files: &AppFiles<'_>,
-    apps: &[&AppConfig],
+    config: &Config,
+    socket: &SocketArgument,
+    (wish, anyway): (FilesWish, bool),
 ) -> Result<Exit, Failure> {
-    let mut all = Vec::new();
-    for app in apps {
-        all.push(done(app, files.apply(app).await));
-    }
-    tell_done(context, &all)
-}
-
-fn done(app: &AppConfig, result: Result<String, outcome::Failure>) -> Done {
-    let (ok, note, hint) = match result {
-        Ok(note) => (true, note, None),
-        Err(failure) => (false, failure.what, failure.hint),
-    };
-    Done {
-        name: app.name.clone(),
-        ok,
-        note,
-        hint,
+    // Says what is wrong when that is another site's agent, or it knows no primary.
+    known(context, config, socket).await?;
+    let question = ConfigQuestion { wish, anyway };
+    match LocalAgent::of(context, socket)?.config(&question).await? {
+        ConfigAnswer::Done { apps } => tell_done(context, &apps),
+        ConfigAnswer::Refused { reasons } => {
+            let text = format!("nothing is changed: {}", reasons.join("; "));
+            Err(Failure::text(Exit::Refused, text))
+        }
     }
 }
 
-fn tell_done(context: &Context<'_>, all: &[Done]) -> Result<Exit, Failure> {
+fn tell_done(context: &Context<'_>, all: &[FilesDone]) -> Result<Exit, Failure> {
     if context.global.json {
         output::json_pretty(&all)?;
     } else {

@@ -4,8 +4,12 @@
 //! `--force-recreate` makes another. `--no-deps` leaves the service's database and its like alone.
 //! Source: Docker, "docker compose restart" (changes of the environment are not taken), "docker
 //! compose up".
+//!
+//! A service of which nothing runs was stopped by somebody, and stays so. One that is being
+//! restarted all the time is meant to run.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -16,6 +20,15 @@ use crate::effects::error::EffectError;
 use crate::effects::exec::CommandSpec;
 use crate::model::Moment;
 
+/// How long the new containers must stay up, and be the same, to count as up.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// States of a container that is meant to run. Source: Docker, "docker compose ps", `--status`.
+const MEANT_TO_RUN: [&str; 4] = ["--status", "running", "--status", "restarting"];
+
+/// What changes when a container ends and is started again. Source: Docker, "docker inspect".
+const STARTS: &str = "{{.State.StartedAt}} {{.RestartCount}}";
+
 /// One change of a file of a service.
 #[derive(Debug)]
 pub struct Compose {
@@ -23,6 +36,8 @@ pub struct Compose {
     place: Place,
     /// The containers right before the change; `None` when nothing was applied.
     old: Option<Vec<String>>,
+    /// None ran, and none is started.
+    stopped: bool,
 }
 
 impl Compose {
@@ -31,6 +46,7 @@ impl Compose {
             settings,
             place,
             old: None,
+            stopped: false,
         }
     }
 
@@ -41,18 +57,51 @@ impl Compose {
             .args(words)
     }
 
-    /// The ids of the service's containers that run.
-    async fn containers(&self, deadline: Moment) -> Result<Vec<String>, EffectError> {
-        let words = [
-            "ps",
-            "--quiet",
-            "--status",
-            "running",
-            &self.settings.service,
-        ];
+    /// The ids of the service's containers in these states.
+    async fn containers(
+        &self,
+        states: &[&str],
+        deadline: Moment,
+    ) -> Result<Vec<String>, EffectError> {
+        let words: Vec<&str> = [&["ps", "--quiet"], states, &[&self.settings.service]].concat();
         let shown = self.place.run(self.compose(&words, deadline), deadline);
         let ids = shown.await?.stdout;
         Ok(ids.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// When each of these was started, and how often again.
+    async fn starts(&self, ids: &[String], deadline: Moment) -> Result<String, EffectError> {
+        let command = CommandSpec::new(&self.settings.program, boottime().until(deadline))
+            .args(["inspect", "--format", STARTS])
+            .args(ids);
+        Ok(self.place.run(command, deadline).await?.stdout)
+    }
+
+    /// Waits until only containers run that were not there before; their ids.
+    async fn wait_new(&self, old: &[String], deadline: Moment) -> Result<Vec<String>, EffectError> {
+        let service = &self.settings.service;
+        let mut why = None;
+        loop {
+            match self.containers(&["--status", "running"], deadline).await {
+                Ok(now) => {
+                    let left = now.iter().filter(|id| old.contains(id)).count();
+                    match (left, now.is_empty()) {
+                        (_, true) => why = Some(format!("no container of {service} runs")),
+                        (0, false) => return Ok(now),
+                        _ => why = Some(format!("{left} containers of {service} are old ones")),
+                    }
+                }
+                Err(error) => why = why.or(Some(error.what)),
+            }
+            if !time_to_look(deadline).await {
+                return Err(self.not_up(why.unwrap_or_default()));
+            }
+        }
+    }
+
+    fn not_up(&self, why: String) -> EffectError {
+        let hint = format!("docker compose logs {}", self.settings.service);
+        EffectError::retryable(self.place.says(why)).hint(hint)
     }
 }
 
@@ -63,7 +112,9 @@ impl Target for Compose {
     }
 
     async fn before(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        self.containers(deadline).await.map(|_ids| ())
+        self.containers(&MEANT_TO_RUN, deadline)
+            .await
+            .map(|_ids| ())
     }
 
     async fn validate(
@@ -79,11 +130,23 @@ impl Target for Compose {
     }
 
     async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        self.old = Some(self.containers(deadline).await?);
+        let old = self.containers(&MEANT_TO_RUN, deadline).await?;
+        self.stopped = old.is_empty();
+        if self.stopped {
+            return Ok(());
+        }
+        self.old = Some(old);
         let service = &self.settings.service;
         let words = ["up", "-d", "--no-deps", "--force-recreate", service];
         let command = self.compose(&words, deadline);
         self.place.run(command, deadline).await.map(|_finished| ())
+    }
+
+    fn stopped(&self) -> Option<String> {
+        let service = &self.settings.service;
+        self.stopped.then(|| {
+            format!("no container of {service} ran, and none was started: the next reads the file")
+        })
     }
 
     async fn verify(&mut self, deadline: Moment) -> Result<String, EffectError> {
@@ -92,25 +155,13 @@ impl Target for Compose {
             let what = self.place.says(format!("{service} was not made anew"));
             return Err(EffectError::permanent(what));
         };
-        let mut why = None;
-        loop {
-            match self.containers(deadline).await {
-                Ok(now) => {
-                    let left = now.iter().filter(|id| old.contains(id)).count();
-                    let count = now.len();
-                    match (left, count) {
-                        (_, 0) => why = Some(format!("no container of {service} runs")),
-                        (0, _) => return Ok(format!("{count} new containers of {service} run")),
-                        _ => why = Some(format!("{left} containers of {service} are old ones")),
-                    }
-                }
-                Err(error) => why = why.or(Some(error.what)),
-            }
-            if !time_to_look(deadline).await {
-                let what = self.place.says(why.unwrap_or_default());
-                let hint = format!("docker compose logs {service}");
-                return Err(EffectError::retryable(what).hint(hint));
-            }
+        let new = self.wait_new(old, deadline).await?;
+        let starts = self.starts(&new, deadline).await?;
+        tokio::time::sleep(SETTLE.min(boottime().until(deadline))).await;
+        let still = self.containers(&["--status", "running"], deadline).await?;
+        if still != new || self.starts(&new, deadline).await? != starts {
+            return Err(self.not_up(format!("the new containers of {service} did not stay up")));
         }
+        Ok(format!("{} new containers of {service} run", new.len()))
     }
 }

@@ -49,10 +49,34 @@ impl Haproxy {
         }
     }
 
-    fn find(&self) -> Result<Running, EffectError> {
-        let program = self.settings.program.file_name().unwrap_or_default();
-        let program = program.to_string_lossy();
-        Running::find(&self.place, &self.settings.pid_file, &program)
+    async fn find(&self) -> Result<Running, EffectError> {
+        let settings = self.settings.clone();
+        let find = move |place: &Place| {
+            let program = settings.program.file_name().unwrap_or_default();
+            Running::find(place, &settings.pid_file, &program.to_string_lossy())
+        };
+        self.place.apart(find).await
+    }
+
+    /// Its files as they would be: where one of them waits to be replaced, the new one. Names that
+    /// lead to the same file are the same file.
+    async fn staged_config(&self, files: &[PathBuf]) -> Result<Vec<PathBuf>, EffectError> {
+        let configs = self.settings.config.clone();
+        let pairs = self.place.files.iter().cloned().zip(files.iter().cloned());
+        let pairs: Vec<(PathBuf, PathBuf)> = pairs.collect();
+        let same = |one: &Path, other: &Path| {
+            let real = |path: &Path| path.canonicalize();
+            one == other || matches!((real(one), real(other)), (Ok(a), Ok(b)) if a == b)
+        };
+        let staged = move |_: &Place| {
+            let configs = configs.into_iter().map(|config| {
+                let mut pairs = pairs.iter();
+                let waits = pairs.find(|(live, _)| same(live, &config));
+                waits.map_or(config, |(_, waits)| waits.clone())
+            });
+            Ok(configs.collect())
+        };
+        self.place.apart(staged).await
     }
 
     /// One command, one connection, one answer.
@@ -101,21 +125,21 @@ impl Haproxy {
         })
     }
 
-    fn servers_in(&self, files: &[PathBuf]) -> Result<Servers, EffectError> {
+    async fn servers_in(&self, files: &[PathBuf]) -> Result<Servers, EffectError> {
         let servers = self
             .place
-            .read_all(files, |text, _| Ok(servers_in_file(text)))?;
-        Ok(servers.into_iter().flatten().collect())
+            .read_all(files, |text, _| Ok(servers_in_file(text)));
+        Ok(servers.await?.into_iter().flatten().collect())
     }
 
-    fn wanted(&self) -> Result<Servers, EffectError> {
-        self.servers_in(&self.place.files)
+    async fn wanted(&self) -> Result<Servers, EffectError> {
+        self.servers_in(&self.place.files).await
     }
 
     /// Puts the servers that run where the file says.
     async fn move_servers(&self, deadline: Moment) -> Result<(), EffectError> {
         let (running, _) = self.running(deadline).await?;
-        for command in moves(&running, &self.wanted()?) {
+        for command in moves(&running, &self.wanted().await?) {
             let answer = self.ask(&command, deadline).await?;
             // A done command that says nothing answers with an empty line.
             let said = answer.trim();
@@ -131,11 +155,10 @@ impl Haproxy {
     /// Leaves the servers' states where the new worker reads them.
     async fn save_states(&self, path: &Path, deadline: Moment) -> Result<(), EffectError> {
         let (_, state) = self.running(deadline).await?;
-        whole_file::write_private(path, state.as_bytes()).map_err(|error| {
-            let what = format!("cannot write {}", path.display());
-            EffectError::retryable(self.place.says(what))
-                .hint("state_file: a place that the agent may write and HAProxy reads")
-                .caused_by(error)
+        let write = move |path: &PathBuf| whole_file::write_private(path, state.as_bytes());
+        let written = self.place.on_file("write", path.to_owned(), write).await;
+        written.map_err(|error| {
+            error.hint("state_file: a place that the agent may write and HAProxy reads")
         })
     }
 
@@ -145,7 +168,7 @@ impl Haproxy {
             return Ok(Some("no new worker serves".to_owned()));
         }
         let (running, _) = self.running(deadline).await?;
-        let missing = elsewhere(&running, &self.wanted()?);
+        let missing = elsewhere(&running, &self.wanted().await?);
         if missing.is_empty() {
             return Ok(None);
         }
@@ -169,7 +192,7 @@ impl Target for Haproxy {
     }
 
     async fn before(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        self.find()?;
+        self.find().await?;
         self.serving(deadline).await.map(|_pid| ())
     }
 
@@ -180,16 +203,14 @@ impl Target for Haproxy {
     ) -> Result<Vec<String>, EffectError> {
         let mut command = CommandSpec::new(&self.settings.program, boottime().until(deadline));
         command = command.arg("-c");
-        for config in &self.settings.config {
-            let mut pairs = self.place.files.iter().zip(files);
-            let staged = pairs.find(|(live, _)| *live == config);
-            let path = staged.map_or(config, |(_, staged)| staged);
+        for path in self.staged_config(files).await? {
             command = command.arg("-f").arg(path);
         }
         let hint = "run that command by hand as the agent's user";
         self.place.checked(command, deadline, hint).await?;
         let names: Vec<String> = self
-            .servers_in(files)?
+            .servers_in(files)
+            .await?
             .into_iter()
             .filter(|(_, address)| address.ip.is_none())
             .map(|(name, _)| name.to_string())
@@ -206,13 +227,14 @@ impl Target for Haproxy {
     }
 
     async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        let main = self.find()?;
+        let main = self.find().await?;
         self.worker = Some(self.serving(deadline).await?);
         self.move_servers(deadline).await?;
         if let Some(path) = self.settings.state_file.clone() {
             self.save_states(&path, deadline).await?;
         }
-        main.signal(&self.place, Signal::USR2)
+        let tell = move |place: &Place| main.signal(place, Signal::USR2);
+        self.place.apart(tell).await
     }
 
     async fn verify(&mut self, deadline: Moment) -> Result<String, EffectError> {
@@ -235,7 +257,7 @@ impl Target for Haproxy {
                     .hint("its log says why; it must run with -W, and pid_file be its main one"));
             }
         }
-        let count = self.wanted()?.len();
+        let count = self.wanted().await?.len();
         Ok(format!(
             "a new worker of HAProxy has {count} servers where the file says"
         ))

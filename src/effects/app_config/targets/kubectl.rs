@@ -1,11 +1,13 @@
-//! A workload of Kubernetes that reads a ConfigMap: replace that, roll the pods, wait for them.
+//! A workload of Kubernetes that reads a ConfigMap: put the files into that, roll the pods, wait
+//! for them. What else is in the ConfigMap is somebody else's, and stays.
 //!
 //! Pods keep the environment that they were started with, and a file that is mounted by `subPath`
 //! never changes: so the pods are made anew in any case.
 //! Source: kubernetes.io, "ConfigMaps", "Mounted ConfigMaps are updated automatically".
 //!
-//! No shell: the output of `create --dry-run=client` is read whole and is the input of `apply`.
+//! No shell, and no value in an argument: the patch is the input of `kubectl patch`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -17,9 +19,9 @@ use crate::effects::error::EffectError;
 use crate::effects::exec::CommandSpec;
 use crate::model::Moment;
 
-/// Bound on a manifest. Source: kubernetes.io, "ConfigMaps": at most 1 MiB of data, to which YAML
-/// adds indentation and quotes.
-const MANIFEST_BYTES_MAX: usize = 4 << 20;
+/// Where `kubectl` finds its input by a name: it takes a patch only from a file. Source:
+/// kubernetes.io, "kubectl patch", `--patch-file`.
+const INPUT: &str = "/dev/stdin";
 
 /// One change of a ConfigMap's file.
 #[derive(Debug)]
@@ -43,15 +45,27 @@ impl Kubectl {
             .args(words)
     }
 
-    /// `kubectl create configmap`, which only prints what it would create.
-    fn create(&self, files: &[PathBuf], deadline: Moment) -> CommandSpec {
-        let words = ["create", "configmap", &self.settings.config_map];
-        let mut command = self.kubectl(&words, deadline);
-        for (live, now) in self.place.files.iter().zip(files) {
-            let key = live.file_name().unwrap_or_default().to_string_lossy();
-            command = command.arg(format!("--from-file={key}={}", now.display()));
-        }
-        command.args(["--dry-run=client", "-o", "yaml"])
+    /// `kubectl patch configmap` with these texts under the names of the files, and nothing else.
+    /// Source: RFC 7396: what a merge patch does not name stays as it is.
+    async fn patch(
+        &self,
+        files: &[PathBuf],
+        options: &[&str],
+        deadline: Moment,
+    ) -> Result<CommandSpec, EffectError> {
+        let texts = self.place.read_all(files, |text, _| Ok(text.to_owned()));
+        let names = self.place.files.iter().map(|live| {
+            let name = live.file_name().unwrap_or_default();
+            name.to_string_lossy().into_owned()
+        });
+        let data: BTreeMap<String, String> = names.zip(texts.await?).collect();
+        let patch = serde_json::json!({ "data": data }).to_string();
+        let words = ["patch", "configmap", &self.settings.config_map];
+        let command = self.kubectl(&words, deadline);
+        Ok(command
+            .args(["--type", "merge", "--patch-file", INPUT])
+            .args(options)
+            .input(patch))
     }
 }
 
@@ -73,21 +87,15 @@ impl Target for Kubectl {
         deadline: Moment,
     ) -> Result<Vec<String>, EffectError> {
         let hint = "run that command by hand as the agent's user";
-        let command = self.create(files, deadline);
+        // The API server says whether it would take it, and changes nothing.
+        let command = self.patch(files, &["--dry-run=server"], deadline).await?;
         self.place.checked(command, deadline, hint).await?;
         Ok(Vec::new())
     }
 
     async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        let create = self.create(&self.place.files, deadline);
-        let create = create.output_max(MANIFEST_BYTES_MAX);
-        let made = self.place.run(create, deadline).await?;
-        if !made.stdout_whole || made.stdout.is_empty() {
-            let what = format!("the manifest is empty or larger than {MANIFEST_BYTES_MAX} bytes");
-            return Err(EffectError::permanent(self.place.says(what)));
-        }
-        let apply = self.kubectl(&["apply", "-f", "-"], deadline);
-        self.place.run(apply.input(made.stdout), deadline).await?;
+        let patch = self.patch(&self.place.files, &[], deadline).await?;
+        self.place.run(patch, deadline).await?;
         let words = ["rollout", "restart", &self.settings.workload];
         let restart = self.kubectl(&words, deadline);
         self.place.run(restart, deadline).await.map(|_finished| ())

@@ -14,21 +14,24 @@ pub mod haproxy;
 pub mod haproxy_state;
 pub mod kubectl;
 pub mod nginx;
+pub(super) mod nginx_reload;
 pub mod pgbouncer;
 mod pgbouncer_console;
 pub mod pgbouncer_ini;
-mod process;
+mod pgbouncer_note;
+pub(super) mod process;
 pub mod systemd;
 pub mod systemd_env;
 
 use std::fmt;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::off_thread;
 use crate::config::settings::TargetSettings;
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
@@ -60,6 +63,14 @@ pub enum Check {
 pub trait Target: fmt::Debug + Send + Sync {
     /// When [`Target::validate`] is to be called.
     fn check(&self) -> Check;
+
+    /// Whether [`Target::recover`] has anything to do. A look at a file of the agent's own.
+    ///
+    /// # Errors
+    /// When nobody can tell.
+    async fn left_behind(&mut self) -> Result<bool, EffectError> {
+        Ok(false)
+    }
 
     /// Puts right what a change that was killed left behind; what that was, if anything.
     ///
@@ -97,6 +108,17 @@ pub trait Target: fmt::Debug + Send + Sync {
     /// # Errors
     /// When it does not have them by the deadline.
     async fn verify(&mut self, deadline: Moment) -> Result<String, EffectError>;
+
+    /// Why the program was not told, when [`Target::apply`] rightly told it nothing: it is stopped.
+    fn stopped(&self) -> Option<String> {
+        None
+    }
+
+    /// Ends when the program was held up for as long as it may be, and goes on again although the
+    /// change is not over. Never ends for a program that is not held up.
+    async fn overstay(&mut self) {
+        std::future::pending::<()>().await;
+    }
 
     /// Lets the program go on, whatever came before.
     ///
@@ -188,27 +210,52 @@ impl Place {
     }
 
     /// What `read` finds in each of the files.
-    fn read_all<T>(
+    async fn read_all<T>(
         &self,
         files: &[PathBuf],
         read: impl Fn(&str, &Path) -> Result<T, EffectError>,
     ) -> Result<Vec<T>, EffectError> {
-        files
-            .iter()
-            .map(|path| read(&self.read(path)?, path))
-            .collect()
+        let mut found = Vec::with_capacity(files.len());
+        for path in files {
+            found.push(read(&self.read(path).await?, path)?);
+        }
+        Ok(found)
+    }
+
+    /// Looks at files and processes where that may block: neither a lease nor a fence waits for it.
+    async fn apart<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, EffectError> + Send + 'static,
+    ) -> Result<T, EffectError> {
+        let place = self.clone();
+        off_thread(&self.name, move || work(&place)).await
+    }
+
+    /// The same, for one file.
+    async fn on_file<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        path: PathBuf,
+        work: impl FnOnce(&PathBuf) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, EffectError> {
+        let work = move |place: &Self| {
+            work(&path).map_err(|error| {
+                let what = place.says(format!("cannot {what} {}", path.display()));
+                EffectError::retryable(what).caused_by(error)
+            })
+        };
+        self.apart(work).await
     }
 
     /// The whole of a small text file.
-    fn read(&self, path: &Path) -> Result<String, EffectError> {
-        let fail = |error| {
-            let what = self.says(format!("cannot read {}", path.display()));
-            EffectError::retryable(what).caused_by(error)
+    async fn read(&self, path: &Path) -> Result<String, EffectError> {
+        let read = |path: &PathBuf| {
+            let mut text = String::new();
+            let mut bounded = File::open(path)?.take(FILE_BYTES_MAX + 1);
+            bounded.read_to_string(&mut text)?;
+            Ok(text)
         };
-        let file = File::open(path).map_err(fail)?;
-        let mut text = String::new();
-        let mut bounded = file.take(FILE_BYTES_MAX + 1);
-        bounded.read_to_string(&mut text).map_err(fail)?;
+        let text = self.on_file("read", path.to_owned(), read).await?;
         if text.len() as u64 > FILE_BYTES_MAX {
             let what = format!("{} is larger than {FILE_BYTES_MAX} bytes", path.display());
             return Err(EffectError::permanent(self.says(what)));

@@ -1,23 +1,21 @@
 //! nginx: `-t` over all of its files, HUP, new workers, no new `[emerg]`, a marker through it.
 //!
-//! A reload that nginx refuses looks like one that it takes: the signal arrives, and the old
-//! configuration goes on. The proof is a worker that was not there before, of the same main
-//! process. Source: nginx.org, "Controlling nginx", "Changing Configuration".
+//! The proof that it took the reload is that of [`super::nginx_reload`].
 //!
 //! The check is made in place: a copy of the tree would be another tree wherever a file includes
 //! another by its full path, as Debian's do.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use reqwest::Url;
 use rustix::process::Signal;
 
-use super::process::{Identity, Running};
+use super::nginx_reload::{Before, Look};
+use super::process::Running;
 use super::{Check, Place, Target, time_to_look};
 use crate::config::settings::NginxTarget;
 use crate::effects::clock::boottime;
@@ -25,9 +23,6 @@ use crate::effects::error::EffectError;
 use crate::effects::exec::CommandSpec;
 use crate::effects::http_client;
 use crate::model::Moment;
-
-/// So much of what the error log has grown by is read.
-const LOG_BYTES_MAX: u64 = 256 << 10;
 
 /// Names that are told at most: a file of a thousand members would say the same a thousand times.
 const NAMES_TOLD_MAX: usize = 3;
@@ -37,16 +32,8 @@ const NAMES_TOLD_MAX: usize = 3;
 pub struct Nginx {
     settings: NginxTarget,
     place: Place,
-    told: Option<Told>,
-}
-
-/// nginx as it was right before it was told.
-#[derive(Debug)]
-struct Told {
-    main: Running,
-    workers: BTreeSet<Identity>,
-    /// `None` when the log cannot be read: then workers alone prove it.
-    log_length: Option<u64>,
+    /// nginx as it was right before it was told.
+    told: Option<Arc<Before>>,
 }
 
 impl Nginx {
@@ -58,47 +45,27 @@ impl Nginx {
         }
     }
 
-    fn find(&self) -> Result<Running, EffectError> {
-        let program = self.settings.program.file_name().unwrap_or_default();
-        let program = program.to_string_lossy();
-        Running::find(&self.place, &self.settings.pid_file, &program)
-    }
-
-    fn workers(main: Running) -> BTreeSet<Identity> {
-        // Source: nginx, src/os/unix/ngx_process_cycle.c: the titles of its processes.
-        main.workers("worker process", "shutting down")
-    }
-
-    /// The first complaint that stops a reload, among what the log has grown by.
-    fn emergency(&self, since: u64) -> Option<String> {
-        let mut log = File::open(&self.settings.error_log).ok()?;
-        let length = log.metadata().ok()?.len();
-        // A shorter log is a new one.
-        let from = if length < since { 0 } else { since };
-        log.seek(SeekFrom::Start(from)).ok()?;
-        let mut grown = Vec::new();
-        log.take(LOG_BYTES_MAX).read_to_end(&mut grown).ok()?;
-        let text = String::from_utf8_lossy(&grown);
-        let line = text.lines().find(|line| line.contains("[emerg]"))?;
-        Some(line.to_owned())
-    }
-
     /// Waits until only workers serve that were not there before.
-    async fn wait_for_workers(&self, told: &Told, deadline: Moment) -> Result<usize, EffectError> {
+    async fn wait_for_workers(
+        &self,
+        told: &Arc<Before>,
+        deadline: Moment,
+    ) -> Result<usize, EffectError> {
         loop {
-            if let Some(line) = told.log_length.and_then(|since| self.emergency(since)) {
-                let what = format!("nginx keeps the old configuration: {line}");
-                return Err(EffectError::permanent(self.place.says(what)));
-            }
-            if !told.main.lives() {
-                let what = self.place.says("nginx ended when it was told to reload");
-                return Err(EffectError::permanent(what).hint("see its error log, and start it"));
-            }
-            let now = Self::workers(told.main);
-            let new = now.difference(&told.workers).count();
-            // The old ones serve on for a moment after the new ones have come.
-            if new > 0 && now.is_disjoint(&told.workers) {
-                return Ok(new);
+            let before = Arc::clone(told);
+            match self.place.apart(move |_| Ok(before.look())).await? {
+                Look::Taken { workers } => return Ok(workers),
+                Look::NotYet => {}
+                Look::Refused { line } => {
+                    let what = format!("nginx keeps the old configuration: {line}");
+                    return Err(EffectError::permanent(self.place.says(what)));
+                }
+                Look::Ended => {
+                    let what = self.place.says("nginx ended when it was told to reload");
+                    return Err(
+                        EffectError::permanent(what).hint("see its error log, and start it")
+                    );
+                }
             }
             if !time_to_look(deadline).await {
                 let what =
@@ -143,7 +110,9 @@ impl Target for Nginx {
     }
 
     async fn before(&mut self, _deadline: Moment) -> Result<(), EffectError> {
-        self.find().map(|_main| ())
+        let settings = self.settings.clone();
+        let find = move |place: &Place| find(place, &settings).map(|_main| ());
+        self.place.apart(find).await
     }
 
     async fn validate(
@@ -151,7 +120,8 @@ impl Target for Nginx {
         files: &[PathBuf],
         deadline: Moment,
     ) -> Result<Vec<String>, EffectError> {
-        let names = self.place.read_all(files, |text, _| Ok(names_in(text)))?;
+        let names = self.place.read_all(files, |text, _| Ok(names_in(text)));
+        let names = names.await?;
         let names: BTreeSet<String> = names.into_iter().flatten().collect();
         let command = CommandSpec::new(&self.settings.program, boottime().until(deadline));
         let command = command.arg("-t").arg("-q").arg("-c");
@@ -177,17 +147,13 @@ impl Target for Nginx {
     }
 
     async fn apply(&mut self, _deadline: Moment) -> Result<(), EffectError> {
-        let main = self.find()?;
-        let told = Told {
-            main,
-            workers: Self::workers(main),
-            log_length: File::open(&self.settings.error_log)
-                .and_then(|log| log.metadata())
-                .map(|log| log.len())
-                .ok(),
+        let settings = self.settings.clone();
+        let tell = move |place: &Place| {
+            let main = find(place, &settings)?;
+            let before = Before::of(main, &settings.error_log);
+            main.signal(place, Signal::HUP).map(|()| before)
         };
-        main.signal(&self.place, Signal::HUP)?;
-        self.told = Some(told);
+        self.told = Some(Arc::new(self.place.apart(tell).await?));
         Ok(())
     }
 
@@ -198,17 +164,19 @@ impl Target for Nginx {
             ));
         };
         let new = self.wait_for_workers(told, deadline).await?;
-        let log = match told.log_length {
-            Some(_) => "no [emerg]",
-            None => "its error log cannot be read",
-        };
-        let mut proof = format!("nginx has {new} new workers, {log}");
+        let mut proof = format!("nginx has {new} new workers, {}", told.log_words());
         if let Some(url) = &self.settings.verify_url {
             self.wait_for_marker(url, deadline).await?;
             proof.push_str(", and verify_url answers as it should");
         }
         Ok(proof)
     }
+}
+
+/// The main process that the pid file names.
+fn find(place: &Place, settings: &NginxTarget) -> Result<Running, EffectError> {
+    let program = settings.program.file_name().unwrap_or_default();
+    Running::find(place, &settings.pid_file, &program.to_string_lossy())
 }
 
 /// Host names that `server` and `proxy_pass` lines make nginx look up at every reload.

@@ -6,8 +6,9 @@
 //! fenced by then, so an open transaction there is lost already, and by default what still holds a
 //! connection to it is cut off.
 //!
-//! A pause never outlives its reason: `after` resumes, so does dropping this, and a note in the
-//! agent's directory, written before PAUSE, makes the next life do it.
+//! A pause never outlives its reason, nor `pause_timeout` as a whole: what takes longer goes on
+//! without one. `after` resumes, so does dropping this, and a note in the agent's directory,
+//! written before PAUSE, makes whoever comes next do it ([`pgbouncer_note`]).
 //!
 //! Source: PgBouncer, usage.md, "Process controlling commands": PAUSE, KILL (which pauses), RESUME,
 //! RELOAD, WAIT_CLOSE; `SHOW DATABASES`, `SHOW SERVERS`.
@@ -22,15 +23,15 @@ use tokio_postgres::SimpleQueryRow;
 
 use super::pgbouncer_console::{Console, ConsoleError};
 use super::pgbouncer_ini::{self, Home};
-use super::{Check, Place, Target, time_to_look};
+use super::{Check, Place, Target, pgbouncer_note, time_to_look};
 use crate::config::settings::{PauseExpired, PgbouncerTarget};
+use crate::effects::app_config::memory::MemoryDir;
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
-use crate::effects::whole_file;
 use crate::model::Moment;
 
-/// The databases that are, or are about to be, paused; one a line.
-const NOTE_FILE: &str = "pgbouncer-paused";
+/// What to do when nobody can resume.
+const THEY_WAIT: &str = "its clients wait: connect to the console and say RESUME";
 
 /// Bound on resuming when nobody waits for it any more.
 const LAST_RESUME: Duration = Duration::from_secs(10);
@@ -40,13 +41,21 @@ const LAST_RESUME: Duration = Duration::from_secs(10);
 pub struct Pgbouncer {
     settings: PgbouncerTarget,
     place: Place,
-    /// Databases that are paused by this change.
-    paused: BTreeSet<String>,
+    /// What is paused by this change.
+    pause: Option<Pause>,
     /// Kept from one command to the next: a RELOAD that stops at a mistake may leave PgBouncer
     /// without `admin_users`, and then only who is in already can give it the old file back.
     console: Option<Console>,
     /// This is what is left of a change that was dropped: nobody takes it up after this one.
     last: bool,
+}
+
+/// A pause of this change.
+#[derive(Debug, Clone)]
+struct Pause {
+    databases: BTreeSet<String>,
+    /// When it must be over, however far the change is.
+    until: Moment,
 }
 
 /// A database as it is shown.
@@ -62,7 +71,7 @@ impl Pgbouncer {
         Self {
             settings,
             place,
-            paused: BTreeSet::new(),
+            pause: None,
             console: None,
             last: false,
         }
@@ -127,9 +136,8 @@ impl Pgbouncer {
         let shown = self.shown(deadline).await?;
         let running = shown.iter().filter(|(_, it)| !it.paused);
         let names: BTreeSet<String> = running.map(|(name, _)| name.clone()).collect();
-        self.note(&names)?;
-        self.paused.clone_from(&names);
         let bound = deadline.min(boottime() + self.settings.pause_timeout);
+        self.note(&names, bound).await?;
         for name in &names {
             let paused = self.run(&format!("PAUSE \"{name}\""), bound).await;
             let Err(error) = paused else { continue };
@@ -145,41 +153,68 @@ impl Pgbouncer {
         Ok(())
     }
 
+    /// Notes what is about to be paused. Where that is nothing, somebody else's pause stays as it
+    /// is.
+    async fn note(&mut self, names: &BTreeSet<String>, until: Moment) -> Result<(), EffectError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        pgbouncer_note::write(&self.place, names).await?;
+        self.pause = Some(Pause {
+            databases: names.clone(),
+            until,
+        });
+        Ok(())
+    }
+
     /// Lets the clients of this change's databases go on, and forgets the note. A database that is
     /// not paused, or not there any more, is fine.
     async fn resume(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        if self.paused.is_empty() {
+        let Some(pause) = self.pause.clone() else {
             return Ok(());
-        }
-        for name in self.paused.clone() {
+        };
+        let mut failed = None;
+        for name in &pause.databases {
             match self.run(&format!("RESUME \"{name}\""), deadline).await {
-                Ok(_) | Err(ConsoleError::Refused(_)) => {}
+                Ok(_) => {}
+                // It refuses what is not paused, but also who may not.
+                Err(ConsoleError::Refused(error)) => match self.is_paused(name, deadline).await {
+                    Ok(false) => {}
+                    Ok(true) | Err(_) => failed = failed.or(Some(error)),
+                },
                 Err(error @ (ConsoleError::TimedOut(_) | ConsoleError::Broken(_))) => {
-                    return Err(EffectError::from(error)
-                        .hint("its clients wait: connect to the console and say RESUME"));
+                    failed = failed.or(Some(error.into()));
                 }
             }
         }
-        self.paused.clear();
-        let path = note_path(&self.place);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let what = format!("cannot remove {}", path.display());
-                Err(EffectError::retryable(self.place.says(what)).caused_by(error))
-            }
-            Ok(()) | Err(_) => Ok(()),
+        if let Some(error) = failed {
+            return Err(error.hint(THEY_WAIT));
+        }
+        self.pause = None;
+        pgbouncer_note::remove(&self.place).await
+    }
+
+    /// Whether this database is shown as paused.
+    async fn is_paused(&mut self, name: &str, deadline: Moment) -> Result<bool, EffectError> {
+        let rows = self.run("SHOW DATABASES", deadline).await?;
+        Ok(rows.iter().any(|row| {
+            let has = |column: &str, value: &str| row.try_get(column).ok().flatten() == Some(value);
+            has("name", name) && has("paused", "1")
+        }))
+    }
+
+    /// Resumes if the pause has lasted for as long as it may. What is left is done without one.
+    async fn resume_in_time(&mut self, deadline: Moment) -> Result<(), EffectError> {
+        match &self.pause {
+            Some(pause) if boottime() >= pause.until => self.resume(deadline).await,
+            Some(_) | None => Ok(()),
         }
     }
 
-    fn note(&self, names: &BTreeSet<String>) -> Result<(), EffectError> {
-        let path = note_path(&self.place);
-        let fail = |error| {
-            let what = format!("cannot write {}", path.display());
-            EffectError::retryable(self.place.says(what)).caused_by(error)
-        };
-        std::fs::create_dir_all(&self.place.dir).map_err(fail)?;
-        let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
-        whole_file::write_private(&path, lines.as_bytes()).map_err(fail)
+    /// When the next command must have ended: nobody is held up by it for too long.
+    fn bound(&self, deadline: Moment) -> Moment {
+        let pause = self.pause.as_ref();
+        pause.map_or(deadline, |pause| deadline.min(pause.until))
     }
 
     /// Waits until no connection to the old server is left; cuts off those that stay too long.
@@ -202,21 +237,21 @@ impl Pgbouncer {
         let shown = self.shown(deadline).await?;
         let running = shown.into_iter().filter(|(_, it)| !it.paused);
         let names: BTreeSet<String> = running.map(|(name, _)| name).collect();
-        self.note(&names)?;
-        self.paused.clone_from(&names);
+        self.note(&names, deadline).await?;
         for name in &names {
             self.run(&format!("KILL \"{name}\""), deadline).await?;
         }
         self.resume(deadline).await
     }
 
-    fn wanted(&self, files: &[PathBuf]) -> Result<BTreeMap<String, Home>, EffectError> {
-        let databases = self.place.read_all(files, |text, path| {
+    async fn wanted(&self, files: &[PathBuf]) -> Result<BTreeMap<String, Home>, EffectError> {
+        let read = self.place.read_all(files, |text, path| {
             pgbouncer_ini::databases(text).map_err(|error| {
                 let what = format!("PgBouncer would not read {}", path.display());
                 EffectError::permanent(self.place.says(what)).caused_by(error)
             })
-        })?;
+        });
+        let databases = read.await?;
         let databases: BTreeMap<String, Home> = databases.into_iter().flatten().collect();
         let mut names = self.settings.databases.iter();
         match names.find(|name| !databases.contains_key(*name)) {
@@ -276,16 +311,25 @@ impl Target for Pgbouncer {
         Check::Staged
     }
 
+    async fn left_behind(&mut self) -> Result<bool, EffectError> {
+        pgbouncer_note::is_there(&self.place).await
+    }
+
     async fn recover(&mut self, deadline: Moment) -> Result<Option<String>, EffectError> {
-        let path = note_path(&self.place);
-        if !path.exists() {
+        let Some(databases) = pgbouncer_note::read(&self.place).await? else {
             return Ok(None);
-        }
-        let note = self.place.read(&path)?;
-        self.paused.extend(note.lines().map(str::to_owned));
-        let names = listed(&self.paused);
-        self.resume(deadline).await?;
-        Ok(Some(format!("PgBouncer may go on: {names}")))
+        };
+        let names = listed(&databases);
+        self.pause = Some(Pause {
+            databases,
+            until: deadline,
+        });
+        let resumed = self.resume(deadline).await;
+        // The note stays for whoever comes next.
+        self.pause = None;
+        resumed?;
+        // Older agents noted, and left, that they paused nothing.
+        Ok((!names.is_empty()).then(|| format!("PgBouncer may go on: {names}")))
     }
 
     async fn before(&mut self, deadline: Moment) -> Result<(), EffectError> {
@@ -298,23 +342,35 @@ impl Target for Pgbouncer {
         files: &[PathBuf],
         _deadline: Moment,
     ) -> Result<Vec<String>, EffectError> {
-        self.wanted(files).map(|_databases| Vec::new())
+        self.wanted(files).await.map(|_databases| Vec::new())
     }
 
     async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        self.run("RELOAD", deadline).await?;
-        match self.paused.is_empty() {
-            true => self.close_old(deadline).await,
-            // PAUSE has closed every connection.
-            false => Ok(()),
+        self.resume_in_time(deadline).await?;
+        if self.pause.is_some() {
+            match self.run("RELOAD", self.bound(deadline)).await {
+                // PAUSE has closed every connection.
+                Ok(_) => return Ok(()),
+                Err(ConsoleError::TimedOut(_)) => self.resume(deadline).await?,
+                Err(error @ (ConsoleError::Refused(_) | ConsoleError::Broken(_))) => {
+                    return Err(error.into());
+                }
+            }
         }
+        self.run("RELOAD", deadline).await?;
+        self.close_old(deadline).await
     }
 
     async fn verify(&mut self, deadline: Moment) -> Result<String, EffectError> {
-        let wanted = self.wanted(&self.place.files)?;
+        let wanted = self.wanted(&self.place.files).await?;
+        let paused = match self.pause {
+            None => "without a pause",
+            Some(_) => "during a pause",
+        };
         let mut missing = None;
         loop {
-            match self.missing(&wanted, deadline).await {
+            self.resume_in_time(deadline).await?;
+            match self.missing(&wanted, self.bound(deadline)).await {
                 Ok(None) => break,
                 Ok(Some(what)) => missing = Some(what),
                 Err(error) => missing = missing.or(Some(error.what)),
@@ -327,14 +383,21 @@ impl Target for Pgbouncer {
             }
         }
         let names: BTreeSet<String> = self.settings.databases.iter().cloned().collect();
-        let paused = match self.paused.is_empty() {
-            true => "without a pause",
-            false => "during a pause",
-        };
         let names = listed(&names);
         Ok(format!(
             "PgBouncer shows the new server for {names}, {paused}"
         ))
+    }
+
+    async fn overstay(&mut self) {
+        let Some(until) = self.pause.as_ref().map(|pause| pause.until) else {
+            return std::future::pending().await;
+        };
+        tokio::time::sleep(boottime().until(until)).await;
+        if let Err(error) = self.resume(boottime() + LAST_RESUME).await {
+            // It is tried again before the change goes on.
+            tracing::warn!(%error, "cannot resume PgBouncer in time");
+        }
     }
 
     async fn after(&mut self, deadline: Moment) -> Result<(), EffectError> {
@@ -345,31 +408,36 @@ impl Target for Pgbouncer {
 impl Drop for Pgbouncer {
     fn drop(&mut self) {
         // What is spawned while the runtime ends is dropped at once.
-        if self.paused.is_empty() || self.last {
+        if self.pause.is_none() || self.last {
             return;
         }
         let mut rest = Self {
             last: true,
             settings: self.settings.clone(),
             place: self.place.clone(),
-            paused: std::mem::take(&mut self.paused),
+            pause: None,
             console: self.console.take(),
         };
-        // Without a runtime the process is about to end: the note stays for its next life.
+        // Without a runtime the process is about to end: the note stays for whoever comes next.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = rest.resume(boottime() + LAST_RESUME).await {
+                // Under the lock: by now another change may have paused for itself, and have noted
+                // that. What is noted while nobody is at work is what was left behind.
+                let resumed = match MemoryDir::at(&rest.place.dir).lock().await {
+                    Ok(lock) => {
+                        let resumed = rest.recover(boottime() + LAST_RESUME).await;
+                        drop(lock);
+                        resumed
+                    }
+                    Err(error) => Err(error),
+                };
+                // Once is enough: the note stays.
+                if let Err(error) = resumed {
                     tracing::warn!(%error, "cannot resume PgBouncer");
-                    // Once is enough: the note stays.
-                    rest.paused.clear();
                 }
             });
         }
     }
-}
-
-fn note_path(place: &Place) -> PathBuf {
-    place.dir.join(NOTE_FILE)
 }
 
 fn listed(names: &BTreeSet<String>) -> String {

@@ -1,11 +1,11 @@
 //! The processes of a proxy: the one that its pid file names, and its workers.
 //!
 //! A pid file outlives its program, and numbers are used again: so the program's name is compared,
-//! and the start time goes along. Source: proc(5).
+//! and the start time goes along. Everything here blocks. Source: proc(5).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -17,11 +17,11 @@ use crate::effects::postgres::process::Process;
 const PID_DIGITS_MAX: usize = 16;
 
 /// Pid and start time: never used twice while the host runs.
-pub(super) type Identity = (u32, u64);
+pub(in crate::effects::app_config) type Identity = (u32, u64);
 
 /// A program that runs, found by its pid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Running(Identity);
+pub(in crate::effects::app_config) struct Running(Identity);
 
 impl Running {
     /// The process that `pid_file` names, if it is `program`.
@@ -68,24 +68,53 @@ impl Running {
         })
     }
 
-    /// Its children whose title contains `title` and does not contain `but_not`.
-    pub(super) fn workers(self, title: &str, but_not: &str) -> BTreeSet<Identity> {
-        let (parent, _) = self.0;
-        let Ok(entries) = fs::read_dir("/proc") else {
-            return BTreeSet::new();
-        };
-        entries
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .filter_map(Process::read)
-            .filter(|process| process.parent == parent)
-            .filter(|process| {
-                let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
-                let line = String::from_utf8_lossy(&line);
-                line.contains(title) && !line.contains(but_not)
-            })
-            .map(|process| (process.pid, process.started))
+    /// Every main process of this program: one that is not a child of another.
+    pub(in crate::effects::app_config) fn all(program: &str) -> Vec<Self> {
+        let programs = processes().filter(|process| comm(process.pid) == program);
+        let mains = programs.filter(|process| comm(process.parent) != program);
+        mains
+            .map(|process| Self((process.pid, process.started)))
             .collect()
     }
+
+    /// Its children, by what they call themselves. One that was just born has its parent's title.
+    pub(super) fn children(self) -> BTreeMap<Identity, String> {
+        let (parent, _) = self.0;
+        processes()
+            .filter(|process| process.parent == parent)
+            .map(|process| ((process.pid, process.started), title(process.pid)))
+            .collect()
+    }
+
+    /// What it calls itself.
+    pub(super) fn title(self) -> String {
+        title(self.0.0)
+    }
+
+    /// The files that it has open.
+    pub(super) fn open_files(self) -> Vec<PathBuf> {
+        let (pid, _) = self.0;
+        let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+            return Vec::new();
+        };
+        entries
+            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+            .collect()
+    }
+}
+
+fn processes() -> impl Iterator<Item = Process> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter_map(Process::read)
+}
+
+/// Its command line, words apart.
+fn title(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    line.trim_end().to_owned()
 }
 
 fn comm(pid: u32) -> String {

@@ -3,6 +3,8 @@
 //! `EnvironmentFile=` is read right before the program starts, so only a restart brings it in;
 //! neither `reload` nor `daemon-reload` does. Source: systemd.exec(5), `EnvironmentFile=`.
 //!
+//! A unit that somebody has stopped stays so: who stopped it had a reason.
+//!
 //! A unit of `Type=simple` counts as active as soon as its program was started, also if that ends
 //! a moment later: so it must stay up for a while, and be the same run all the time.
 //! Source: systemd.service(5), `Type=`; systemd.exec(5), `$INVOCATION_ID`.
@@ -35,6 +37,8 @@ pub struct Systemd {
     place: Place,
     /// The run of the unit right before it was restarted.
     invocation: Option<String>,
+    /// It did not run before the change, and is not started by it.
+    stopped: bool,
 }
 
 /// A unit as `systemctl show` shows it.
@@ -50,6 +54,12 @@ impl Unit {
         self.property("ActiveState") == "active"
     }
 
+    /// Somebody stopped it, or never started it. One that failed, or is between two attempts to
+    /// start, is another thing. Source: org.freedesktop.systemd1(5), `ActiveState`.
+    fn is_stopped(&self) -> bool {
+        self.property("ActiveState") == "inactive"
+    }
+
     fn invocation(&self) -> &str {
         self.property("InvocationID")
     }
@@ -61,6 +71,7 @@ impl Systemd {
             settings,
             place,
             invocation: None,
+            stopped: false,
         }
     }
 
@@ -109,19 +120,21 @@ impl Systemd {
     }
 
     /// The names whose values the program was not started with; `None` if that cannot be seen.
-    fn not_in_environment(&self, unit: &Unit) -> Result<Option<Vec<String>>, EffectError> {
+    async fn not_in_environment(&self, unit: &Unit) -> Result<Option<Vec<String>>, EffectError> {
         let path = format!("/proc/{}/environ", unit.property("MainPID"));
-        let mut environment = Vec::new();
-        let read = File::open(path).and_then(|file| {
-            let mut bounded = file.take(ENVIRONMENT_BYTES_MAX);
-            bounded.read_to_end(&mut environment)
-        });
-        if read.is_err() || environment.is_empty() {
+        let read = |path: &PathBuf| {
+            let mut environment = Vec::new();
+            let mut bounded = File::open(path)?.take(ENVIRONMENT_BYTES_MAX);
+            bounded.read_to_end(&mut environment).map(|_| environment)
+        };
+        let environment = self.place.on_file("read", path.into(), read).await;
+        let environment = environment.unwrap_or_default();
+        if environment.is_empty() {
             return Ok(None);
         }
         let has: Vec<&[u8]> = environment.split(|byte| *byte == 0).collect();
         let mut wanted = BTreeMap::new();
-        for pairs in self.assignments(&self.place.files)? {
+        for pairs in self.assignments(&self.place.files).await? {
             wanted.extend(pairs);
         }
         let missing = wanted.into_iter().filter(|(name, value)| {
@@ -131,15 +144,19 @@ impl Systemd {
         Ok(Some(missing.map(|(name, _)| name).collect()))
     }
 
-    fn assignments(&self, files: &[PathBuf]) -> Result<Vec<Vec<(String, String)>>, EffectError> {
-        self.place.read_all(files, |text, path| {
+    async fn assignments(
+        &self,
+        files: &[PathBuf],
+    ) -> Result<Vec<Vec<(String, String)>>, EffectError> {
+        let read = self.place.read_all(files, |text, path| {
             assignments(text).map_err(|error| {
                 let what = format!("systemd would skip a line of {}", path.display());
                 EffectError::permanent(self.place.says(what))
                     .hint("NAME=value lines only, comments on lines of their own")
                     .caused_by(error)
             })
-        })
+        });
+        read.await
     }
 }
 
@@ -164,16 +181,28 @@ impl Target for Systemd {
         _deadline: Moment,
     ) -> Result<Vec<String>, EffectError> {
         if self.settings.environment_file {
-            self.assignments(files)?;
+            self.assignments(files).await?;
         }
         Ok(Vec::new())
     }
 
     async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        self.invocation = Some(self.show(deadline).await?.invocation().to_owned());
+        let unit = self.show(deadline).await?;
+        self.stopped = unit.is_stopped();
+        if self.stopped {
+            return Ok(());
+        }
+        self.invocation = Some(unit.invocation().to_owned());
         let command = self.systemctl("restart", deadline);
         let command = command.arg("--").arg(&self.settings.unit);
         self.place.run(command, deadline).await.map(|_finished| ())
+    }
+
+    fn stopped(&self) -> Option<String> {
+        let unit = &self.settings.unit;
+        self.stopped.then(|| {
+            format!("unit {unit} is stopped, and was not started: it reads the file when it is")
+        })
     }
 
     async fn verify(&mut self, deadline: Moment) -> Result<String, EffectError> {
@@ -193,7 +222,7 @@ impl Target for Systemd {
         if !self.settings.environment_file {
             return Ok(format!("unit {name} runs anew"));
         }
-        match self.not_in_environment(&unit)? {
+        match self.not_in_environment(&unit).await? {
             None => Ok(format!(
                 "unit {name} runs anew; its environment cannot be seen"
             )),

@@ -3,21 +3,24 @@
 //! Owns: what the file has ([`UpstreamFile::present`]) and the change of it, which is checked, told
 //! and proved like every other change of a file. Must not decide who is healthy.
 
+mod nginx;
 pub mod render;
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use self::nginx::NginxByCommand;
 use self::render::{places, render};
+use super::applier::{Applier, applier_of};
 use super::draft::Job;
 use super::{Applied, block, off_thread, run, write};
-use crate::config::settings::Upstream;
+use crate::config::settings::{ProxyFormat, Upstream};
 use crate::effects::error::EffectError;
+use crate::effects::whole_file::TempFile;
 use crate::model::upstream::Place;
 
 /// Everybody may read a proxy's file, as its package's own.
@@ -80,29 +83,37 @@ impl UpstreamFile for RenderedFile {
 
     async fn apply(&self, places: Vec<Place>) -> Result<Applied, EffectError> {
         let path = self.upstream.file.path.clone();
-        off_thread(self.target(), move || create(&path)).await?;
-        let path = self.upstream.file.path.clone();
         let block = render(&self.upstream, &places);
-        let job = Job::of_block(self.target(), path, block, &self.state_dir)?;
-        run(&self.upstream.file.target, job, None).await
+        let job = Job::of_block(self.target(), path.clone(), block, &self.state_dir)?;
+        let (lock, making) = (job.dir.lock().await?, path.clone());
+        off_thread(self.target(), move || {
+            let made = create(&making);
+            drop(lock);
+            made
+        })
+        .await?;
+        let target = &self.upstream.file.target;
+        let told_only = target.verify.is_none() && target.reload.is_some();
+        let applier: Box<dyn Applier> = match self.upstream.file.format {
+            ProxyFormat::Nginx if told_only => Box::new(NginxByCommand::new(path)),
+            ProxyFormat::Nginx | ProxyFormat::Haproxy => applier_of(target, job.dir.path()),
+        };
+        run(target, applier, job, None).await
     }
 }
 
-/// A file that is not there begins empty: then there is something to go back to.
+/// A file that is not there begins empty: then there is something to go back to. It appears with
+/// its mode, or not at all. Only who holds the lock may call this.
 fn create(path: &Path) -> Result<(), EffectError> {
-    let created = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(MODE)
-        .open(path)
-        .and_then(|file| file.sync_all());
-    match created {
-        Ok(()) => {
-            // The umask of a service may be stricter than the proxy's user can live with.
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(MODE);
-            fs::set_permissions(path, mode).map_err(|error| write::failure("create", path, error))
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(write::failure("create", path, error)),
+    let fail = |error| write::failure("create", path, error);
+    if path.try_exists().map_err(fail)? {
+        return Ok(());
     }
+    let temp = TempFile::beside(path).map_err(fail)?;
+    // The umask of a service may be stricter than the proxy's user can live with.
+    temp.file
+        .set_permissions(Permissions::from_mode(MODE))
+        .and_then(|()| temp.file.sync_all())
+        .and_then(|()| temp.rename_to(path))
+        .map_err(fail)
 }

@@ -1,0 +1,86 @@
+//! Files that hang: the threads that renew the lease do not.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use failover_agent::config::settings::{
+    HaproxyTarget, NginxTarget, PauseExpired, PgbouncerTarget, SystemdTarget, TargetSettings,
+};
+
+use crate::change::{File, STEP, soon};
+
+/// A pipe that nobody writes to is a file of which every open hangs.
+fn hanging(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(made.success());
+}
+
+fn kinds(hangs: &Path) -> [TargetSettings; 4] {
+    [
+        TargetSettings::Nginx(NginxTarget {
+            program: "nginx".into(),
+            config: hangs.into(),
+            pid_file: hangs.into(),
+            error_log: hangs.into(),
+            verify_url: None,
+            verify_text: None,
+        }),
+        TargetSettings::Haproxy(HaproxyTarget {
+            program: "haproxy".into(),
+            config: vec![hangs.into()],
+            socket: hangs.into(),
+            pid_file: hangs.into(),
+            state_file: None,
+        }),
+        TargetSettings::Pgbouncer(PgbouncerTarget {
+            address: "127.0.0.1:1".to_owned(),
+            user: "adm".to_owned(),
+            password: None,
+            databases: vec!["app".to_owned()],
+            pause_timeout: STEP,
+            pause_expired: PauseExpired::Kill,
+            close_timeout: STEP,
+        }),
+        TargetSettings::Systemd(SystemdTarget {
+            program: "/bin/true".into(),
+            unit: "shop.service".to_owned(),
+            environment_file: true,
+            settle: Duration::ZERO,
+        }),
+    ]
+}
+
+/// On one thread, so that whoever blocks it stops the timer, and with it this test.
+#[tokio::test]
+async fn file_that_hangs_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let hangs = dir.path().join("hangs");
+    hanging(&hangs);
+    for settings in kinds(&hangs) {
+        let name = settings.name();
+        let file = File {
+            path: hangs.clone(),
+            settings,
+            state: dir.path().join("agent"),
+        };
+        let mut target = file.target();
+        let staged = [hangs.clone()];
+        let asking = async {
+            // Whichever of the two reads a file.
+            drop(target.before(soon()).await);
+            drop(target.validate(&staged, soon()).await);
+        };
+        let cut_off = tokio::time::timeout(Duration::from_millis(200), asking).await;
+        assert!(cut_off.is_err(), "{name} did not read the file");
+        // Lets the thread go that hangs in it.
+        drop(
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&hangs)
+                .unwrap(),
+        );
+    }
+}
