@@ -189,10 +189,35 @@ pub(super) const UPSTREAM: Section = Section {
         "reload_timeout",
         "verify",
         "verify_timeout",
+        "nginx",
+        "haproxy",
         "trip_below",
         "down_for",
     ],
 };
+
+pub(super) const UPSTREAM_NGINX: Section = Section {
+    path: "upstream.nginx",
+    keys: NGINX,
+};
+
+pub(super) const UPSTREAM_HAPROXY: Section = Section {
+    path: "upstream.haproxy",
+    keys: HAPROXY,
+};
+
+/// How an nginx takes a changed file.
+const NGINX: &[&str] = &[
+    "program",
+    "config",
+    "pid_file",
+    "error_log",
+    "verify_url",
+    "verify_text",
+];
+
+/// How a HAProxy takes a changed file.
+const HAPROXY: &[&str] = &["program", "config", "socket", "pid_file", "state_file"];
 
 pub(super) const UPSTREAM_MEMBER: Section = Section {
     path: "upstream.members",
@@ -241,19 +266,12 @@ pub(super) const APP_CONFIG: Section = Section {
 
 pub(super) const APP_CONFIG_NGINX: Section = Section {
     path: "app_config.nginx",
-    keys: &[
-        "program",
-        "config",
-        "pid_file",
-        "error_log",
-        "verify_url",
-        "verify_text",
-    ],
+    keys: NGINX,
 };
 
 pub(super) const APP_CONFIG_HAPROXY: Section = Section {
     path: "app_config.haproxy",
-    keys: &["program", "config", "socket", "pid_file", "state_file"],
+    keys: HAPROXY,
 };
 
 pub(super) const APP_CONFIG_PGBOUNCER: Section = Section {
@@ -356,7 +374,7 @@ pub(super) const GUARD: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 31] = [
+pub const ALL: [Section; 33] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -375,6 +393,8 @@ pub const ALL: [Section; 31] = [
     UPSTREAM_MEMBER,
     UPSTREAM_HTTP,
     APP_CONFIG,
+    UPSTREAM_NGINX,
+    UPSTREAM_HAPROXY,
     APP_CONFIG_FILE,
     APP_CONFIG_SET,
     APP_CONFIG_NGINX,

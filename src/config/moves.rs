@@ -68,7 +68,7 @@ fn app_config(table: &Table<'_>, sites: &Sites, role: MemberRole) -> Option<AppC
     let files = files(table);
     let keep = table.integer("keep", &KEEP);
     let keep = keep.unwrap_or(defaults::APP_CONFIG_KEEP);
-    let target = targets::read(table, role);
+    let target = targets::of_app(table, role);
     let variables = &VALUE_VARIABLES;
     taken(table, (name, site), files, variables, (keep, target))
 }
