@@ -11,18 +11,24 @@ mod killed;
 mod refused;
 #[path = "app_config/several.rs"]
 mod several;
+#[path = "app_config/template.rs"]
+mod template;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::settings::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue};
-use failover_agent::effects::app_config::{Applied, Change, Observed, apply, observe};
+use failover_agent::effects::app_config::{
+    Applied, Change, Observed, Surroundings, apply, observe,
+};
 use failover_agent::effects::error::EffectError;
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::plan::{ConfigEdit, EditValue, FileEdits, PrimaryAt};
-use failover_agent::model::{Epoch, SiteName};
+use failover_agent::model::template::TemplateNode;
+use failover_agent::model::{ClusterName, Epoch, SiteName};
 
 const BEFORE: &str = "# the app\nDB_HOST=db1\nSECRET='p#w'\n\
                       DATABASE_URL=\"postgres://app:p%40ss%2F@db1:5432/app?sslmode=require\"\n";
@@ -31,6 +37,7 @@ struct World {
     dir: tempfile::TempDir,
     state: PathBuf,
     target: AppConfig,
+    surroundings: Arc<Surroundings>,
 }
 
 fn file(path: PathBuf) -> AppConfigFile {
@@ -41,7 +48,23 @@ fn file(path: PathBuf) -> AppConfigFile {
             key: "DB_HOST".to_owned(),
             value: AppConfigValue::Text("{host}".to_owned()),
         }],
+        template: None,
     }
+}
+
+/// Two sites without app servers.
+fn surroundings() -> Arc<Surroundings> {
+    let node = |site: &str, host: &str| TemplateNode {
+        site: SiteName::new(site),
+        host: host.to_owned(),
+        port: 5433,
+    };
+    Arc::new(Surroundings {
+        cluster: ClusterName::new("shop"),
+        site: SiteName::new("fra"),
+        nodes: vec![node("fra", "db1"), node("ams", "db2")],
+        upstreams: Vec::new(),
+    })
 }
 
 /// A shell command.
@@ -69,7 +92,12 @@ impl World {
             keep: 3,
         };
         let state = dir.path().join("state");
-        Self { dir, state, target }
+        Self {
+            dir,
+            state,
+            target,
+            surroundings: surroundings(),
+        }
     }
 
     fn text(&self) -> String {
@@ -93,6 +121,7 @@ impl World {
                 host: host.to_owned(),
                 port: 5433,
             }),
+            surroundings: &self.surroundings,
             epoch: Epoch(epoch),
             state_dir: self.state.as_path(),
         }

@@ -246,6 +246,7 @@ pub(super) const APP_CONFIG: Section = Section {
         "path",
         "format",
         "set",
+        "template",
         "file",
         "validate",
         "validate_timeout",
@@ -312,7 +313,7 @@ pub(super) const APP_CONFIG_KUBECTL: Section = Section {
 
 pub(super) const APP_CONFIG_FILE: Section = Section {
     path: "app_config.file",
-    keys: &["path", "format", "set"],
+    keys: &["path", "format", "set", "template"],
 };
 
 pub(super) const APP_CONFIG_SET: Section = Section {
@@ -392,9 +393,9 @@ pub const ALL: [Section; 33] = [
     UPSTREAM,
     UPSTREAM_MEMBER,
     UPSTREAM_HTTP,
-    APP_CONFIG,
     UPSTREAM_NGINX,
     UPSTREAM_HAPROXY,
+    APP_CONFIG,
     APP_CONFIG_FILE,
     APP_CONFIG_SET,
     APP_CONFIG_NGINX,

@@ -231,6 +231,7 @@ fn file(table: &Table<'_>, name: Option<&str>, site: Option<SiteName>) -> Option
             path,
             format: None,
             edits: Vec::new(),
+            template: None,
         }]
     });
     let ready_made = format.and_then(|format| targets::of_upstream(table, format));
@@ -245,7 +246,6 @@ fn file(table: &Table<'_>, name: Option<&str>, site: Option<SiteName>) -> Option
     })
 }
 
-/// What both proxies take for a name without quotes. Source: HAProxy configuration manual, 2.2:
 /// HAProxy checks what its settings here name: another file would go unchecked.
 fn refuse_unread(table: &Table<'_>, path: Option<&Path>, target: Option<&TargetSettings>) {
     let Some((TargetSettings::Haproxy(haproxy), path)) = target.zip(path) else {
@@ -258,6 +258,7 @@ fn refuse_unread(table: &Table<'_>, path: Option<&Path>, target: Option<&TargetS
     }
 }
 
+/// What both proxies take for a name without quotes. Source: HAProxy configuration manual, 2.2:
 /// letters, digits, `-`, `_`, `.` and `:`; nginx does not take a `:` there, because it would be the
 /// port of a `proxy_pass`.
 fn block_name(text: &str) -> Result<String, Refusal> {

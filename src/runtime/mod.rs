@@ -6,6 +6,7 @@ pub mod agent;
 pub mod alerts;
 pub mod app_files;
 mod app_recovery;
+pub mod app_templates;
 pub mod app_watch;
 pub mod brake_status;
 pub mod cell_link;
