@@ -126,6 +126,9 @@ async fn file_that_is_not_there_is_made_with_the_mode_of_its_template() {
     assert_eq!(mode, 0o640);
 }
 
+/// Breaks a template.
+type Break<'a> = &'a dyn Fn();
+
 #[tokio::test]
 async fn template_that_cannot_be_rendered_keeps_the_file_and_says_where() {
     let world = rendered(TEMPLATE);
@@ -133,7 +136,6 @@ async fn template_that_cannot_be_rendered_keeps_the_file_and_says_where() {
     let (before, absent) = (world.text(), world.dir.path().join("absent"));
     let template = world.template();
     let write = |text: &[u8]| fs::write(&template, text).unwrap();
-    type Break<'a> = &'a dyn Fn();
     let breaks: [(Break<'_>, &str); 5] = [
         (&|| write(b"a\n{{ primary.hots }}\n"), "line 2"),
         (&|| write(b"a\nb\n{% if %}\n"), "line 3"),
@@ -226,7 +228,7 @@ members = [{{ address = "10.1.0.1:80" }}]
     );
     let file = Path::new("agent.toml");
     let loaded = config::parse(&settings, file, Some("fra"), MemberRole::Agent, &|_| None);
-    let config = loaded.unwrap_or_else(|it| panic!("{it}")).config;
+    let config = loaded.unwrap().config;
     let own = config.own_site().unwrap();
     world.surroundings = Arc::new(app_templates::surroundings(&config, own));
     world
@@ -284,7 +286,7 @@ async fn trial_finds_what_only_one_of_the_sites_would_meet_and_writes_nothing() 
         let found = found.map(|(template, error)| (template, Failure::from(error).to_string()));
         found.collect::<Vec<_>>()
     };
-    assert_eq!(tried().await, []);
+    assert!(tried().await.is_empty());
     let only_at_ams = "a\n{% if primary.site == 'ams' %}\n{{ primary.adress }}\n{% endif %}\n";
     fs::write(world.template(), only_at_ams).unwrap();
     let found = tried().await;
