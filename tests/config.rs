@@ -19,6 +19,8 @@ use tempfile::TempDir;
 mod arbitrary;
 #[path = "config/example.rs"]
 mod example;
+#[path = "config/followers.rs"]
+mod followers;
 #[path = "support/golden.rs"]
 mod golden;
 
