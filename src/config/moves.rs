@@ -198,13 +198,19 @@ fn file(table: &Table<'_>) -> Option<AppConfigFile> {
 /// A file that is a template's text. What the template says is looked at by those who render it:
 /// an agent must also start when it is broken.
 fn rendered_file(table: &Table<'_>, path: Option<PathBuf>) -> Option<AppConfigFile> {
-    table.refuse_keys(&["set"], "template is given as well, and renders the whole file");
+    table.refuse_keys(
+        &["set"],
+        "template is given as well, and renders the whole file",
+    );
     let template = table.path("template")?;
     let format = table.choice("format", &app_formats::NAMES);
     let path = path?;
     if template == path {
         let refusal = Refusal::new("the file would be its own template");
-        table.error("template", refusal.hint("keep the template in a file of its own"));
+        table.error(
+            "template",
+            refusal.hint("keep the template in a file of its own"),
+        );
     }
     let spot = table.spot("template");
     Some(AppConfigFile {

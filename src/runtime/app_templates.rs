@@ -121,6 +121,10 @@ async fn follow(files: &AppFiles<'_>, app: &AppConfig) -> Result<(), Failure> {
         return Ok(());
     }
     let note = files.apply(app).await?;
-    tracing::info!(app_config = app.name, note, "upstreams changed, files rendered");
+    tracing::info!(
+        app_config = app.name,
+        note,
+        "upstreams changed, files rendered"
+    );
     Ok(())
 }

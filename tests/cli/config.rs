@@ -224,12 +224,20 @@ fn rendered_file_is_checked_shown_without_its_text_and_made() {
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains(&format!("agent.toml:{line}: ")) && said.contains("search.j2"));
 
-    fs::write(at("search.j2"), "key = hunter2\nhost = {{ primary.hots }}\n").unwrap();
+    fs::write(
+        at("search.j2"),
+        "key = hunter2\nhost = {{ primary.hots }}\n",
+    )
+    .unwrap();
     let (code, said) = check();
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("line 2"), "{said}");
 
-    fs::write(at("search.j2"), "key = hunter2\nhost = {{ primary.host }}\n").unwrap();
+    fs::write(
+        at("search.j2"),
+        "key = hunter2\nhost = {{ primary.host }}\n",
+    )
+    .unwrap();
     let (code, said) = check();
     assert_eq!(code, Some(0), "{said}");
     desk.answer(&json!({}));

@@ -52,7 +52,10 @@ async fn nginx_that_refuses_the_file_never_sees_it_and_follows_once_it_takes_it(
         .wait("it is refused", |status| status.failures > 0)
         .await;
     let why = group.status().why_not.unwrap();
-    assert!(why.contains("refused by") && why.contains("nonsense"), "{why}");
+    assert!(
+        why.contains("refused by") && why.contains("nonsense"),
+        "{why}"
+    );
     assert_eq!(ground.text(), before);
     nginx.wait_for(&[&addresses[0]]).await;
     fs::write(&main, right).unwrap();

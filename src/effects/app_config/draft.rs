@@ -254,7 +254,10 @@ impl Job {
                 self.refuse_newer(&file.path, *format, &old.text)?;
                 let fail = |error: EditError| self.cannot_edit(&file.path, &error);
                 let edited = format.edit(&old.text, edits).map_err(fail)?;
-                (self.noted(&file.path, *format, &edited.text)?, edited.changed)
+                (
+                    self.noted(&file.path, *format, &edited.text)?,
+                    edited.changed,
+                )
             }
             Wanted::Whole(format, whole) => self.whole(&file.path, *format, whole, &old.text)?,
             Wanted::Block(block) => {

@@ -148,7 +148,10 @@ pub(super) fn rehearse(
         if let Some(format) = format {
             noted(format, text.as_bytes(), epoch).map_err(|error| {
                 let path = template.path.display();
-                let what = format!("the text that {path} gives is not {}: {error}", format.name());
+                let what = format!(
+                    "the text that {path} gives is not {}: {error}",
+                    format.name()
+                );
                 EffectError::permanent(what).hint(error.hint())
             })?;
         }
