@@ -1,6 +1,14 @@
 //! Every key that `agent.toml` may have. The reader refuses all others, and `agent.toml.example`
 //! must show each of these.
 
+mod followers;
+
+pub(super) use self::followers::{
+    APP_CONFIG, APP_CONFIG_COMPOSE, APP_CONFIG_FILE, APP_CONFIG_HAPROXY, APP_CONFIG_KUBECTL,
+    APP_CONFIG_NGINX, APP_CONFIG_PGBOUNCER, APP_CONFIG_SET, APP_CONFIG_SYSTEMD, UPSTREAM,
+    UPSTREAM_HAPROXY, UPSTREAM_HTTP, UPSTREAM_MEMBER, UPSTREAM_NGINX,
+};
+
 /// A table and the keys it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Section {
@@ -161,164 +169,6 @@ pub(super) const PROBE: Section = Section {
 pub(super) const TRIP: Section = Section {
     path: "trip",
     keys: &["name", "probes", "at_least", "down_for"],
-};
-
-pub(super) const UPSTREAM: Section = Section {
-    path: "upstream",
-    keys: &[
-        "name",
-        "site",
-        "members",
-        "http",
-        "interval",
-        "timeout",
-        "fast_interval",
-        "fall",
-        "rise",
-        "min_healthy",
-        "max_change",
-        "settle",
-        "format",
-        "path",
-        "block",
-        "render",
-        "validate",
-        "validate_timeout",
-        "stage",
-        "reload",
-        "reload_timeout",
-        "verify",
-        "verify_timeout",
-        "nginx",
-        "haproxy",
-        "trip_below",
-        "down_for",
-    ],
-};
-
-pub(super) const UPSTREAM_NGINX: Section = Section {
-    path: "upstream.nginx",
-    keys: NGINX,
-};
-
-pub(super) const UPSTREAM_HAPROXY: Section = Section {
-    path: "upstream.haproxy",
-    keys: HAPROXY,
-};
-
-/// How an nginx takes a changed file.
-const NGINX: &[&str] = &[
-    "program",
-    "config",
-    "pid_file",
-    "error_log",
-    "verify_url",
-    "verify_text",
-];
-
-/// How a HAProxy takes a changed file.
-const HAPROXY: &[&str] = &["program", "config", "socket", "pid_file", "state_file"];
-
-pub(super) const UPSTREAM_MEMBER: Section = Section {
-    path: "upstream.members",
-    keys: &["address", "backup", "weight", "max_conns"],
-};
-
-pub(super) const UPSTREAM_HTTP: Section = Section {
-    path: "upstream.http",
-    keys: &[
-        "url",
-        "method",
-        "headers",
-        "body",
-        "status",
-        "body_contains",
-        "latency_max",
-        "ca",
-    ],
-};
-
-pub(super) const APP_CONFIG: Section = Section {
-    path: "app_config",
-    keys: &[
-        "name",
-        "site",
-        "path",
-        "format",
-        "set",
-        "template",
-        "file",
-        "validate",
-        "validate_timeout",
-        "stage",
-        "reload",
-        "reload_timeout",
-        "verify",
-        "verify_timeout",
-        "nginx",
-        "haproxy",
-        "pgbouncer",
-        "systemd",
-        "compose",
-        "kubectl",
-        "keep",
-    ],
-};
-
-pub(super) const APP_CONFIG_NGINX: Section = Section {
-    path: "app_config.nginx",
-    keys: NGINX,
-};
-
-pub(super) const APP_CONFIG_HAPROXY: Section = Section {
-    path: "app_config.haproxy",
-    keys: HAPROXY,
-};
-
-pub(super) const APP_CONFIG_PGBOUNCER: Section = Section {
-    path: "app_config.pgbouncer",
-    keys: &[
-        "address",
-        "user",
-        "password_file",
-        "password_env",
-        "password",
-        "databases",
-        "pause_timeout",
-        "pause_expired",
-        "close_timeout",
-    ],
-};
-
-pub(super) const APP_CONFIG_SYSTEMD: Section = Section {
-    path: "app_config.systemd",
-    keys: &["program", "unit", "environment_file", "settle"],
-};
-
-pub(super) const APP_CONFIG_COMPOSE: Section = Section {
-    path: "app_config.compose",
-    keys: &["program", "compose_file", "service"],
-};
-
-pub(super) const APP_CONFIG_KUBECTL: Section = Section {
-    path: "app_config.kubectl",
-    keys: &[
-        "program",
-        "kubeconfig",
-        "namespace",
-        "config_map",
-        "workload",
-    ],
-};
-
-pub(super) const APP_CONFIG_FILE: Section = Section {
-    path: "app_config.file",
-    keys: &["path", "format", "set", "template"],
-};
-
-pub(super) const APP_CONFIG_SET: Section = Section {
-    path: "app_config.set",
-    keys: &["key", "field", "value", "url"],
 };
 
 pub(super) const DNS: Section = Section {
