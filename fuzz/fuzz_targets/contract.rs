@@ -24,8 +24,8 @@ fn edit(drawn: u8, host: &str) -> ConfigEdit {
 }
 
 /// Edits the text that follows the first byte. Hands every text that was edited, with the path of
-/// its key and the new value, to `read_back`, which reads it with somebody else's reader if there is
-/// one here.
+/// its key and the new value, to `read_back`, which reads it with somebody else's reader if one is
+/// here.
 pub fn check(format: &dyn ConfigFormat, input: &[u8], read_back: impl Fn(&[u8], &str, &str)) {
     let Some((drawn, text)) = input.split_first() else {
         return;

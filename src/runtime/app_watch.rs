@@ -2,8 +2,8 @@
 //! may edit them, or a tool for configuration may bring its own version back. Tells; puts nothing
 //! right: that is left to the next converge, or to a person (`agent config apply`).
 //!
-//! Files whose templates name the upstreams are rendered here, too, when the proxy's file of a group
-//! was: what follows health is nobody's edit.
+//! Files whose templates name the upstreams are rendered here, too, when the proxy's file of a
+//! group was: what follows health is nobody's edit.
 //!
 //! Runs beside the decision loop, and never while a plan does its work on the same files.
 

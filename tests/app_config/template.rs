@@ -8,10 +8,11 @@ use std::sync::Arc;
 use failover_agent::config::settings::{AppConfigFile, AppConfigTemplate};
 use failover_agent::config::{self, MemberRole};
 use failover_agent::effects::app_config::{
-    Observed, follows_upstreams, generations, look, restore, try_templates,
+    Observed, Surroundings, follows_upstreams, generations, look, restore, try_templates,
 };
-use failover_agent::model::Epoch;
 use failover_agent::model::outcome::{Failure, FailureKind};
+use failover_agent::model::template::TemplateNode;
+use failover_agent::model::{ClusterName, Epoch, SiteName};
 use failover_agent::runtime::app_templates;
 
 use super::{World, shell};
@@ -28,6 +29,21 @@ site = {{ site }} of {{ cluster }}
 /// [`TEMPLATE`] once this one is the primary.
 fn text(primary: &str, standby: &str) -> String {
     format!("[database]\nwrite = {primary}:5433\nread = {standby}:5433\nsite = fra of shop\n")
+}
+
+/// Two sites without app servers.
+pub(crate) fn surroundings() -> Arc<Surroundings> {
+    let node = |site: &str, host: &str| TemplateNode {
+        site: SiteName::new(site),
+        host: host.to_owned(),
+        port: 5433,
+    };
+    Arc::new(Surroundings {
+        cluster: ClusterName::new("shop"),
+        site: SiteName::new("fra"),
+        nodes: vec![node("fra", "db1"), node("ams", "db2")],
+        upstreams: Vec::new(),
+    })
 }
 
 /// A world whose one file is rendered from this.
@@ -58,7 +74,7 @@ impl World {
     /// At the other site, with what its node is called.
     async fn moves_to(&self, site: &str, host: &str, epoch: u64) -> Result<String, Failure> {
         let mut change = self.change(host, epoch);
-        change.primary.as_mut().unwrap().site = failover_agent::model::SiteName::new(site);
+        change.primary.as_mut().unwrap().site = SiteName::new(site);
         let applied = failover_agent::effects::app_config::apply(&change).await;
         applied.map(|applied| applied.note).map_err(Failure::from)
     }
@@ -184,7 +200,7 @@ async fn edit_by_hand_is_seen_and_an_older_version_comes_back() {
     let edited = world.text().replace("site = fra", "site = here");
     fs::write(world.path(), edited).unwrap();
     let mut change = world.change("db2", 2);
-    change.primary.as_mut().unwrap().site = failover_agent::model::SiteName::new("ams");
+    change.primary.as_mut().unwrap().site = SiteName::new("ams");
     let looked = look(&change).await.unwrap();
     assert!(looked.edited);
     assert_eq!(looked.files[0].1, ["line 4"]);
