@@ -65,8 +65,9 @@ pub fn start(
     let bell = app_templates::bell(upstreams);
     spawn_named("app files", async move {
         app_templates::tell_broken(&config).await;
-        let first = tokio::time::Instant::now() + LOOK_EVERY;
-        let mut looks = tokio::time::interval_at(first, LOOK_EVERY);
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        // Otherwise the first one is due at once.
+        looks.reset();
         // A former life may have ended between a group's rendering and its followers'.
         let (mut behind, mut pause) = (true, LOOK_AGAIN);
         loop {
