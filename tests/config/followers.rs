@@ -7,7 +7,7 @@ fn first_problem(text: &str) -> Option<String> {
     let dir = example_dir();
     let loaded = agent(&format!("{EXAMPLE}\n{text}"), dir.path());
     let problems = loaded.err()?;
-    let first = &problems.0[0];
+    let first = problems.0.first()?;
     Some(format!("{}: {}", first.key, first.what))
 }
 
