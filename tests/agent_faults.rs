@@ -8,6 +8,8 @@
     reason = "helpers of tests may fail loudly, and measured times are printed"
 )]
 
+#[path = "agent_faults/app_servers.rs"]
+mod app_servers;
 #[path = "agent_faults/data_disk.rs"]
 mod data_disk;
 #[path = "agent_faults/disk.rs"]

@@ -19,6 +19,8 @@ use tempfile::TempDir;
 mod arbitrary;
 #[path = "config/example.rs"]
 mod example;
+#[path = "config/followers.rs"]
+mod followers;
 #[path = "support/golden.rs"]
 mod golden;
 
@@ -99,11 +101,10 @@ fn key_of(line: &str) -> Option<(&str, bool)> {
 }
 
 fn without_lines(drop: impl Fn(usize, &str) -> bool) -> String {
-    let kept = EXAMPLE
-        .lines()
-        .enumerate()
-        .filter(|(index, line)| !drop(*index, line));
-    kept.map(|(_, line)| format!("{line}\n")).collect()
+    // An empty line stays, because settings know their lines.
+    let lines = EXAMPLE.lines().enumerate();
+    let kept = lines.map(|(index, line)| if drop(index, line) { "" } else { line });
+    kept.map(|line| format!("{line}\n")).collect()
 }
 
 /// What is wrong with a golden file, one line each. Nothing secret may be in it.

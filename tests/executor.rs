@@ -6,6 +6,7 @@
 )]
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::settings::Lease;
@@ -20,6 +21,7 @@ use failover_agent::effects::steps::Tools;
 use failover_agent::model::event::{Event, StepFinished};
 use failover_agent::model::plan::Step;
 use failover_agent::model::{Epoch, PlanId};
+use failover_agent::runtime::app_templates;
 use failover_agent::runtime::executor::{Executor, LeaseGate};
 use failover_agent::runtime::fence_time::FenceTime;
 use failover_agent::runtime::lease_keeper::Held;
@@ -57,6 +59,7 @@ fn tools(dir: &Path) -> Tools {
         other: None,
         table: HeartbeatTable::new(&config.database.heartbeat_table).unwrap(),
         app_configs: Vec::new(),
+        surroundings: Arc::new(app_templates::surroundings(&config, own)),
         dns: Vec::new(),
         state_dir: dir.to_path_buf(),
     }

@@ -19,6 +19,8 @@ mod golden;
 mod ground;
 #[path = "upstream/plans.rs"]
 mod plans;
+#[path = "upstream/ready_made.rs"]
+mod ready_made;
 #[path = "upstream/rendering.rs"]
 mod rendering;
 

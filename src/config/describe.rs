@@ -352,6 +352,9 @@ fn taken(text: &mut String, app: &AppConfig) {
 }
 
 fn edits(file: &AppConfigFile) -> String {
+    if let Some(template) = &file.template {
+        return format!("all of it, rendered from {}", template.path.display());
+    }
     let edits: Vec<_> = file
         .edits
         .iter()

@@ -2,6 +2,13 @@
 //! must show each of these.
 
 pub(super) use super::dns_keys::{DNS, DNS_CHECK, DNS_EDGE_CHECK};
+mod followers;
+
+pub(super) use self::followers::{
+    APP_CONFIG, APP_CONFIG_COMPOSE, APP_CONFIG_FILE, APP_CONFIG_HAPROXY, APP_CONFIG_KUBECTL,
+    APP_CONFIG_NGINX, APP_CONFIG_PGBOUNCER, APP_CONFIG_SET, APP_CONFIG_SYSTEMD, UPSTREAM,
+    UPSTREAM_HAPROXY, UPSTREAM_HTTP, UPSTREAM_MEMBER, UPSTREAM_NGINX,
+};
 
 /// A table and the keys it may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,145 +172,6 @@ pub(super) const TRIP: Section = Section {
     keys: &["name", "probes", "at_least", "down_for"],
 };
 
-pub(super) const UPSTREAM: Section = Section {
-    path: "upstream",
-    keys: &[
-        "name",
-        "site",
-        "members",
-        "http",
-        "interval",
-        "timeout",
-        "fast_interval",
-        "fall",
-        "rise",
-        "min_healthy",
-        "max_change",
-        "settle",
-        "format",
-        "path",
-        "block",
-        "render",
-        "validate",
-        "validate_timeout",
-        "stage",
-        "reload",
-        "reload_timeout",
-        "verify",
-        "verify_timeout",
-        "trip_below",
-        "down_for",
-    ],
-};
-
-pub(super) const UPSTREAM_MEMBER: Section = Section {
-    path: "upstream.members",
-    keys: &["address", "backup", "weight", "max_conns"],
-};
-
-pub(super) const UPSTREAM_HTTP: Section = Section {
-    path: "upstream.http",
-    keys: &[
-        "url",
-        "method",
-        "headers",
-        "body",
-        "status",
-        "body_contains",
-        "latency_max",
-        "ca",
-    ],
-};
-
-pub(super) const APP_CONFIG: Section = Section {
-    path: "app_config",
-    keys: &[
-        "name",
-        "site",
-        "path",
-        "format",
-        "set",
-        "file",
-        "validate",
-        "validate_timeout",
-        "stage",
-        "reload",
-        "reload_timeout",
-        "verify",
-        "verify_timeout",
-        "nginx",
-        "haproxy",
-        "pgbouncer",
-        "systemd",
-        "compose",
-        "kubectl",
-        "keep",
-    ],
-};
-
-pub(super) const APP_CONFIG_NGINX: Section = Section {
-    path: "app_config.nginx",
-    keys: &[
-        "program",
-        "config",
-        "pid_file",
-        "error_log",
-        "verify_url",
-        "verify_text",
-    ],
-};
-
-pub(super) const APP_CONFIG_HAPROXY: Section = Section {
-    path: "app_config.haproxy",
-    keys: &["program", "config", "socket", "pid_file", "state_file"],
-};
-
-pub(super) const APP_CONFIG_PGBOUNCER: Section = Section {
-    path: "app_config.pgbouncer",
-    keys: &[
-        "address",
-        "user",
-        "password_file",
-        "password_env",
-        "password",
-        "databases",
-        "pause_timeout",
-        "pause_expired",
-        "close_timeout",
-    ],
-};
-
-pub(super) const APP_CONFIG_SYSTEMD: Section = Section {
-    path: "app_config.systemd",
-    keys: &["program", "unit", "environment_file", "settle"],
-};
-
-pub(super) const APP_CONFIG_COMPOSE: Section = Section {
-    path: "app_config.compose",
-    keys: &["program", "compose_file", "service"],
-};
-
-pub(super) const APP_CONFIG_KUBECTL: Section = Section {
-    path: "app_config.kubectl",
-    keys: &[
-        "program",
-        "kubeconfig",
-        "namespace",
-        "config_map",
-        "workload",
-    ],
-};
-
-pub(super) const APP_CONFIG_FILE: Section = Section {
-    path: "app_config.file",
-    keys: &["path", "format", "set"],
-};
-
-pub(super) const APP_CONFIG_SET: Section = Section {
-    path: "app_config.set",
-    keys: &["key", "field", "value", "url"],
-};
-
 pub(super) const NOTIFY: Section = Section {
     path: "notify",
     keys: &["name", "kind", "url_file", "url_env", "url", "timeout"],
@@ -320,7 +188,7 @@ pub(super) const GUARD: Section = Section {
 };
 
 /// Every section, in the order of the example file.
-pub const ALL: [Section; 32] = [
+pub const ALL: [Section; 34] = [
     ROOT,
     PEER,
     PEER_TLS,
@@ -338,6 +206,8 @@ pub const ALL: [Section; 32] = [
     UPSTREAM,
     UPSTREAM_MEMBER,
     UPSTREAM_HTTP,
+    UPSTREAM_NGINX,
+    UPSTREAM_HAPROXY,
     APP_CONFIG,
     APP_CONFIG_FILE,
     APP_CONFIG_SET,

@@ -8,7 +8,8 @@ use super::problem::{Refusal, quoted};
 use super::reader::Table;
 use super::secret::Secret;
 use super::settings::{
-    AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, NotifierSettings, TargetSettings,
+    AppConfig, AppConfigEdit, AppConfigFile, AppConfigTemplate, AppConfigValue, NotifierSettings,
+    TargetSettings,
 };
 use super::sites::Sites;
 use super::{MemberRole, app_formats, defaults, keys, secret_source, syntax, targets, validate};
@@ -68,7 +69,7 @@ fn app_config(table: &Table<'_>, sites: &Sites, role: MemberRole) -> Option<AppC
     let files = files(table);
     let keep = table.integer("keep", &KEEP);
     let keep = keep.unwrap_or(defaults::APP_CONFIG_KEEP);
-    let target = targets::read(table, role);
+    let target = targets::of_app(table, role);
     let variables = &VALUE_VARIABLES;
     taken(table, (name, site), files, variables, (keep, target))
 }
@@ -148,7 +149,7 @@ fn files(table: &Table<'_>) -> Option<Vec<AppConfigFile>> {
         return file(table).map(|file| vec![file]);
     }
     table.refuse_keys(
-        &["path", "format", "set"],
+        &["path", "format", "set", "template"],
         "file is given as well: put it into a [[app_config.file]] of its own",
     );
     let tables = table.tables("file", &keys::APP_CONFIG_FILE);
@@ -175,17 +176,52 @@ fn files(table: &Table<'_>) -> Option<Vec<AppConfigFile>> {
 
 fn file(table: &Table<'_>) -> Option<AppConfigFile> {
     table.need("path", "the file to rewrite");
+    let path = table.path("path");
+    if table.has("template") {
+        return rendered_file(table, path);
+    }
     table.need(
         "set",
-        "a list of { key = \"…\", value = \"{host}\" } or { key = \"…\", url = true }",
+        "a list of { key = \"…\", value = \"{host}\" } or { key = \"…\", url = true }; or template = \
+         \"…\" in its place",
     );
-    let path = table.path("path");
     let format = format(table, path.as_deref());
     let edits = edits(table);
     Some(AppConfigFile {
         path: path?,
         format,
         edits: edits?,
+        template: None,
+    })
+}
+
+/// A file that is a template's text. What the template says is looked at by those who render it:
+/// an agent must also start when it is broken.
+fn rendered_file(table: &Table<'_>, path: Option<PathBuf>) -> Option<AppConfigFile> {
+    table.refuse_keys(
+        &["set"],
+        "template is given as well, and renders the whole file",
+    );
+    let template = table.path("template")?;
+    let format = table.choice("format", &app_formats::NAMES);
+    let path = path?;
+    if template == path {
+        let refusal = Refusal::new("the file would be its own template");
+        table.error(
+            "template",
+            refusal.hint("keep the template in a file of its own"),
+        );
+    }
+    let spot = table.spot("template");
+    Some(AppConfigFile {
+        path,
+        format: format.map(str::to_owned),
+        edits: Vec::new(),
+        template: Some(AppConfigTemplate {
+            path: template,
+            key: spot.key,
+            line: spot.line,
+        }),
     })
 }
 

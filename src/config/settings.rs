@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use self::app_config::{AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue};
+pub use self::app_config::{
+    AppConfig, AppConfigEdit, AppConfigFile, AppConfigTemplate, AppConfigValue,
+};
 pub use self::dns::{
     AwsLogin, AwsRole, DnsAccess, DnsCheck, DnsRecord, EdgeCheck, Proxy, Route53, TsigAlgorithm,
 };

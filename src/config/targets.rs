@@ -8,68 +8,64 @@ use super::problem::{Refusal, quoted};
 use super::reader::Table;
 use super::settings::{
     ComposeTarget, HaproxyTarget, KubectlTarget, NginxTarget, PauseExpired, PgbouncerTarget,
-    SystemdTarget, TargetSettings,
+    ProxyFormat, SystemdTarget, TargetSettings,
 };
 use super::{MemberRole, defaults, keys, secret_source, syntax};
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 const SETTLE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
 
-/// A kind of `effects::app_config::targets`, and how its table is read.
-struct Kind {
-    name: &'static str,
-    section: &'static keys::Section,
-    read: fn(&Table<'_>, MemberRole) -> Option<TargetSettings>,
-}
+/// A kind of `effects::app_config::targets`: its table's name and keys, and how it is read.
+struct Kind(&'static str, &'static keys::Section, Read);
 
-const KINDS: [Kind; 6] = [
-    Kind {
-        name: "nginx",
-        section: &keys::APP_CONFIG_NGINX,
-        read: nginx,
-    },
-    Kind {
-        name: "haproxy",
-        section: &keys::APP_CONFIG_HAPROXY,
-        read: haproxy,
-    },
-    Kind {
-        name: "pgbouncer",
-        section: &keys::APP_CONFIG_PGBOUNCER,
-        read: pgbouncer,
-    },
-    Kind {
-        name: "systemd",
-        section: &keys::APP_CONFIG_SYSTEMD,
-        read: systemd,
-    },
-    Kind {
-        name: "compose",
-        section: &keys::APP_CONFIG_COMPOSE,
-        read: compose,
-    },
-    Kind {
-        name: "kubectl",
-        section: &keys::APP_CONFIG_KUBECTL,
-        read: kubectl,
-    },
+type Read = fn(&Table<'_>, MemberRole) -> Option<TargetSettings>;
+
+/// What may read the files of an app.
+const APPS: [Kind; 6] = [
+    Kind("nginx", &keys::APP_CONFIG_NGINX, nginx),
+    Kind("haproxy", &keys::APP_CONFIG_HAPROXY, haproxy),
+    Kind("pgbouncer", &keys::APP_CONFIG_PGBOUNCER, pgbouncer),
+    Kind("systemd", &keys::APP_CONFIG_SYSTEMD, systemd),
+    Kind("compose", &keys::APP_CONFIG_COMPOSE, compose),
+    Kind("kubectl", &keys::APP_CONFIG_KUBECTL, kubectl),
+];
+
+/// What may read the file of a group of app servers.
+const PROXIES: [Kind; 2] = [
+    Kind("nginx", &keys::UPSTREAM_NGINX, nginx),
+    Kind("haproxy", &keys::UPSTREAM_HAPROXY, haproxy),
 ];
 
 /// The ready-made target of an app config, if it names one that can be read.
-pub(super) fn read(table: &Table<'_>, role: MemberRole) -> Option<TargetSettings> {
+pub(super) fn of_app(table: &Table<'_>, role: MemberRole) -> Option<TargetSettings> {
+    read(table, &APPS, role)
+}
+
+/// The ready-made target of a group whose file is in this proxy's language, if it names one that
+/// can be read. None has a secret, so it does not matter who reads.
+pub(super) fn of_upstream(table: &Table<'_>, format: ProxyFormat) -> Option<TargetSettings> {
+    let other = PROXIES.iter().filter(|kind| kind.0 != format.name());
+    for Kind(name, ..) in other {
+        let why = format!("the file's format is {}", quoted(format.name()));
+        table.refuse_keys(&[name], &why);
+    }
+    read(table, &PROXIES, MemberRole::Agent)
+}
+
+fn read(table: &Table<'_>, kinds: &[Kind], role: MemberRole) -> Option<TargetSettings> {
     let mut read = None;
     let mut first: Option<&str> = None;
-    for kind in &KINDS {
-        if !table.has(kind.name) {
+    for Kind(name, section, of_kind) in kinds {
+        if !table.has(name) {
             continue;
         }
         if let Some(first) = first {
             let refusal = Refusal::new(format!("{first} is given as well"));
-            table.error(kind.name, refusal.hint("one program reads one app config"));
+            table.error(name, refusal.hint("one program reads one app config"));
         }
-        first = first.or(Some(kind.name));
-        let settings = table.table(kind.name, kind.section);
-        read = settings.and_then(|settings| (kind.read)(&settings, role));
+        first = first.or(Some(name));
+        let settings = table.table(name, section);
+        read = settings.and_then(|settings| of_kind(&settings, role));
     }
     read
 }

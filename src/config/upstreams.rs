@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::time::Duration;
 
 use super::moves::taken;
@@ -9,11 +10,11 @@ use super::probes::{http_request, timing};
 use super::problem::{Refusal, quoted};
 use super::reader::Table;
 use super::settings::{
-    AppConfig, AppConfigFile, HttpProbe, ProxyFormat, Upstream, UpstreamFile, UpstreamMember,
-    UpstreamTrip,
+    AppConfig, AppConfigFile, HttpProbe, ProxyFormat, TargetSettings, Upstream, UpstreamFile,
+    UpstreamMember, UpstreamTrip,
 };
 use super::sites::Sites;
-use super::{defaults, keys, syntax, validate};
+use super::{defaults, keys, syntax, targets, validate};
 use crate::model::SiteName;
 
 const SETTLE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
@@ -212,6 +213,10 @@ fn file(table: &Table<'_>, name: Option<&str>, site: Option<SiteName>) -> Option
     table.need("format", "\"nginx\" or \"haproxy\"");
     table.need("path", "the proxy's file");
     let format = table.choice("format", &["nginx", "haproxy"]);
+    let format = format.map(|format| match format {
+        "haproxy" => ProxyFormat::Haproxy,
+        _ => ProxyFormat::Nginx,
+    });
     let path = table.path("path");
     let block = table.parsed("block", block_name);
     let render = table.choice("render", &["block", "servers"]);
@@ -226,19 +231,31 @@ fn file(table: &Table<'_>, name: Option<&str>, site: Option<SiteName>) -> Option
             path,
             format: None,
             edits: Vec::new(),
+            template: None,
         }]
     });
-    let target = taken(table, (target_name, site), files, &[], (KEEP, None));
+    let ready_made = format.and_then(|format| targets::of_upstream(table, format));
+    refuse_unread(table, path.as_deref(), ready_made.as_ref());
+    let target = taken(table, (target_name, site), files, &[], (KEEP, ready_made));
     Some(UpstreamFile {
-        format: match format? {
-            "haproxy" => ProxyFormat::Haproxy,
-            _ => ProxyFormat::Nginx,
-        },
+        format: format?,
         path: path?,
         block: block.or_else(|| name.map(str::to_owned))?,
         servers_only,
         target: target?,
     })
+}
+
+/// HAProxy checks what its settings here name: another file would go unchecked.
+fn refuse_unread(table: &Table<'_>, path: Option<&Path>, target: Option<&TargetSettings>) {
+    let Some((TargetSettings::Haproxy(haproxy), path)) = target.zip(path) else {
+        return;
+    };
+    if haproxy.config.iter().all(|file| file != path) {
+        let refusal = Refusal::new("the files of haproxy.config do not have this one among them");
+        let hint = "name every file of HAProxy there, in its order: config = [\"…\", \"…\"]";
+        table.error("path", refusal.hint(hint));
+    }
 }
 
 /// What both proxies take for a name without quotes. Source: HAProxy configuration manual, 2.2:

@@ -202,7 +202,7 @@ struct Burst {
 
 impl Burst {
     fn note(&mut self, at: Moment) {
-        let first = self.changes.map_or(at, |(first, _)| first);
+        let first = self.changes.map_or(at, |(first, _)| first.min(at));
         self.changes = Some((first, at));
     }
 
@@ -308,14 +308,20 @@ impl Group {
         }
     }
 
-    /// The rendering has ended as planned; the file was `written` or was right already.
+    /// The rendering has ended as planned; the file was `written`, or was right already, or this
+    /// agent only observes. Then deciding again would give the same, until something changes.
     pub fn rendered(&mut self, plan: &GroupPlan, written: bool, now: Moment) {
         self.failures = 0;
         if written {
             self.burst.not_before = now + self.rules.interval;
+            if plan.left > 0 {
+                self.burst.note(now);
+            }
         }
-        if plan.left > 0 || plan.held == Some(Held::FirstLooks) {
-            self.burst.note(now);
+        if plan.held == Some(Held::FirstLooks) {
+            // The first looks that come are changes themselves; those that never come end then.
+            let ends = self.begun + self.rules.thresholds.stale_after + Duration::from_millis(1);
+            self.burst.note(ends.max(now));
         }
     }
 

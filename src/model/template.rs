@@ -37,7 +37,7 @@ pub struct TemplateNode {
 /// One healthy server of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateUpstream {
-    /// The name of its probe.
+    /// Its address, as the settings have it: `host:port`.
     pub name: String,
     /// Where it listens.
     pub host: String,

@@ -2,17 +2,19 @@
 //! Under the same locks, the same settings and the agent's own epoch (S8). Looking is done by
 //! whoever asks, changing by the agent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::config::settings::{AppConfig, Site};
-use crate::effects::app_config::{self, Change, Looked, Observed};
+use crate::effects::app_config::{self, Change, Looked, Observed, Surroundings};
 use crate::effects::error::EffectError;
 use crate::model::outcome::Failure;
 use crate::model::plan::{FileEdits, PrimaryAt};
 use crate::model::{Epoch, SiteName, Timestamp};
+use crate::runtime::app_templates;
 use crate::runtime::policy;
 use crate::runtime::status::Snapshot;
 
@@ -20,6 +22,7 @@ use crate::runtime::status::Snapshot;
 #[derive(Debug, Clone)]
 pub struct AppFiles<'a> {
     config: &'a Config,
+    surroundings: Arc<Surroundings>,
     primary: &'a Site,
     epoch: Epoch,
 }
@@ -54,6 +57,10 @@ impl Difference {
 pub struct FileDifference {
     /// The file.
     pub path: String,
+    /// The template that makes the whole of it. Then `keys` names lines, and no values are shown:
+    /// a template may have secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
     /// Its keys with other values. All other lines stay, and are not shown.
     pub keys: Vec<KeyDifference>,
 }
@@ -141,6 +148,9 @@ impl<'a> AppFiles<'a> {
                 picture.site, picture.site
             ));
         }
+        let Some(own) = config.own_site() else {
+            return Err("this is no agent's settings file".to_owned());
+        };
         let record = picture.record.as_ref();
         let record = record.filter(|record| record.epoch > Epoch::NONE);
         let Some(record) = record else {
@@ -158,6 +168,7 @@ impl<'a> AppFiles<'a> {
         };
         Ok(Self {
             config,
+            surroundings: Arc::new(app_templates::surroundings(config, own)),
             primary,
             epoch: record.epoch,
         })
@@ -234,8 +245,12 @@ impl<'a> AppFiles<'a> {
                 old: was(key),
                 new: value(&new, key).unwrap_or_default(),
             });
+            let mut settings = app.files.iter();
+            let settings = settings.find(|file| file.path == *path);
+            let template = settings.and_then(|file| file.template.as_ref());
             files.push(FileDifference {
                 path: path.display().to_string(),
+                template: template.map(|template| template.path.display().to_string()),
                 keys: keys.collect(),
             });
         }
@@ -271,6 +286,7 @@ impl<'a> AppFiles<'a> {
                 host: primary.node.host.clone(),
                 port: primary.node.port,
             }),
+            surroundings: &self.surroundings,
             epoch: self.epoch,
             state_dir: &self.config.state_dir,
         }

@@ -2,6 +2,9 @@
 //! may edit them, or a tool for configuration may bring its own version back. Tells; puts nothing
 //! right: that is left to the next converge, or to a person (`agent config apply`).
 //!
+//! Files whose templates name the upstreams are rendered here, too, when the proxy's file of a
+//! group was: what follows health is nobody's edit.
+//!
 //! Runs beside the decision loop, and never while a plan does its work on the same files.
 
 use std::time::Duration;
@@ -15,13 +18,17 @@ use crate::effects::clock;
 use crate::model::alert::{Alert, AlertLevel};
 use crate::model::brakes::Conduct;
 use crate::runtime::app_files::{self, AppFiles};
+use crate::runtime::app_templates;
 use crate::runtime::handle::AgentHandle;
 use crate::runtime::outbox::Outbox;
 use crate::runtime::status::Snapshot;
 use crate::runtime::tasks::spawn_named;
+use crate::runtime::upstreams::UpstreamStatus;
 
 /// Rarely: it reads some small files.
 const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// Until files that follow upstreams are looked at again, where a plan was at work on them.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Bound on the look at one app's files.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -45,6 +52,7 @@ pub fn start(
     config: &Config,
     agent: &AgentHandle,
     outbox: &Outbox,
+    upstreams: &[watch::Receiver<UpstreamStatus>],
     stop: &CancellationToken,
 ) -> AppFilesSeen {
     let (seen, shown) = watch::channel(Vec::new());
@@ -54,14 +62,33 @@ pub fn start(
     }
     let (config, pictures) = (config.clone(), agent.status.clone());
     let (outbox, stop) = (outbox.clone(), stop.clone());
+    let bell = app_templates::bell(upstreams);
     spawn_named("app files", async move {
+        app_templates::tell_broken(&config).await;
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        // Otherwise the first one is due at once.
+        looks.reset();
+        // A former life may have ended between a group's rendering and its followers'.
+        let (mut behind, mut pause) = (true, LOOK_AGAIN);
         loop {
-            tokio::select! {
+            let due = tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
-            }
+                _ = looks.tick() => true,
+                () = bell.notified() => {
+                    (behind, pause) = (true, LOOK_AGAIN);
+                    false
+                }
+                () = tokio::time::sleep(pause), if behind => false,
+            };
             let picture = pictures.borrow().clone();
             if is_at_work(&picture) {
+                continue;
+            }
+            if behind && let Ok(files) = AppFiles::of(&config, &picture) {
+                behind = !app_templates::follow_upstreams(&config, &files).await;
+                pause = LOOK_EVERY;
+            }
+            if !due {
                 continue;
             }
             let Some(new) = look(&config, &picture).await else {

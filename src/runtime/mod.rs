@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod app_desk;
 pub mod app_files;
 pub mod app_recovery;
+pub mod app_templates;
 pub mod app_watch;
 pub mod brake_status;
 pub mod cell_link;

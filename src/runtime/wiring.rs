@@ -30,6 +30,7 @@ use crate::model::observation::Target;
 use crate::model::peer::PeerReport;
 use crate::runtime::agent::{Parts, StartError};
 use crate::runtime::app_recovery;
+use crate::runtime::app_templates;
 use crate::runtime::app_watch::{self, AppFilesSeen};
 use crate::runtime::cell_link::{AskPeer, PeerAsks};
 use crate::runtime::dns_records::{self, DnsProviders};
@@ -50,7 +51,7 @@ use crate::runtime::reports::Reporter;
 use crate::runtime::scheduler::{Jitter, Scheduler};
 use crate::runtime::status::{Counter, CounterKind};
 use crate::runtime::tasks::spawn_named;
-use crate::runtime::upstreams;
+use crate::runtime::upstreams::{self, UpstreamStatus};
 use crate::runtime::voter_host::VoterHost;
 
 /// Lease commands that wait at most; the keeper takes them at once.
@@ -102,7 +103,9 @@ pub async fn start(
     let (epoch, epoch_seen) = watch::channel(Epoch::NONE);
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
-    let (app_files, records, watched) = start_watches(config, own, &agent, &outbox, stop);
+    let upstreams = upstreams::start(config, &resolver, &events, stop)?;
+    let (app_files, records, watched) =
+        start_watches(config, own, &agent, &outbox, &upstreams, stop);
     let service = service(&voter, &reported, &events, agent, ask_peer);
     let admission = listen(config, own, service, stop).await?;
 
@@ -135,7 +138,6 @@ pub async fn start(
         &node,
     );
     let scheduler = start_probes(config, probes, &resolver, &node, &events, stop)?;
-    let upstreams = upstreams::start(config, &resolver, &events, stop)?;
     let tools = tools(config, own, node, login, table, records, &resolver)?;
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
     Ok(Parts {
@@ -225,6 +227,7 @@ fn start_watches(
     own: &Site,
     agent: &AgentHandle,
     outbox: &Outbox,
+    upstreams: &[watch::Receiver<UpstreamStatus>],
     stop: &CancellationToken,
 ) -> (AppFilesSeen, Vec<DnsRecordTool>, DnsWatched) {
     let audience = Audience {
@@ -240,7 +243,7 @@ fn start_watches(
         stop.clone(),
     ));
     app_recovery::start(config, stop);
-    let app_files = app_watch::start(config, agent, outbox, stop);
+    let app_files = app_watch::start(config, agent, outbox, upstreams, stop);
     let (records, watched) = watch_dns(config, own, agent, outbox, stop);
     (app_files, records, watched)
 }
@@ -274,6 +277,7 @@ fn tools(
         other,
         table,
         app_configs: config.app_configs.clone(),
+        surroundings: Arc::new(app_templates::surroundings(config, own)),
         dns,
         state_dir: config.state_dir.clone(),
     })

@@ -221,3 +221,15 @@ async fn an_app_that_takes_its_time_is_asked_again() {
     assert!(applied.note.contains("uses them"), "{}", applied.note);
     assert_eq!(world.reloads(), 1);
 }
+
+#[tokio::test]
+async fn reload_that_prints_a_gigabyte_gives_a_short_error() {
+    let mut world = World::new(BEFORE);
+    world.reload_with("head -c 1000000000 /dev/zero; exit 1");
+    let error = world.apply("db2", 1).await.unwrap_err();
+    assert!(
+        error.to_string().len() < 2000,
+        "{} bytes",
+        error.to_string().len()
+    );
+}

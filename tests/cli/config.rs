@@ -299,3 +299,50 @@ fn without_an_agent_that_knows_nothing_is_changed() {
     assert_eq!(desk.run(&["restore", "elsewhere"]).0, Some(2));
     assert_eq!(fs::read_to_string(desk.env()).unwrap(), before);
 }
+
+/// What an operator meets who renders a file: the check, the difference, and the file.
+#[test]
+fn rendered_file_is_checked_shown_without_its_text_and_made() {
+    let desk = Desk::new();
+    let at = |name: &str| desk.dir.path().join(name);
+    let settings = fs::read_to_string(at("agent.toml")).unwrap();
+    let app = "[[app_config]]\nname = \"search\"\npath = \"search.conf\"\n\
+               template = \"search.j2\"\n";
+    fs::write(at("agent.toml"), format!("{settings}{app}")).unwrap();
+    let line = settings.lines().count() + 4;
+    let check = || {
+        let settings = at("agent.toml").display().to_string();
+        let output = agent(&["--config", &settings, "check"]);
+        (output.status.code(), text(&output.stderr))
+    };
+    let (code, said) = check();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(&format!("agent.toml:{line}: ")) && said.contains("search.j2"));
+
+    fs::write(
+        at("search.j2"),
+        "key = hunter2\nhost = {{ primary.hots }}\n",
+    )
+    .unwrap();
+    let (code, said) = check();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("line 2"), "{said}");
+
+    fs::write(
+        at("search.j2"),
+        "key = hunter2\nhost = {{ primary.host }}\n",
+    )
+    .unwrap();
+    let (code, said) = check();
+    assert_eq!(code, Some(0), "{said}");
+    desk.answer(&json!({}));
+    fs::write(at("search.conf"), "key = hunter2\nhost = db.fra\n").unwrap();
+    let (code, said) = desk.run(&["diff", "search"]);
+    assert_eq!(code, Some(5), "{said}");
+    assert!(said.contains("~line 2, as "), "{said}");
+    let (code, said) = desk.run(&["apply", "search"]);
+    assert_eq!(code, Some(0), "{said}");
+    let rendered = fs::read_to_string(at("search.conf")).unwrap();
+    assert_eq!(rendered, "key = hunter2\nhost = db.ams\n");
+    assert_eq!(desk.run(&["diff", "search"]).0, Some(0));
+}

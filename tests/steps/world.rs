@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::secret::Secret;
 use failover_agent::config::settings::{
     AppConfig, AppConfigEdit, AppConfigFile, AppConfigValue, DnsAccess, DnsRecord, Proxy,
 };
+use failover_agent::effects::app_config::Surroundings;
 use failover_agent::effects::clock::boottime;
 use failover_agent::effects::dns::provider_of;
 use failover_agent::effects::error::EffectError;
@@ -108,6 +110,12 @@ impl World {
             other: Some(Access::to(&self.pair.primary).login()),
             table: table(),
             app_configs: vec![self.app_config()],
+            surroundings: Arc::new(Surroundings {
+                cluster: ClusterName::new("test"),
+                site: SiteName::new("ams"),
+                nodes: Vec::new(),
+                upstreams: Vec::new(),
+            }),
             dns: vec![self.dns_tool()],
             state_dir: self.path("state"),
         }
@@ -130,6 +138,7 @@ impl World {
                     key: "DB_HOST".to_owned(),
                     value: AppConfigValue::Text("{host}".to_owned()),
                 }],
+                template: None,
             }],
             validate: None,
             validate_timeout: PATIENT,

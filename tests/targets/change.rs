@@ -56,6 +56,7 @@ impl File {
             name: NAME.to_owned(),
             site: None,
             files: vec![AppConfigFile {
+                template: None,
                 path: self.path.clone(),
                 // Any text is one, and its comments are everybody's here.
                 format: Some("properties".to_owned()),

@@ -5,15 +5,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use failover_agent::config::settings::{
     AppConfig, AppConfigFile, ComposeTarget, KubectlTarget, SystemdTarget, TargetSettings,
 };
-use failover_agent::effects::app_config::{Change, apply};
-use failover_agent::model::Epoch;
+use failover_agent::effects::app_config::{Change, Surroundings, apply};
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::plan::{ConfigEdit, EditValue, FileEdits};
+use failover_agent::model::{ClusterName, Epoch, SiteName};
 use tempfile::TempDir;
 
 use crate::change::{File, HEAD, STEP, Server};
@@ -138,6 +139,7 @@ async fn file_of_a_unit_that_does_not_come_up_is_put_back_by_the_step() {
             path: file.path.clone(),
             format: None,
             edits: Vec::new(),
+            template: None,
         }],
         validate: None,
         validate_timeout: STEP,
@@ -150,6 +152,12 @@ async fn file_of_a_unit_that_does_not_come_up_is_put_back_by_the_step() {
         keep: 1,
     };
     let state_dir = stand_in.dir.path().join("state");
+    let surroundings = Arc::new(Surroundings {
+        cluster: ClusterName::new("shop"),
+        site: SiteName::new("fra"),
+        nodes: Vec::new(),
+        upstreams: Vec::new(),
+    });
     let to = |host: &str, epoch: u64| Change {
         target: &target,
         files: vec![FileEdits {
@@ -160,6 +168,7 @@ async fn file_of_a_unit_that_does_not_come_up_is_put_back_by_the_step() {
             }],
         }],
         primary: None,
+        surroundings: &surroundings,
         epoch: Epoch(epoch),
         state_dir: &state_dir,
     };

@@ -91,12 +91,25 @@ pub(crate) fn member_list(addresses: &[String], extra: &str) -> String {
 pub(crate) struct Ground {
     dir: TempDir,
     mode: &'static str,
+    format: &'static str,
 }
 
 impl Ground {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("a directory can be made");
-        Self { dir, mode: "act" }
+        Self {
+            dir,
+            mode: "act",
+            format: "nginx",
+        }
+    }
+
+    /// With HAProxy in the place of nginx.
+    pub(crate) fn of_haproxy() -> Self {
+        Self {
+            format: "haproxy",
+            ..Self::new()
+        }
     }
 
     pub(crate) fn observing(self) -> Self {
@@ -151,11 +164,12 @@ address = "127.0.0.1:7402"
 database = {{ port = 5433, data_dir = "/srv/old" }}
 [[upstream]]
 name = "shop"
-format = "nginx"
+format = "{}"
 path = "{}"
 {commands}{group}"#,
             self.mode,
             self.path("state").display(),
+            self.format,
             self.file().display(),
         );
         let file = Path::new("agent.toml");
@@ -257,30 +271,35 @@ impl Nginx {
 
     /// Waits until requests reach these members, all of them and nobody else.
     pub(crate) async fn wait_for(&self, members: &[&str]) {
-        let wanted: BTreeSet<String> = members.iter().map(|name| (*name).to_owned()).collect();
-        let what = format!("requests reach only {wanted:?}");
-        wait_until(&what, PATIENT, async || {
-            let mut reached = BTreeSet::new();
-            for _ in 0..REQUESTS {
-                reached.insert(self.ask().await);
-            }
-            reached == wanted
-        })
-        .await;
+        wait_for(self.port, members).await;
     }
+}
 
-    /// Who answers a request.
-    async fn ask(&self) -> String {
-        let mut answer = Vec::new();
-        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)).await {
-            let request = "GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n";
-            stream.write_all(request.as_bytes()).await.ok();
-            stream.read_to_end(&mut answer).await.ok();
-        }
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default();
-        body.to_owned()
+/// Who answers a request at this port.
+async fn ask(port: u16) -> String {
+    let mut answer = Vec::new();
+    if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await {
+        let request = "GET / HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.ok();
+        stream.read_to_end(&mut answer).await.ok();
     }
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default();
+    body.to_owned()
+}
+
+/// Waits until requests to this port reach these members, all of them and nobody else.
+pub(crate) async fn wait_for(port: u16, members: &[&str]) {
+    let wanted: BTreeSet<String> = members.iter().map(|name| (*name).to_owned()).collect();
+    let what = format!("requests reach only {wanted:?}");
+    wait_until(&what, PATIENT, async || {
+        let mut reached = BTreeSet::new();
+        for _ in 0..REQUESTS {
+            reached.insert(ask(port).await);
+        }
+        reached == wanted
+    })
+    .await;
 }
 
 impl Drop for Nginx {

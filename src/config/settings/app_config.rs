@@ -63,10 +63,23 @@ impl AppConfig {
 pub struct AppConfigFile {
     /// Where.
     pub path: PathBuf,
-    /// Its format; `None`: the one that its name promises.
+    /// Its format; `None`: the one that its name promises, or for a rendered file none.
     pub format: Option<String>,
-    /// Which keys follow the primary.
+    /// Which keys follow the primary; none in a rendered file.
     pub edits: Vec<AppConfigEdit>,
+    /// What the whole file is rendered from; `None`: its keys are edited in place.
+    pub template: Option<AppConfigTemplate>,
+}
+
+/// The template of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppConfigTemplate {
+    /// Where its text lies.
+    pub path: PathBuf,
+    /// The key of `agent.toml` that names it.
+    pub key: String,
+    /// The line of that key.
+    pub line: Option<usize>,
 }
 
 /// One key that follows the primary.

@@ -208,3 +208,48 @@ fn failed_rendering_is_tried_again_after_pauses_that_grow_to_a_bound() {
     group.failed(Some(Duration::from_secs(600)), at(10_000));
     assert_eq!(group.due(), Some(at(610_000)));
 }
+
+#[test]
+fn agent_that_only_observes_decides_once_and_then_waits_for_a_change() {
+    let rules = GroupRules {
+        change_max: 1,
+        settle: Duration::ZERO,
+        ..RULES
+    };
+    let mut group = Group::new(rules, 5, at(0));
+    for index in 0..5 {
+        look(&mut group, index, &EndpointResult::Passed, at(100));
+    }
+    dies(&mut group, 0, 1000);
+    dies(&mut group, 1, 1000);
+    let due = group.due().unwrap();
+    let plan = group.begin(due).plan(Some(&[In; 5]));
+    assert_eq!(plan.left, 1);
+    group.rendered(&plan, false, due);
+    assert_eq!(group.due(), None);
+    dies(&mut group, 2, 5000);
+    assert_eq!(group.due(), Some(at(5020)));
+}
+
+#[test]
+fn file_that_waits_for_the_first_looks_is_decided_on_when_one_comes_or_none_can_any_more() {
+    let rules = GroupRules {
+        settle: Duration::ZERO,
+        ..RULES
+    };
+    let mut group = Group::new(rules, 3, at(0));
+    look(&mut group, 0, &EndpointResult::Passed, at(100));
+    let plan = group.begin(at(100)).plan(None);
+    assert_eq!(plan.held, Some(Held::FirstLooks));
+    group.rendered(&plan, false, at(100));
+    assert_eq!(group.due(), Some(at(9001)));
+    look(&mut group, 1, &EndpointResult::Passed, at(200));
+    assert_eq!(group.due(), Some(at(200)));
+    let plan = group.begin(at(200)).plan(None);
+    group.rendered(&plan, false, at(200));
+    // The first one is looked at all the while.
+    look(&mut group, 0, &EndpointResult::Passed, at(9000));
+    let late = group.begin(group.due().unwrap()).plan(None);
+    assert_eq!(late.held, None);
+    assert_eq!(late.places, Some(vec![In, In, Out]));
+}

@@ -5,7 +5,7 @@
 
 use super::dotenv_scan::{Assignment, LineKind, Quote, part, scan};
 use super::format::{ConfigFormat, EditError, Edited};
-use super::formats::change::{Change, edit_all};
+use super::formats::change::{Change, edit_all, only_one};
 use super::formats::comment::{self, EpochMark};
 use crate::model::Epoch;
 use crate::model::plan::ConfigEdit;
@@ -40,24 +40,13 @@ impl ConfigFormat for Dotenv {
 pub fn edit(text: &[u8], edits: &[ConfigEdit]) -> Result<Edited, EditError> {
     let lines = scan(text)?;
     edit_all(text, edits, |key, change| {
-        let mut found = lines.iter().filter_map(|line| match &line.kind {
+        let found = lines.iter().filter_map(|line| match &line.kind {
             LineKind::Assignment(assignment) if part(text, &assignment.key) == key.as_bytes() => {
                 Some((line.number, assignment))
             }
             LineKind::Assignment(_) | LineKind::Epoch { .. } => None,
         });
-        let Some((number, assignment)) = found.next() else {
-            return Err(EditError::KeyMissing {
-                key: key.to_owned(),
-            });
-        };
-        if let Some((second, _)) = found.next() {
-            return Err(EditError::KeyRepeated {
-                key: key.to_owned(),
-                first: number,
-                second,
-            });
-        }
+        let (number, assignment) = only_one(key, found)?;
         let old = part(text, &assignment.value);
         let new = new_value(key, change, old, assignment, number)?;
         Ok((assignment.value.clone(), new))

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use super::block::Block;
 use super::format::{ConfigFormat, EditError, format_of};
 use super::memory::{ChangedFile, Memory, MemoryDir, hash_of, hash_of_all};
-use super::write::{self, FileRead};
+use super::rendering::Rendering;
+use super::write::{self, FILE_BYTES_MAX, FileRead};
 use crate::config::settings::AppConfig;
 use crate::effects::error::EffectError;
 use crate::model::Epoch;
@@ -33,10 +34,18 @@ struct JobFile {
 
 #[derive(Debug)]
 enum Wanted {
-    /// In a file of this format.
-    Wish(&'static dyn ConfigFormat, Wish),
+    /// These values in a file of this format.
+    Edits(&'static dyn ConfigFormat, Vec<ConfigEdit>),
+    /// This text as a whole. Without a format the file does not say its epoch; the memory does.
+    Whole(Option<&'static dyn ConfigFormat>, Whole),
     /// A block between its two lines, whatever the file's format is.
     Block(Block),
+}
+
+#[derive(Debug)]
+enum Whole {
+    Kept(Vec<u8>),
+    Rendered(Rendering),
 }
 
 /// What is wanted of a file.
@@ -46,6 +55,8 @@ pub(super) enum Wish {
     Edits(Vec<ConfigEdit>),
     /// This text.
     Text(Vec<u8>),
+    /// What its template says.
+    Render(Rendering),
 }
 
 /// All files of a target.
@@ -118,15 +129,28 @@ impl Job {
         let files = wishes.into_iter().map(|(path, wish)| {
             let settings = target.files.iter().find(|file| file.path == path);
             let named = settings.and_then(|file| file.format.as_deref());
-            let format = format_of(named, &path).ok_or_else(|| {
-                EffectError::permanent(format!(
-                    "app config {}: no format is known for {}",
-                    target.name,
-                    path.display()
-                ))
-                .hint("name it: format = \"dotenv\", \"ini\", \"json\", …")
-            })?;
-            let wanted = Wanted::Wish(format, wish);
+            // A rendered file may be of a format that cannot be edited: it need not be read.
+            let rendered = settings.is_some_and(|file| file.template.is_some());
+            let format = match (named, rendered) {
+                (None, true) => None,
+                (Some(_), true) | (_, false) => format_of(named, &path),
+            };
+            let known = || {
+                format.ok_or_else(|| {
+                    EffectError::permanent(format!(
+                        "app config {}: no format is known for {}",
+                        target.name,
+                        path.display()
+                    ))
+                    .hint("name it: format = \"dotenv\", \"ini\", \"json\", …")
+                })
+            };
+            let wanted = match wish {
+                Wish::Edits(edits) => Wanted::Edits(known()?, edits),
+                Wish::Text(text) if rendered => Wanted::Whole(format, Whole::Kept(text)),
+                Wish::Text(text) => Wanted::Whole(Some(known()?), Whole::Kept(text)),
+                Wish::Render(rendering) => Wanted::Whole(format, Whole::Rendered(rendering)),
+            };
             Ok(JobFile { path, wanted })
         });
         Ok(Self {
@@ -171,6 +195,49 @@ impl Job {
         }
     }
 
+    /// The rendered files that are not there yet.
+    ///
+    /// # Errors
+    /// When one of them cannot be rendered, or a newer epoch was here.
+    pub(super) fn missing(&self) -> Result<Vec<&Path>, EffectError> {
+        let missing: Vec<_> = self.not_there().collect();
+        if !missing.is_empty() {
+            self.memory()?;
+        }
+        let missing = missing.into_iter().map(|(path, rendering)| {
+            self.render(rendering)?;
+            Ok(path)
+        });
+        missing.collect()
+    }
+
+    /// Makes the rendered files that are not there yet, empty; none when one cannot be rendered.
+    ///
+    /// # Errors
+    /// As [`Job::missing`], and when one cannot be made.
+    pub(super) fn make_missing(&self) -> Result<(), EffectError> {
+        if self.missing()?.is_empty() {
+            return Ok(());
+        }
+        let mut missing = self.not_there();
+        missing.try_for_each(|(path, rendering)| rendering.create(path))
+    }
+
+    fn not_there(&self) -> impl Iterator<Item = (&Path, &Rendering)> {
+        let rendered = self.files.iter().filter_map(|file| match &file.wanted {
+            Wanted::Whole(_, Whole::Rendered(rendering)) => Some((file.path.as_path(), rendering)),
+            Wanted::Whole(_, Whole::Kept(_)) | Wanted::Edits(..) | Wanted::Block(_) => None,
+        });
+        rendered.filter(|(path, _)| !path.exists())
+    }
+
+    fn render(&self, rendering: &Rendering) -> Result<String, EffectError> {
+        rendering.text(self.epoch).map_err(|mut error| {
+            error.what = format!("app config {}: {}", self.target, error.what);
+            error
+        })
+    }
+
     /// Removes what a crash may have left beside the files.
     pub(super) fn sweep(&self, memory: &Memory) -> Result<(), EffectError> {
         super::staging::sweep(self.dir.path())?;
@@ -193,7 +260,16 @@ impl Job {
     fn draft_of(&self, file: &JobFile) -> Result<DraftFile, EffectError> {
         let old = write::read(&file.path)?;
         let (text, changed) = match &file.wanted {
-            Wanted::Wish(format, wish) => self.wished(&file.path, *format, wish, &old.text)?,
+            Wanted::Edits(format, edits) => {
+                self.refuse_newer(&file.path, *format, &old.text)?;
+                let fail = |error: EditError| self.cannot_edit(&file.path, &error);
+                let edited = format.edit(&old.text, edits).map_err(fail)?;
+                (
+                    self.noted(&file.path, *format, &edited.text)?,
+                    edited.changed,
+                )
+            }
+            Wanted::Whole(format, whole) => self.whole(&file.path, *format, whole, &old.text)?,
             Wanted::Block(block) => {
                 let text = block
                     .put_into(&old.text)
@@ -210,31 +286,66 @@ impl Job {
         })
     }
 
-    /// The text of a file that follows the primary, and which keys of it change.
-    fn wished(
+    /// The text of a file that is replaced as a whole, and what of it changes.
+    fn whole(
+        &self,
+        path: &Path,
+        format: Option<&dyn ConfigFormat>,
+        whole: &Whole,
+        old: &[u8],
+    ) -> Result<(Vec<u8>, Vec<String>), EffectError> {
+        if let Some(format) = format {
+            self.refuse_newer(path, format, old)?;
+        }
+        let noted = |text: Vec<u8>| match format {
+            Some(format) => self.noted(path, format, &text),
+            None => Ok(text),
+        };
+        let (text, changed) = match whole {
+            Whole::Kept(text) => {
+                let text = noted(text.clone())?;
+                let differs = text != noted(old.to_vec())?;
+                (text, differs.then(|| "the kept text".to_owned()))
+            }
+            Whole::Rendered(rendering) => {
+                let text = noted(self.render(rendering)?.into_bytes())?;
+                let changed = changed_lines(&noted(old.to_vec())?, &text);
+                (text, changed)
+            }
+        };
+        if text.len() as u64 > FILE_BYTES_MAX {
+            let what = format!(
+                "app config {}: {} would be larger than {FILE_BYTES_MAX} bytes",
+                self.target,
+                path.display()
+            );
+            return Err(EffectError::permanent(what));
+        }
+        Ok((text, changed.into_iter().collect()))
+    }
+
+    /// The text with the epoch in it.
+    fn noted(
         &self,
         path: &Path,
         format: &dyn ConfigFormat,
-        wish: &Wish,
+        text: &[u8],
+    ) -> Result<Vec<u8>, EffectError> {
+        let noted = format.with_epoch(text, self.epoch);
+        noted.map_err(|error| self.cannot_edit(path, &error))
+    }
+
+    fn refuse_newer(
+        &self,
+        path: &Path,
+        format: &dyn ConfigFormat,
         old: &[u8],
-    ) -> Result<(Vec<u8>, Vec<String>), EffectError> {
-        let fail = |error: EditError| self.cannot_edit(path, &error);
-        let newest = format.epoch(old).map_err(fail)?.unwrap_or_default();
-        if newest > self.epoch {
-            return Err(self.too_late(newest, &path.display().to_string()));
-        }
-        let with_epoch = |text: &[u8]| format.with_epoch(text, self.epoch).map_err(fail);
-        match wish {
-            Wish::Edits(edits) => {
-                let edited = format.edit(old, edits).map_err(fail)?;
-                Ok((with_epoch(&edited.text)?, edited.changed))
-            }
-            Wish::Text(kept) => {
-                let text = with_epoch(kept)?;
-                let differs = text != with_epoch(old)?;
-                let changed = differs.then(|| "the kept text".to_owned());
-                Ok((text, changed.into_iter().collect()))
-            }
+    ) -> Result<(), EffectError> {
+        let newest = format.epoch(old);
+        let newest = newest.map_err(|error| self.cannot_edit(path, &error))?;
+        match newest.unwrap_or_default() > self.epoch {
+            true => Err(self.too_late(newest.unwrap_or_default(), &path.display().to_string())),
+            false => Ok(()),
         }
     }
 
@@ -253,5 +364,49 @@ impl Job {
             path.display()
         );
         EffectError::permanent(what).hint(error.hint())
+    }
+}
+
+/// Which lines of a text are not as before; `None`: all are.
+fn changed_lines(old: &[u8], new: &[u8]) -> Option<String> {
+    if old == new {
+        return None;
+    }
+    let lines = |text: &[u8]| text.split_inclusive(|sign| *sign == b'\n').count();
+    let same = |pairs: &mut dyn Iterator<Item = (&[u8], &[u8])>| {
+        pairs.take_while(|(old, new)| old == new).count()
+    };
+    let split = |text| <[u8]>::split_inclusive(text, |sign: &u8| *sign == b'\n');
+    let first = same(&mut split(old).zip(split(new)));
+    let most = lines(old).min(lines(new)) - first;
+    let last = same(&mut split(old).rev().zip(split(new).rev()).take(most));
+    let (from, to) = (first + 1, lines(new) - last);
+    Some(match from < to {
+        true => format!("lines {from} to {to}"),
+        false => format!("line {from}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_that_differ_are_named_as_the_new_text_counts_them() {
+        let changed = |old: &str, new: &str| changed_lines(old.as_bytes(), new.as_bytes());
+        let old = "a\nb\nc\nd\n";
+        assert_eq!(changed(old, old), None);
+        for (new, words) in [
+            ("a\nx\nc\nd\n", "line 2"),
+            ("a\nx\ny\nd\n", "lines 2 to 3"),
+            ("a\nd\n", "line 2"),
+            ("a\nb\nc\nd", "line 4"),
+            ("a\nb\nb\nc\nd\n", "line 3"),
+            ("", "line 1"),
+            ("x\na\nb\nc\nd\n", "line 1"),
+        ] {
+            assert_eq!(changed(old, new).as_deref(), Some(words), "{new:?}");
+        }
+        assert_eq!(changed("", "a\nb\n").as_deref(), Some("lines 1 to 2"));
     }
 }

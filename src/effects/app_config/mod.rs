@@ -19,6 +19,7 @@ pub mod formats;
 mod generations;
 mod memory;
 mod ready_made;
+mod rendering;
 mod replacing;
 mod staging;
 pub mod targets;
@@ -38,10 +39,12 @@ use self::applier::{Applier, applier_of};
 use self::draft::{Draft, Job, Wish};
 pub use self::generations::Generation;
 use self::memory::{Memory, MemoryDir};
+pub use self::rendering::Surroundings;
+use self::rendering::{Rendering, names_upstreams, rehearse};
 use self::transaction::Transaction;
 use super::clock::{boottime, wall};
 use super::error::EffectError;
-use crate::config::settings::AppConfig;
+use crate::config::settings::{AppConfig, AppConfigTemplate};
 use crate::model::Epoch;
 use crate::model::plan::{FileEdits, PrimaryAt};
 
@@ -61,6 +64,8 @@ pub struct Change<'a> {
     pub files: Vec<FileEdits>,
     /// The primary that the values name, for the command that asks the running app.
     pub primary: Option<PrimaryAt>,
+    /// What else templates see.
+    pub surroundings: &'a Arc<Surroundings>,
     /// Under which epoch (S8).
     pub epoch: Epoch,
     /// Where the agent keeps its things.
@@ -101,6 +106,22 @@ pub struct Looked {
     pub failed: Option<(String, Duration)>,
 }
 
+impl Looked {
+    fn at_missing(missing: &[&Path]) -> Self {
+        let paths = missing.iter().map(|path| path.display().to_string());
+        let what = format!("{} to be made", paths.collect::<Vec<_>>().join(", "));
+        let files = missing.iter();
+        Self {
+            files: files
+                .map(|path| ((*path).to_owned(), vec!["the whole file".to_owned()]))
+                .collect(),
+            edited: false,
+            observed: Observed::Needed { what },
+            failed: None,
+        }
+    }
+}
+
 /// Looks at the files and at what is remembered, changing nothing.
 ///
 /// # Errors
@@ -108,6 +129,10 @@ pub struct Looked {
 pub async fn look(change: &Change<'_>) -> Result<Looked, EffectError> {
     let job = change.job()?;
     off_thread(&change.target.name, move || {
+        let missing = job.missing()?;
+        if !missing.is_empty() {
+            return Ok(Looked::at_missing(&missing));
+        }
         let memory = job.memory()?;
         let draft = job.draft()?;
         let written = memory.written_hash.as_ref();
@@ -162,14 +187,48 @@ fn observed(job: &Job, memory: &Memory, draft: &Draft) -> Observed {
 /// newer epoch wrote it, or the app did not take them (then the previous ones are back, if the app
 /// can be asked; otherwise the next call tells it again).
 pub async fn apply(change: &Change<'_>) -> Result<Applied, EffectError> {
+    let job = change.job()?;
+    let make = move || job.make_missing().map(|()| job);
+    let job = off_thread(&change.target.name, make).await?;
     let applier = applier_of_change(change.target, change.state_dir)?;
-    run(
-        change.target,
-        applier,
-        change.job()?,
-        change.primary.clone(),
-    )
+    run(change.target, applier, job, change.primary.clone()).await
+}
+
+/// Whether a template of this target names the upstreams: then its files follow their health, too.
+///
+/// # Errors
+/// When a template cannot be read.
+pub async fn follows_upstreams(target: &AppConfig) -> Result<bool, EffectError> {
+    let files = target.files.clone();
+    off_thread(&target.name, move || {
+        for file in &files {
+            if names_upstreams(file)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
     .await
+}
+
+/// Tries every template of a target: with each node as the primary, and all upstreams healthy.
+/// What is wrong with which of them.
+///
+/// # Errors
+/// When the file system does not answer.
+pub async fn try_templates(
+    target: &AppConfig,
+    surroundings: &Surroundings,
+) -> Result<Vec<(AppConfigTemplate, EffectError)>, EffectError> {
+    let (files, surroundings) = (target.files.clone(), surroundings.clone());
+    let tried = move || {
+        let tried = files.into_iter().filter_map(|file| {
+            let error = rehearse(&file, &surroundings).err()?;
+            Some((file.template?, error))
+        });
+        Ok(tried.collect())
+    };
+    off_thread(&target.name, tried).await
 }
 
 /// The same, by a person, who does not wait for as long as a change that failed is left alone.
@@ -302,8 +361,14 @@ async fn run(
 
 impl Change<'_> {
     fn job(&self) -> Result<Job, EffectError> {
-        let wishes = self.files.iter().cloned();
-        let wishes = wishes.map(|file| (file.path, Wish::Edits(file.edits)));
+        let wishes = self.files.iter().cloned().map(|file| {
+            let mut settings = self.target.files.iter();
+            let rendering = settings
+                .find(|known| known.path == file.path)
+                .and_then(|it| Rendering::of(it, self.primary.as_ref(), self.surroundings));
+            let wish = rendering.map_or_else(|| Wish::Edits(file.edits), Wish::Render);
+            (file.path, wish)
+        });
         Job::new(self.target, wishes.collect(), self.epoch, self.state_dir)
     }
 }

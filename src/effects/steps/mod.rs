@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::settings::AppConfig;
+use crate::effects::app_config::Surroundings;
 use crate::effects::dns::DnsProvider;
 use crate::effects::dns::moved::MovedSender;
 use crate::effects::error::EffectError;
@@ -45,6 +46,8 @@ pub struct Tools {
     pub table: HeartbeatTable,
     /// App config targets, by name.
     pub app_configs: Vec<AppConfig>,
+    /// What templates of app configs see.
+    pub surroundings: Arc<Surroundings>,
     /// DNS targets, by name.
     pub dns: Vec<DnsRecordTool>,
     /// Where previous versions of files are kept.

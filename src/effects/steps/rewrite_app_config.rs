@@ -37,6 +37,7 @@ pub(super) async fn apply(
         target,
         files: std::iter::once(first).chain(also.iter().cloned()).collect(),
         primary: primary.clone(),
+        surroundings: &tools.surroundings,
         epoch,
         state_dir: &tools.state_dir,
     };

@@ -1,12 +1,15 @@
 //! `agent check`: every mistake of the settings file, or what the agents will do.
 
+use std::path::Path;
+
 use clap::Args;
 use serde::Serialize;
 
 use super::exit::{Exit, Failure, ProblemShown};
 use super::output::{self, BAD, GOOD, WARN, styled};
 use super::{Context, settings};
-use crate::config::{self, MemberRole, Problem, Severity, describe, grants};
+use crate::config::{self, Config, MemberRole, Problem, Severity, describe, grants};
+use crate::runtime::app_templates::{self, Broken};
 
 /// Check the settings file: print every mistake, or what will be watched and done.
 #[derive(Debug, Args)]
@@ -31,7 +34,7 @@ struct Grants {
     sql: String,
 }
 
-pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
+pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, Failure> {
     let role = match arguments.witness {
         true => MemberRole::Witness,
         false => MemberRole::Agent,
@@ -48,7 +51,16 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, 
     }
     let loaded = config::load(&global.config, global.site.as_deref(), role, context.env);
     let (problems, text) = match loaded {
-        Ok(loaded) => (loaded.warnings, Some(describe::describe(&loaded.config))),
+        Ok(loaded) => {
+            let mut problems = loaded.warnings;
+            let broken = broken_templates(&loaded.config, &global.config).await;
+            let text = broken
+                .is_empty()
+                .then(|| describe::describe(&loaded.config));
+            problems.extend(broken);
+            problems.sort_by_key(|problem| problem.line);
+            (problems, text)
+        }
         Err(problems) => (problems.0, None),
     };
     if global.json {
@@ -67,6 +79,20 @@ pub(super) fn run(context: &Context<'_>, arguments: &Arguments) -> Result<Exit, 
         Some(_) => Exit::Fine,
         None => Exit::Usage,
     })
+}
+
+/// An agent starts in spite of a broken template, but nobody should deploy one.
+async fn broken_templates(config: &Config, file: &Path) -> Vec<Problem> {
+    let broken = app_templates::broken(config).await.into_iter();
+    let problem = |Broken { template, why }| Problem {
+        file: file.display().to_string(),
+        line: template.line,
+        key: template.key,
+        what: why.what,
+        hint: why.hint,
+        severity: Severity::Error,
+    };
+    broken.map(problem).collect()
 }
 
 fn tell(problems: &[Problem], text: Option<&str>) -> Result<(), Failure> {

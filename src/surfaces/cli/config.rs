@@ -176,6 +176,13 @@ fn tell_difference(difference: &Difference) -> Result<(), Failure> {
         }
         output::line(format_args!("--- {}", file.path))?;
         output::line(format_args!("+++ {}", file.path))?;
+        if let Some(template) = &file.template {
+            let lines = file.keys.iter().map(|key| key.key.as_str());
+            let lines = lines.collect::<Vec<_>>().join(", ");
+            let text = format_args!("~{lines}, as {template} says");
+            output::line(styled(GOOD, text))?;
+            continue;
+        }
         for key in &file.keys {
             let old = key.old.as_deref().unwrap_or("(another value)");
             output::line(styled(BAD, format_args!("-{}={old}", key.key)))?;

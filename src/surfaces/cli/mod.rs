@@ -170,7 +170,7 @@ impl Cli {
         match &self.command {
             Command::Run(arguments) => run::run(&context, arguments).await,
             Command::Witness(arguments) => witness::run(&context, arguments).await,
-            Command::Check(arguments) => check::run(&context, arguments),
+            Command::Check(arguments) => check::run(&context, arguments).await,
             Command::Status(arguments) => status::run(&context, arguments).await,
             Command::Metrics(arguments) => metrics::run(&context, arguments).await,
             Command::Failover(arguments) => failover::run(&context, arguments).await,

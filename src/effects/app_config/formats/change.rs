@@ -68,6 +68,26 @@ pub(crate) fn edit_all(
     })
 }
 
+/// The one place of a key among all that were found, each with its line: programs disagree about
+/// which one of several counts.
+pub(crate) fn only_one<T>(
+    key: &str,
+    found: impl IntoIterator<Item = (usize, T)>,
+) -> Result<(usize, T), EditError> {
+    let mut found = found.into_iter();
+    let (first, place) = found.next().ok_or_else(|| EditError::KeyMissing {
+        key: key.to_owned(),
+    })?;
+    match found.next() {
+        None => Ok((first, place)),
+        Some((second, _)) => Err(EditError::KeyRepeated {
+            key: key.to_owned(),
+            first,
+            second,
+        }),
+    }
+}
+
 /// The edits of each key as one change, in their order.
 fn by_key(edits: &[ConfigEdit]) -> Result<Vec<(&str, Change<'_>)>, EditError> {
     let mut changes: Vec<(&str, Change<'_>)> = Vec::new();

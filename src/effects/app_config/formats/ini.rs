@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use super::change::{Change, edit_all};
+use super::change::{Change, edit_all, only_one};
 use super::comment::{self, EpochMark, mark_on};
 use super::lines::{Line, lines, part, trimmed};
 use crate::effects::app_config::format::{ConfigFormat, EditError, Edited};
@@ -216,24 +216,15 @@ fn has_comment(value: &[u8]) -> bool {
 
 /// The one entry of this name. Names that differ in case only are one name to some programs.
 fn find<'a>(entries: &'a [Entry], key: &str) -> Result<&'a Entry, EditError> {
-    let missing = || EditError::KeyMissing {
-        key: key.to_owned(),
-    };
-    let mut found = entries
-        .iter()
-        .filter(|entry| entry.name.eq_ignore_ascii_case(key));
-    let first = found.next().ok_or_else(missing)?;
-    if let Some(second) = found.next() {
-        return Err(EditError::KeyRepeated {
+    let entries = entries.iter();
+    let found = entries.filter(|entry| entry.name.eq_ignore_ascii_case(key));
+    let (_, only) = only_one(key, found.map(|entry| (entry.line, entry)))?;
+    if only.name != key {
+        return Err(EditError::KeyMissing {
             key: key.to_owned(),
-            first: first.line,
-            second: second.line,
         });
     }
-    if first.name != key {
-        return Err(missing());
-    }
-    Ok(first)
+    Ok(only)
 }
 
 fn new_value(

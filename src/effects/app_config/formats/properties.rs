@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::change::{Change, Decoded, edit_all};
+use super::change::{Change, Decoded, edit_all, only_one};
 use super::comment::{self, EpochMark, mark_on};
 use super::lines::{Line, lines, part};
 use crate::effects::app_config::format::{ConfigFormat, EditError, Edited};
@@ -174,18 +174,8 @@ fn decode(raw: &str) -> Option<Decoded> {
 }
 
 fn find<'a>(entries: &'a [Entry], key: &str) -> Result<&'a Entry, EditError> {
-    let mut found = entries.iter().filter(|entry| entry.name == key);
-    let first = found.next().ok_or_else(|| EditError::KeyMissing {
-        key: key.to_owned(),
-    })?;
-    match found.next() {
-        None => Ok(first),
-        Some(second) => Err(EditError::KeyRepeated {
-            key: key.to_owned(),
-            first: first.line,
-            second: second.line,
-        }),
-    }
+    let found = entries.iter().filter(|entry| entry.name == key);
+    only_one(key, found.map(|entry| (entry.line, entry))).map(|(_, only)| only)
 }
 
 fn new_value(

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::change::{Change, Decoded, edit_all};
+use super::change::{Change, Decoded, edit_all, only_one};
 use super::lines::part;
 use crate::effects::app_config::format::{EditError, Edited};
 use crate::model::key_path::{KeyPath, Segment};
@@ -87,16 +87,8 @@ fn find<'a>(root: &'a Node, key: &str, path: &KeyPath) -> Result<&'a Node, EditE
         check(node, key)?;
         node = match (segment, &node.kind) {
             (Segment::Key(name), Kind::Table(entries)) => {
-                let mut found = entries.iter().filter(|(key, _)| key == name);
-                let (_, first) = found.next().ok_or_else(missing)?;
-                if let Some((_, second)) = found.next() {
-                    return Err(EditError::KeyRepeated {
-                        key: key.to_owned(),
-                        first: first.line,
-                        second: second.line,
-                    });
-                }
-                first
+                let found = entries.iter().filter(|(key, _)| key == name);
+                only_one(key, found.map(|(_, node)| (node.line, node)))?.1
             }
             (Segment::Index(index), Kind::List(items)) => items.get(*index).ok_or_else(missing)?,
             (

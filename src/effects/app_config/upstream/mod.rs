@@ -68,17 +68,8 @@ impl RenderedFile {
 #[async_trait]
 impl UpstreamFile for RenderedFile {
     async fn present(&self) -> Result<Option<Vec<Place>>, EffectError> {
-        let (path, target) = (self.upstream.file.path.clone(), self.target().to_owned());
-        let name = self.upstream.name.clone();
-        let lines = off_thread(self.target(), move || {
-            if !path.exists() {
-                return Ok(None);
-            }
-            let text = write::read(&path)?.text;
-            block::read(&text, &name).map_err(|error| error.in_file(&target, &path))
-        });
-        let lines = lines.await?;
-        Ok(lines.map(|lines| places(&self.upstream, &lines)))
+        let upstream = self.upstream.clone();
+        off_thread(self.target(), move || present(&upstream)).await
     }
 
     async fn apply(&self, places: Vec<Place>) -> Result<Applied, EffectError> {
@@ -100,6 +91,21 @@ impl UpstreamFile for RenderedFile {
         };
         run(target, applier, job, None).await
     }
+}
+
+/// Where the file of a group has each member; `None`: it has nothing of the group yet. Blocks.
+///
+/// # Errors
+/// When it cannot be read, or has no place for the group.
+pub(super) fn present(upstream: &Upstream) -> Result<Option<Vec<Place>>, EffectError> {
+    let file = &upstream.file;
+    if !file.path.exists() {
+        return Ok(None);
+    }
+    let text = write::read(&file.path)?.text;
+    let lines = block::read(&text, &upstream.name);
+    let lines = lines.map_err(|error| error.in_file(&file.target.name, &file.path))?;
+    Ok(lines.map(|lines| places(upstream, &lines)))
 }
 
 /// A file that is not there begins empty: then there is something to go back to. It appears with
