@@ -104,8 +104,7 @@ pub async fn start(
     let outbox = start_outbox(config, stop)?;
     let (ask_peer, asked) = PeerAsks::channel();
     let upstreams = upstreams::start(config, &resolver, &events, stop)?;
-    let (app_files, records, watched) =
-        start_watches(config, own, &agent, &outbox, &upstreams, stop);
+    let (files, records, watched) = start_watches(config, own, &agent, &outbox, &upstreams, stop);
     let service = service(&voter, &reported, &events, agent, ask_peer);
     let admission = listen(config, own, service, stop).await?;
 
@@ -141,7 +140,7 @@ pub async fn start(
     let tools = tools(config, own, node, login, table, records, &resolver)?;
     let gate = gate(policy, held_seen, confirmed, &outset.fence_time);
     Ok(Parts {
-        app_files,
+        app_files: files,
         guard: guard::start(config, own, outset.program, feed, stop).await,
         fence_time: outset.fence_time,
         executor: Executor::new(tools, gate, outbox.clone(), events),
