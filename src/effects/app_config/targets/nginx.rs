@@ -1,6 +1,6 @@
 //! nginx: `-t` over all of its files, HUP, new workers, no new `[emerg]`, a marker through it.
 //!
-//! The proof that it took the reload is that of [`super::nginx_reload`].
+//! The proof that it took the reload is that of `nginx_reload`.
 //!
 //! The check is made in place: a copy of the tree would be another tree wherever a file includes
 //! another by its full path, as Debian's do.

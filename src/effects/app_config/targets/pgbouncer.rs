@@ -8,7 +8,7 @@
 //!
 //! A pause never outlives its reason, nor `pause_timeout` as a whole: what takes longer goes on
 //! without one. `after` resumes, so does dropping this, and a note in the agent's directory,
-//! written before PAUSE, makes whoever comes next do it ([`pgbouncer_note`]).
+//! written before PAUSE, makes whoever comes next do it (`pgbouncer_note`).
 //!
 //! Source: PgBouncer, usage.md, "Process controlling commands": PAUSE, KILL (which pauses), RESUME,
 //! RELOAD, WAIT_CLOSE; `SHOW DATABASES`, `SHOW SERVERS`.

@@ -5,7 +5,7 @@
 //!
 //! The epoch stands in a TXT record one label below, `_agent.<name>`: record sets have no comment.
 //! Must not: touch aliases and sets with a routing policy, or wait until the servers have a change
-//! ([`DnsProvider::tend`] follows it there, see [`follow`], and also keeps credentials and the
+//! ([`DnsProvider::tend`] follows it there, see `follow`, and also keeps credentials and the
 //! zone's id ready).
 
 mod api;
