@@ -1,14 +1,15 @@
 //! What a `Config` makes the agents do, in plain words: for the operator who wants to know before
 //! it happens. Never a secret.
 
+mod apps;
 mod upstreams;
 
 use std::fmt::Write as _;
 
+use self::apps::rewrites;
 use super::Config;
 use super::settings::{
-    AppConfig, AppConfigFile, AppConfigValue, Control, DatabaseTls, DnsRecord, Lease, Probe,
-    ProbeKindSettings, ProbeTiming, Site, Trip,
+    Control, DatabaseTls, DnsRecord, Lease, Probe, ProbeKindSettings, ProbeTiming, Site, Trip,
 };
 use super::units::{show_duration, show_size};
 use crate::model::brakes::Conduct;
@@ -296,75 +297,6 @@ fn trip(trip: &Trip) -> String {
         if trip.at_least == 1 { "is" } else { "are" },
         show_duration(trip.down_for),
     )
-}
-
-fn rewrites(app: &AppConfig) -> String {
-    let place = match &app.site {
-        Some(site) => format!("at {site}"),
-        None => "at both sites".to_owned(),
-    };
-    let files: Vec<_> = app
-        .files
-        .iter()
-        .map(|file| format!("{} {place}: {}", file.path.display(), edits(file)))
-        .collect();
-    let mut text = match files.as_slice() {
-        [one] => format!("Rewrites {one}"),
-        several => format!("Rewrites, all or none, {}", several.join("; and ")),
-    };
-    taken(&mut text, app);
-    push(
-        &mut text,
-        format_args!(" Keeps {} older versions.", app.keep),
-    );
-    text
-}
-
-/// How a change of files is checked, told and proved.
-fn taken(text: &mut String, app: &AppConfig) {
-    if let Some(command) = &app.validate {
-        let (command, most) = (command.join(" "), show_duration(app.validate_timeout));
-        let format = format_args!("; only if `{command}` says within {most} that they are right");
-        push(text, format);
-    }
-    match &app.reload {
-        Some(command) => push(
-            text,
-            format_args!(
-                "; then runs `{}` for at most {}.",
-                command.join(" "),
-                show_duration(app.reload_timeout)
-            ),
-        ),
-        None => match &app.target {
-            Some(target) => push(text, format_args!("; {}", target.words())),
-            None => text.push_str("; nothing is reloaded."),
-        },
-    }
-    if let Some(command) = &app.verify {
-        let (command, most) = (command.join(" "), show_duration(app.verify_timeout));
-        let format = format_args!(
-            " If that fails, or `{command}` does not succeed within {most}, the previous version \
-             comes back."
-        );
-        push(text, format);
-    }
-}
-
-fn edits(file: &AppConfigFile) -> String {
-    if let Some(template) = &file.template {
-        return format!("all of it, rendered from {}", template.path.display());
-    }
-    let edits: Vec<_> = file
-        .edits
-        .iter()
-        .map(|edit| match &edit.value {
-            AppConfigValue::Text(text) => format!("{} = {text}", edit.key),
-            AppConfigValue::UrlAuthority => format!("host and port in {}", edit.key),
-            AppConfigValue::Field { name, text } => format!("{name} in {} = {text}", edit.key),
-        })
-        .collect();
-    edits.join(", ")
 }
 
 fn moves(record: &DnsRecord, config: &Config) -> String {

@@ -214,7 +214,7 @@ fn wake_at(policy: &Policy, state: &State, now: Now) -> Moment {
     };
     let next = now.moment + rhythm;
     [
-        state.run.as_ref().and_then(|run| run.wake_at()),
+        state.run.as_ref().and_then(|run| run.wake_at(now.moment)),
         state.fence_by,
         state.not_before,
     ]

@@ -172,9 +172,9 @@ impl PlanRun {
         self.steps.iter().any(|run| run.state == StepState::Running)
     }
 
-    /// When something is to be tried again, or what follows has waited long enough.
+    /// When next something is to be tried again, or what follows has waited long enough.
     #[must_use]
-    pub fn wake_at(&self) -> Option<Moment> {
+    pub fn wake_at(&self, now: Moment) -> Option<Moment> {
         self.steps
             .iter()
             .filter_map(|run| match run.state {
@@ -184,6 +184,7 @@ impl PlanRun {
                     None
                 }
             })
+            .filter(|at| *at > now)
             .min()
     }
 

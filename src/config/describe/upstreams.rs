@@ -2,7 +2,8 @@
 
 use super::super::settings::Upstream;
 use super::super::units::show_duration;
-use super::{asks, push, taken, thresholds};
+use super::apps::taken;
+use super::{asks, push, thresholds};
 
 /// What happens to a group's members, and by whom it is seen.
 pub(super) fn upstream(group: &Upstream) -> String {

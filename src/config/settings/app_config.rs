@@ -45,16 +45,23 @@ impl AppConfig {
     /// look, then the previous ones, reload and look.
     #[must_use]
     pub fn longest(&self) -> Duration {
-        let validate = self.validate.as_ref().map(|_| self.validate_timeout);
-        let reload = self.reload.as_ref().map(|_| self.reload_timeout);
-        let verify = self.verify.as_ref().map(|_| self.verify_timeout);
-        let target = self.target.as_ref().map(TargetSettings::waits);
-        let there_and_back = [reload, verify, target]
-            .into_iter()
-            .flatten()
-            .sum::<Duration>()
-            * 2;
-        FILES_LONGEST + validate.unwrap_or_default() + there_and_back
+        let ready_made = self.target.is_some();
+        let of = |command: &Option<Vec<String>>, within| match ready_made || command.is_some() {
+            true => within,
+            false => Duration::ZERO,
+        };
+        let reload = of(&self.reload, self.reload_timeout);
+        let look =
+            of(&self.validate, self.validate_timeout) + of(&self.verify, self.verify_timeout);
+        let waits = self.target.as_ref().map(TargetSettings::waits);
+        let there_and_back = (look + reload + waits.unwrap_or_default()) * 2;
+        // A ready-made target is prepared before, and let go on after, each within a reload's time.
+        let around = if ready_made {
+            reload * 2
+        } else {
+            Duration::ZERO
+        };
+        FILES_LONGEST + there_and_back + around
     }
 }
 
@@ -105,4 +112,42 @@ pub enum AppConfigValue {
         /// Its text, with the variables as above.
         text: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::targets::ComposeTarget;
+    use super::*;
+
+    #[test]
+    fn longest_change_counts_what_its_settings_let_it_wait() {
+        let second = Duration::from_secs;
+        let mut app = AppConfig {
+            name: "shop".to_owned(),
+            site: None,
+            files: Vec::new(),
+            validate: None,
+            validate_timeout: second(10),
+            stage: None,
+            reload: None,
+            reload_timeout: second(600),
+            verify: None,
+            verify_timeout: second(300),
+            target: None,
+            keep: 1,
+        };
+        assert_eq!(app.longest(), FILES_LONGEST, "nobody is asked");
+        app.reload = Some(vec!["true".to_owned()]);
+        assert_eq!(app.longest(), FILES_LONGEST + second(2 * 600));
+        app.verify = Some(vec!["true".to_owned()]);
+        assert_eq!(app.longest(), FILES_LONGEST + second(2 * 900));
+        (app.reload, app.verify) = (None, None);
+        app.target = Some(TargetSettings::Compose(ComposeTarget {
+            program: PathBuf::from("docker"),
+            compose_file: PathBuf::from("compose.yaml"),
+            service: "web".to_owned(),
+        }));
+        let (there_and_back, around) = (second(2 * 910), second(2 * 600));
+        assert_eq!(app.longest(), FILES_LONGEST + there_and_back + around);
+    }
 }
