@@ -313,8 +313,9 @@ async fn pause_ends_in_time_although_the_change_goes_on() {
     pgbouncer.settings().pause_timeout = Duration::from_secs(1);
     pgbouncer.mislead();
     let text = pgbouncer.text(free_port());
+    // Before the change: in a pause it would wait for its connection, and see no pause any more.
+    let app = pgbouncer.app().await;
     let client = async {
-        let app = pgbouncer.app().await;
         wait_until("a pause", STEP, async || {
             pgbouncer.shown("paused").await == "1"
         })
