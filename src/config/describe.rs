@@ -307,7 +307,7 @@ fn moves(record: &DnsRecord, config: &Config) -> String {
             Some(header) => format!("header {header}"),
             None => "body".to_owned(),
         };
-        let (url, expect) = (&check.url, &check.expect);
+        let (url, expect) = (check.shown(), &check.expect);
         format!(" Seen through its edge: the {place} of {url} must say {expect}.")
     });
     format!(

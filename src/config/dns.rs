@@ -146,14 +146,14 @@ fn dns_record(
     })
 }
 
-fn is_below(name: &str, zone: &str) -> bool {
+pub(super) fn is_below(name: &str, zone: &str) -> bool {
     name == zone || name.strip_suffix(zone).is_some_and(|it| it.ends_with('.'))
 }
 
-fn cloudflare(table: &Table<'_>, _: Option<&str>, role: MemberRole) -> Option<DnsAccess> {
+fn cloudflare(table: &Table<'_>, record: Option<&str>, role: MemberRole) -> Option<DnsAccess> {
     let zone_id = table.parsed("zone_id", zone_id);
     let api_url = table.parsed("api_url", api_url);
-    let proxy = dns_edge::proxy(table);
+    let proxy = dns_edge::proxy(table, record);
     let token = match role {
         MemberRole::Agent => secret_source::require(table, &keys::DNS_TOKEN)?,
         MemberRole::Witness => return None,

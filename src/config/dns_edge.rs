@@ -1,6 +1,7 @@
 //! `proxied` and `edge_check` of `[[dns]]`: what is said of a provider that stands between clients
 //! and a site, and how it is seen which site it forwards to.
 
+use super::dns::is_below;
 use super::problem::{Refusal, quoted};
 use super::reader::Table;
 use super::settings::{EdgeCheck, Proxy};
@@ -10,13 +11,13 @@ use super::{defaults, keys, syntax};
 const EXPECT_CHARS_MAX: usize = 200;
 
 /// Reads both; a mistake that is reported leaves its part out.
-pub(super) fn proxy(table: &Table<'_>) -> Proxy {
+pub(super) fn proxy(table: &Table<'_>, record: Option<&str>) -> Proxy {
     let proxied = table
         .has("proxied")
         .then(|| table.boolean("proxied", false));
     let edge_check = table
         .table("edge_check", &keys::DNS_EDGE_CHECK)
-        .and_then(|table| edge_check(&table));
+        .and_then(|table| edge_check(&table, record));
     match (proxied, table.has("edge_check")) {
         (Some(false), true) => {
             let refusal = Refusal::new("has no meaning with proxied = false");
@@ -38,9 +39,20 @@ pub(super) fn proxy(table: &Table<'_>) -> Proxy {
     }
 }
 
-fn edge_check(table: &Table<'_>) -> Option<EdgeCheck> {
+fn edge_check(table: &Table<'_>, record: Option<&str>) -> Option<EdgeCheck> {
     table.need("url", "what the app answers with its site's marker");
-    let url = table.parsed("url", |text| syntax::url(text).map(|_| text.to_owned()));
+    let url = table.parsed("url", |text| {
+        let url = syntax::url(text)?;
+        leads_through(&url.host, record)?;
+        Ok((text.to_owned(), url.https))
+    });
+    if let Some((_, false)) = url {
+        let refusal = Refusal::new("in plain text, anybody on the way can answer");
+        table.warning(
+            "url",
+            refusal.hint("https shows that it is this name that answers"),
+        );
+    }
     let header = match table.has("header") {
         true => Some(table.parsed("header", header)?),
         false => None,
@@ -50,10 +62,29 @@ fn edge_check(table: &Table<'_>) -> Option<EdgeCheck> {
         false => Some(defaults::EDGE_EXPECT.to_owned()),
     };
     Some(EdgeCheck {
-        url: url?,
+        url: url?.0,
         header,
         expect: expect?,
     })
+}
+
+/// Another name may be forwarded elsewhere, or not at all: its answer says nothing of this record.
+fn leads_through(host: &str, record: Option<&str>) -> Result<(), Refusal> {
+    let Some(record) = record else {
+        return Ok(());
+    };
+    let host = host.to_ascii_lowercase();
+    let (fits, hint) = match record.strip_prefix("*.") {
+        Some(parent) => (
+            host != parent && is_below(&host, parent),
+            format!("a name below {parent}, such as https://www.{parent}/"),
+        ),
+        None => (host == record, format!("https://{record}/")),
+    };
+    match fits {
+        true => Ok(()),
+        false => Err(Refusal::new("its host is not the record's name").hint(hint)),
+    }
 }
 
 fn header(text: &str) -> Result<String, Refusal> {

@@ -260,6 +260,10 @@ impl DnsStatus {
                                    without edge_check"
                     .to_owned()
             }
+            // The edge is many servers, of which the nearest answers.
+            Spreading::Done if self.edge.is_some() => {
+                format!("{} as seen from here: {seen}", self.wanted.join(", "))
+            }
             Spreading::Done => format!("{} everywhere: {seen}", self.wanted.join(", ")),
             Spreading::GivenUp => format!("{seen}; not looked for any more"),
             Spreading::UnderWay if seen.is_empty() => "nobody asked yet".to_owned(),
@@ -358,7 +362,7 @@ impl fmt::Display for Drift {
     }
 }
 
-/// A record seen from everywhere: at its provider, at the zone's servers, at resolvers.
+/// A record as it is seen from here: at its provider, at the zone's servers, at resolvers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DnsVerified {
     /// At the provider.

@@ -31,6 +31,11 @@ pub enum EdgeHeard {
         /// By which header that shows.
         why: String,
     },
+    /// The answer did not come through the edge: from here the name leads past it.
+    PastEdge {
+        /// Which header would have shown it.
+        missing: String,
+    },
     /// It answered with another status than 2xx.
     Status {
         /// Which.
@@ -53,6 +58,12 @@ impl fmt::Display for EdgeHeard {
                 write!(
                     f,
                     "a cache answers ({why}), so it is not known which site would"
+                )
+            }
+            Self::PastEdge { missing } => {
+                write!(
+                    f,
+                    "did not come through Cloudflare: it has no header {missing}"
                 )
             }
             Self::Status { status } => write!(f, "it answers {status}"),
@@ -81,6 +92,14 @@ impl EdgeView {
     /// One line for people.
     #[must_use]
     pub fn words(&self) -> String {
-        format!("through the edge {}", self.heard)
+        match &self.heard {
+            EdgeHeard::PastEdge { .. } => format!("the answer {}", self.heard),
+            EdgeHeard::Wanted { .. }
+            | EdgeHeard::OtherSite { .. }
+            | EdgeHeard::Unmarked { .. }
+            | EdgeHeard::Remembered { .. }
+            | EdgeHeard::Status { .. }
+            | EdgeHeard::Silent { .. } => format!("through the edge {}", self.heard),
+        }
     }
 }

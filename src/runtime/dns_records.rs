@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::dns_desk::{DnsDesk, in_words};
 use super::dns_watch::Audience;
 use super::tasks::spawn_named;
+use crate::config::settings::{DnsAccess, DnsRecord};
 use crate::effects::clock::{boottime, wall};
 use crate::effects::dns::Tended;
 use crate::effects::dns::moved::MovedSender;
@@ -29,6 +30,8 @@ const AFTER_FAILURE: Duration = Duration::from_mins(1);
 const TOLD_AFTER: Duration = Duration::from_mins(10);
 /// Records and agents do not come all at once.
 const JITTER: std::ops::Range<f64> = 0.9..1.1;
+/// A record whose zone is kept from a former life need not be looked at at once: so much later each.
+const FIRST_EACH: Duration = Duration::from_secs(5);
 /// Longest wait for the disk.
 const SAVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -82,6 +85,11 @@ pub fn tend(
     seen
 }
 
+/// Within what time so many records are looked at for the first time; a single one is at once.
+fn first_within(count: usize) -> Duration {
+    FIRST_EACH.saturating_mul(u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX))
+}
+
 /// One provider.
 struct Tending {
     index: usize,
@@ -106,6 +114,8 @@ impl Tending {
             return;
         };
         let name = &record.settings.name;
+        // bounded: by the number of records
+        tokio::time::sleep(self.first_pause(&record.settings)).await;
         loop {
             let pause = match record.provider.tend().await {
                 Ok(tended) => {
@@ -123,6 +133,23 @@ impl Tending {
             // bounded: by what the provider asks for
             tokio::time::sleep(pause.mul_f64(rand::random_range(JITTER))).await;
         }
+    }
+
+    /// Cloudflare counts every request of a token, and a move right after a start needs its share.
+    /// Source: Cloudflare API docs, "Rate limits": 1200 in five minutes.
+    fn first_pause(&self, settings: &DnsRecord) -> Duration {
+        let common = self.desk.common();
+        let spread = |it: &DnsRecord| match it.access {
+            DnsAccess::Cloudflare { .. } => common.zones.kept(it),
+            // Whose credentials are fetched as early as can be, or who counts nothing.
+            DnsAccess::Route53(_) | DnsAccess::Rfc2136 { .. } => false,
+        };
+        if !spread(settings) {
+            return Duration::ZERO;
+        }
+        let records = self.desk.records().iter();
+        let count = records.filter(|it| spread(&it.settings)).count();
+        first_within(count).mul_f64(rand::random_range(0.0..1.0))
     }
 
     fn is_well(&mut self, name: &str, tended: Tended) {
@@ -208,6 +235,24 @@ impl Tending {
         };
         if !std::mem::replace(&mut self.unsaved, true) {
             tracing::warn!(%error, "the DNS zones that were found cannot be kept for a restart");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_kept_records_leave_a_move_most_of_the_rate_limit() {
+        // One that is deep below its zone: three names asked for, and the record.
+        const REQUESTS_EACH: f64 = 4.0;
+        assert_eq!(first_within(1), Duration::ZERO);
+        for count in [60, 150, 1000] {
+            let within = first_within(count).as_secs_f64();
+            let asked = f64::from(u32::try_from(count).unwrap()) * REQUESTS_EACH;
+            let in_five_minutes = asked * (300.0 / within).min(1.0);
+            assert!(in_five_minutes < 300.0, "{count}: {in_five_minutes}");
         }
     }
 }

@@ -22,6 +22,11 @@ fn nameless(world: &mut World, record: &str) {
     world.provider = provider_of(&settings).unwrap();
 }
 
+/// As after a restart: nothing is known of the token.
+fn begin_anew(world: &mut World) {
+    world.provider = provider_of(&settings(world.counterpart.url(), TOKEN)).unwrap();
+}
+
 fn paths(world: &World) -> Vec<String> {
     let requests = world.counterpart.requests();
     let paths = requests
@@ -95,9 +100,12 @@ async fn zone_that_was_found_while_nothing_moved_is_not_looked_for_again() {
 #[tokio::test]
 async fn token_that_has_ended_is_told_while_nothing_moves_and_when_something_does() {
     for status in ["expired", "disabled"] {
-        for world in usual().await {
+        for mut world in usual().await {
             world.provider.tend().await.unwrap();
             world.counterpart.end_token(status);
+            // Within a minute only the record's own refusal shows it.
+            world.provider.tend().await.unwrap_err();
+            begin_anew(&mut world);
             let error = world.provider.tend().await.unwrap_err();
             assert_eq!(error.kind, FailureKind::Permanent, "{error}");
             assert!(error.to_string().contains(status), "{error}");
@@ -169,10 +177,45 @@ async fn records_with_one_token_have_one_limit_and_others_their_own() {
 }
 
 #[tokio::test]
-async fn end_of_a_token_is_known_before_it_comes() {
+async fn token_is_verified_once_for_all_its_records() {
     for world in usual().await {
+        let common = Arc::new(Common::default());
+        let with = |record: &str| {
+            let mut settings = settings(world.counterpart.url(), TOKEN);
+            record.clone_into(&mut settings.record);
+            provider_with(&settings, &common).unwrap()
+        };
+        let all = [with(NAME), with("other.example.com"), with(NAME)];
+        let verified = || {
+            let asked = paths(&world);
+            let verify = asked.iter().filter(|it| it.ends_with("/tokens/verify"));
+            verify.count()
+        };
+        let tend_all = async || {
+            let [one, two, three] = &all;
+            tokio::join!(one.tend(), two.tend(), three.tend())
+        };
+        let (one, two, three) = tend_all().await;
+        assert!(
+            one.is_ok() && two.is_ok() && three.is_ok(),
+            "{one:?} {two:?} {three:?}"
+        );
+        assert_eq!(verified(), 1);
+        all[0].tend().await.unwrap();
+        assert_eq!(verified(), 1, "an hour is not over");
+        // A refusal asks again, but not each time.
+        world.counterpart.end_token("disabled");
+        tend_all().await.0.unwrap_err();
+        assert_eq!(verified(), 1, "a minute is not over");
+    }
+}
+
+#[tokio::test]
+async fn end_of_a_token_is_known_before_it_comes() {
+    for mut world in usual().await {
         assert_eq!(world.provider.tend().await.unwrap().expires, None);
         world.counterpart.token_ends("2027-01-31T08:00:00Z");
+        begin_anew(&mut world);
         let tended = world.provider.tend().await.unwrap();
         let end = tended.expires.unwrap().to_string();
         assert_eq!((tended.proved, &*end), (true, "2027-01-31T08:00:00.000Z"));
@@ -185,10 +228,10 @@ async fn change_goes_out_although_its_look_took_the_last_request() {
         world.counterpart.fail_next(Fault::UsedUp(60));
         assert!(world.apply(NEW, 3).await.unwrap());
         assert_eq!(world.record().content, NEW);
-        // Its answer says that there are some again.
-        verify(world.provider.as_ref(), &wanted(NEW, 3))
-            .await
-            .unwrap();
+        // Its answer says that there are some again, but it may be older than it looks.
+        let verifying = verify(world.provider.as_ref(), &wanted(NEW, 3)).await;
+        let pause = verifying.unwrap_err().retry_after;
+        assert!(pause.is_some_and(|it| it <= Duration::from_secs(60)));
     }
 }
 

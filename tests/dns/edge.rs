@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use failover_agent::config::settings::EdgeCheck;
+use failover_agent::config::settings::{DnsAccess, EdgeCheck};
 use failover_agent::effects::clock::boottime;
 use failover_agent::effects::dns::edge::look;
 use failover_agent::effects::dns::moved::Moved;
@@ -23,6 +23,8 @@ use crate::support::wait_until;
 
 /// Longer than an edge on this host takes, shorter than the slow one does.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// What Cloudflare adds to every answer.
+const RAY: &str = "230b030023ae2822-AMS";
 /// Many times what is read of a body.
 const HUGE: usize = 8 << 20;
 
@@ -137,9 +139,11 @@ fn main_file(dir: &str, port: u16, [fra, ams]: [u16; 2]) -> String {
          client_body_temp_path {dir}/body;\n  proxy_temp_path {dir}/proxy;\n  \
          fastcgi_temp_path {dir}/fastcgi;\n  uwsgi_temp_path {dir}/uwsgi;\n  \
          scgi_temp_path {dir}/scgi;\n  include {dir}/origin.conf;\n  server {{\n    \
-         listen 127.0.0.1:{port};\n    location / {{ proxy_pass http://origin; }}\n    \
+         listen 127.0.0.1:{port};\n    add_header cf-ray {RAY} always;\n    \
+         location / {{ proxy_pass http://origin; }}\n    \
          location = /moved {{ return 301 /; }}\n    \
-         location = /remembered {{ proxy_pass http://origin; add_header age 30; }}\n  }}\n\
+         location = /remembered {{ proxy_pass http://origin; add_header age 30; \
+         add_header cf-ray {RAY}; }}\n  }}\n\
          {}{}}}\n",
         origin(fra, "fra"),
         origin(ams, "ams")
@@ -169,6 +173,24 @@ async fn marker_in_header_or_body_says_which_site_answers() {
     let (ams, fra) = (SiteName::new("ams"), SiteName::new("fra"));
     let view = look(&words, (&ams, &fra), PATIENCE).await;
     assert!(view.follows() && !view.url.contains("hidden"), "{view:?}");
+}
+
+#[tokio::test]
+async fn answer_that_came_past_the_edge_is_no_move() {
+    let edge = Edge::start().await;
+    // Where the name leads inside a site: to the origin there, which names its own site.
+    let mut past = edge.check("/", Some("x-site"));
+    for (origin, header) in edge.origins.iter().zip([None, Some("x-site")]) {
+        past.url = format!("http://127.0.0.1:{origin}/?key=hidden");
+        past.header = header.map(str::to_owned);
+        let missing = "cf-ray".to_owned();
+        assert_eq!(edge.answers(&past).await, EdgeHeard::PastEdge { missing });
+        assert!(!format!("{past:?}").contains("hidden"), "{past:?}");
+    }
+    let (ams, fra) = (SiteName::new("ams"), SiteName::new("fra"));
+    let view = look(&past, (&ams, &fra), PATIENCE).await;
+    let words = "the answer did not come through Cloudflare: it has no header cf-ray";
+    assert!(!view.follows() && view.words() == words, "{view:?}");
 }
 
 #[tokio::test]
@@ -212,14 +234,18 @@ async fn move_of_a_proxied_record_is_watched_until_the_edge_follows() {
     let mut record = Record::new("A", NAME, AMS).comment("agent epoch=3 site=ams");
     record.proxied = true;
     let provider = CloudflareStandIn::start(TOKEN, vec![record]).await.unwrap();
-    let watched = Watched::start(config_with(&format!(
+    let mut config = config_with(&format!(
         "[[dns]]\nname = \"shop\"\nprovider = \"cloudflare\"\nrecord = \"{NAME}\"\n\
          zone_id = \"{ZONE_ID}\"\ntoken = \"{TOKEN}\"\napi_url = \"{}\"\nproxied = true\n\
-         edge_check = {{ url = \"http://127.0.0.1:{}/\", header = \"X-Site\" }}\n\
+         edge_check = {{ url = \"https://{NAME}/\", header = \"X-Site\" }}\n\
          content = {{ fra = \"192.0.2.1\", ams = \"{AMS}\" }}\n",
-        provider.url(),
-        edge.port
-    )));
+        provider.url()
+    ));
+    // Settings name the record; only a test has its edge on this host.
+    if let DnsAccess::Cloudflare { proxy, .. } = &mut config.dns[0].access {
+        proxy.edge_check.as_mut().unwrap().url = format!("http://127.0.0.1:{}/", edge.port);
+    }
+    let watched = Watched::start(config);
     watched.moved[0].send_replace(Some(Moved {
         at: boottime(),
         epoch: EPOCH,
@@ -244,7 +270,7 @@ async fn move_of_a_proxied_record_is_watched_until_the_edge_follows() {
         .await;
     assert_eq!(
         done.words(),
-        format!("{AMS} everywhere: through the edge site ams answers")
+        format!("{AMS} as seen from here: through the edge site ams answers")
     );
     let verified = watched.desk.verify(&watched.picture, None).await.unwrap();
     assert!(verified[0].is_everywhere(), "{verified:?}");

@@ -11,7 +11,7 @@ use failover_agent::effects::dns::{DnsProvider, apply, provider_with};
 use failover_agent::effects::permit::Unconditional;
 use failover_agent::surfaces::demo::cloudflare::ZONE_ID;
 
-use super::{NEW, OLD, TOKEN, World, route53, settings, usual, wanted};
+use super::{NAME, NEW, OLD, TOKEN, World, route53, settings, usual, wanted};
 
 /// One life of an agent: what it knows at its start is what the one before has left.
 struct Life {
@@ -106,16 +106,42 @@ async fn zone_that_was_made_anew_is_found_again_by_the_move_itself() {
 }
 
 #[tokio::test]
+async fn kept_zone_that_the_record_has_left_is_looked_for_anew() {
+    for world in usual().await {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = nameless(&world);
+        world.counterpart.add_zone("example.net", "active");
+        let left = format!("{:032x}", 1);
+        let first = Life::begin(dir.path(), &settings);
+        first.provider.tend().await.unwrap();
+        first.common.zones.save().unwrap();
+        assert!(
+            !first.common.zones.kept(&settings),
+            "it was found in this life"
+        );
+        let file = kept(dir.path()).replace(ZONE_ID, &left);
+        fs::write(dir.path().join("dns-zones.json"), file).unwrap();
+        let second = Life::begin(dir.path(), &settings);
+        assert!(second.common.zones.kept(&settings));
+        assert!(second.moves(NEW, 3).await);
+        assert!(!second.common.zones.kept(&settings));
+        second.common.zones.save().unwrap();
+        assert!(kept(dir.path()).contains(ZONE_ID));
+    }
+}
+
+#[tokio::test]
 async fn file_that_cannot_be_used_is_like_none() {
     for world in usual().await {
         let settings = nameless(&world);
-        let entry = |record: &str, zone: &str| {
+        let entry_of = |name: &str, record: &str, zone: &str| {
             let (url, provider) = (world.counterpart.url(), "cloudflare");
             format!(
                 "[{{\"provider\":\"{provider}\",\"api\":\"{url}\",\"record\":\"{record}\",\
-                 \"zone\":\"{zone}\"}}]"
+                 {name}\"zone\":\"{zone}\"}}]"
             )
         };
+        let entry = |record: &str, zone: &str| entry_of("\"name\":\"public\",", record, zone);
         for (epoch, text) in (1..).zip([
             "{\"zones\": 7".to_owned(),
             String::new(),
@@ -123,6 +149,8 @@ async fn file_that_cannot_be_used_is_like_none() {
             entry("db.example.com", "../../user/tokens"),
             entry("db.example.com", ""),
             entry("elsewhere.example.com", ZONE_ID),
+            entry_of("", NAME, ZONE_ID),
+            entry_of("\"name\":\"another\",", NAME, ZONE_ID),
         ]) {
             let dir = tempfile::tempdir().unwrap();
             fs::write(dir.path().join("dns-zones.json"), &text).unwrap();

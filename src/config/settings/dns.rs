@@ -1,5 +1,6 @@
 //! DNS records that follow the primary, and how each provider is reached.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -59,9 +60,9 @@ impl Proxy {
 }
 
 /// A request that the app answers with its site's marker.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EdgeCheck {
-    /// What is asked for.
+    /// What is asked for. Its query may be secret: show it with [`EdgeCheck::shown`].
     pub url: String,
     /// The response header that is the marker; `None`: the marker stands in the body.
     pub header: Option<String>,
@@ -74,6 +75,22 @@ impl EdgeCheck {
     #[must_use]
     pub fn marker(&self, site: &SiteName) -> String {
         self.expect.replace("{site}", site.as_str())
+    }
+
+    /// What is asked for, as anybody may see it: without its query.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        self.url.split(['?', '#']).next().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for EdgeCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EdgeCheck")
+            .field("url", &self.shown())
+            .field("header", &self.header)
+            .field("expect", &self.expect)
+            .finish()
     }
 }
 

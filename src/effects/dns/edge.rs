@@ -1,8 +1,9 @@
 //! Asks through the edge of a provider that proxies a record: one GET, whose answer must carry the
 //! marker of the site that is primary. It is looked at and shown; nothing waits for it (S9).
 //!
-//! The connection is a new one each time, redirects are not followed, and an answer out of a cache
-//! proves nothing. Nothing is added to the URL against caches: an app may refuse or store what it
+//! The connection is a new one each time, redirects are not followed, and neither an answer out of
+//! a cache nor one that came past the edge proves anything: inside a site the name may lead to the
+//! local origin (split-horizon DNS, `/etc/hosts`), which always answers for itself. Nothing is added to the URL against caches: an app may refuse or store what it
 //! does not know. Let it answer with `Cache-Control: no-store` instead.
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use reqwest::Url;
 use reqwest::header::{ACCEPT_ENCODING, AGE, CACHE_CONTROL, HeaderMap, USER_AGENT};
 
+use super::apart::apart;
 use crate::config::settings::EdgeCheck;
 use crate::effects::http_client::{self, Beginning, NoAnswer};
 use crate::model::SiteName;
@@ -17,6 +19,9 @@ use crate::model::edge::{EdgeHeard, EdgeView};
 
 /// A marker further behind is not found.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// What every answer through Cloudflare has, whoever made it. Source: Cloudflare docs, "Cloudflare
+/// HTTP headers", response headers, CF-Ray.
+const CF_RAY: &str = "cf-ray";
 /// Where Cloudflare says whether its cache answered. Source: Cloudflare docs, "Cloudflare cache
 /// responses".
 const CF_CACHE_STATUS: &str = "cf-cache-status";
@@ -29,9 +34,8 @@ pub async fn look(
     (wanted, other): (&SiteName, &SiteName),
     timeout: Duration,
 ) -> EdgeView {
-    let shown = check.url.split(['?', '#']).next().unwrap_or_default();
     EdgeView {
-        url: shown.to_owned(),
+        url: check.shown().to_owned(),
         heard: match ask(check, timeout).await {
             Ok(answer) => judge(check, (wanted, other), &answer),
             Err(why) => EdgeHeard::Silent { why },
@@ -41,7 +45,10 @@ pub async fn look(
 
 async fn ask(check: &EdgeCheck, timeout: Duration) -> Result<Beginning, String> {
     let url = Url::parse(&check.url).map_err(|_| "its address is not a URL".to_owned())?;
-    let client = http_client::client(&url, timeout).map_err(|error| error.to_string())?;
+    let to = url.clone();
+    let client = apart(timeout, move || http_client::client(&to, timeout)).await;
+    let client = client.ok_or("the certificate authorities are not read in time")?;
+    let client = client.map_err(|error| error.to_string())?;
     let request = client
         .get(url)
         .header(CACHE_CONTROL, "no-cache")
@@ -68,6 +75,11 @@ fn judge(
     (wanted, other): (&SiteName, &SiteName),
     answer: &Beginning,
 ) -> EdgeHeard {
+    // Cloudflare is the only provider that has an edge.
+    if !answer.headers.contains_key(CF_RAY) {
+        let missing = CF_RAY.to_owned();
+        return EdgeHeard::PastEdge { missing };
+    }
     if !answer.status.is_success() {
         let status = answer.status.as_u16();
         return EdgeHeard::Status { status };
@@ -146,7 +158,7 @@ mod tests {
             header: header.map(str::to_owned),
             expect: "{site}".to_owned(),
         };
-        let headers = headers.iter().map(|(name, value)| {
+        let headers = headers.iter().chain(&[RAY]).map(|(name, value)| {
             let name = HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
         });
@@ -158,6 +170,9 @@ mod tests {
         let (wanted, other) = (SiteName::new("ams"), SiteName::new("fra"));
         judge(&check, (&wanted, &other), &answer)
     }
+
+    /// Source: the example in Cloudflare's docs.
+    const RAY: (&str, &str) = ("cf-ray", "230b030023ae2822-SJC");
 
     fn is_wanted(heard: &EdgeHeard) -> bool {
         matches!(heard, EdgeHeard::Wanted { .. })

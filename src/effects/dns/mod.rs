@@ -8,6 +8,7 @@
 //! provider without compare-and-swap leaves a gap between look and change: right before the change
 //! the lease must still be held, with time to spare, however long the look was held up.
 
+mod apart;
 pub mod cloudflare;
 pub mod common;
 pub mod diff;

@@ -4,7 +4,8 @@
 //! Only zones are kept, not records: without compare-and-swap the look at the record is what sees a
 //! newer epoch (S8), and where there is compare-and-swap it compares with what the look has seen.
 //! An id that the provider refuses is thrown away and looked for anew; so is everything, now and
-//! then, while nothing moves.
+//! then, while nothing moves. An id of a former life is worth less than one of this life: the token
+//! may be another one by now. It counts until the first good look, and not where it shows nothing.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -47,6 +48,9 @@ struct Found {
     #[serde(flatten)]
     place: Place,
     zone: String,
+    /// Nobody has found it in this life.
+    #[serde(skip)]
+    kept: bool,
 }
 
 /// What an id belongs to: at another provider or API it means something else.
@@ -56,6 +60,10 @@ struct Place {
     /// Without what may be secret in a URL; empty for the provider's own.
     api: String,
     record: String,
+    /// Of its `[[dns]]`: with another token the same name may be in another zone. Files of older
+    /// versions have none, and are not used.
+    #[serde(default)]
+    name: String,
 }
 
 impl Place {
@@ -76,6 +84,7 @@ impl Place {
             provider: settings.access.provider().to_owned(),
             api: api.split(['?', '#']).next().unwrap_or_default().to_owned(),
             record: settings.record.clone(),
+            name: settings.name.clone(),
         })
     }
 }
@@ -93,6 +102,9 @@ impl ZoneIds {
         // So the file never has more than the settings.
         let places: Vec<Place> = records.iter().filter_map(Place::of).collect();
         zones.retain(|it| places.contains(&it.place) && is_id(&it.zone));
+        for it in &mut zones {
+            it.kept = true;
+        }
         let known = Known {
             zones,
             changed: false,
@@ -122,6 +134,17 @@ impl ZoneIds {
         };
         let text = serde_json::to_vec_pretty(&zones).map_err(io::Error::other)?;
         write_private(path, &text).inspect_err(|_| self.known().changed = true)
+    }
+
+    /// True when a former life has found this record's zone, and this one has not.
+    #[must_use]
+    pub fn kept(&self, settings: &DnsRecord) -> bool {
+        Place::of(settings).is_some_and(|place| self.is_kept(&place))
+    }
+
+    fn is_kept(&self, place: &Place) -> bool {
+        let known = self.known();
+        known.zones.iter().any(|it| it.place == *place && it.kept)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -170,19 +193,28 @@ impl ZoneSlot {
         Some(found.zone.clone())
     }
 
+    /// True when that was in a former life.
+    pub(super) fn is_kept(&self) -> bool {
+        let zones = &self.common.zones;
+        self.place.as_ref().is_some_and(|it| zones.is_kept(it))
+    }
+
     /// An id that was just found.
     pub(super) fn set(&self, zone: &str) {
         let Some(place) = self.place.as_ref().filter(|_| is_id(zone)) else {
             return;
         };
-        if self.get().as_deref() == Some(zone) {
-            return;
-        }
         let found = Found {
             place: place.clone(),
             zone: zone.to_owned(),
+            kept: false,
         };
         let mut known = self.common.zones.known();
+        let mut same = known.zones.iter_mut();
+        if let Some(same) = same.find(|it| it.place == *place && it.zone == zone) {
+            same.kept = false;
+            return;
+        }
         known.zones.retain(|it| it.place != *place);
         known.zones.push(found);
         known.changed = true;

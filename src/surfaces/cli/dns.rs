@@ -180,10 +180,13 @@ fn verified(it: &DnsVerified) -> Vec<String> {
         let style = match edge.heard {
             EdgeHeard::Wanted { .. } => GOOD,
             EdgeHeard::OtherSite { .. } | EdgeHeard::Remembered { .. } => WARN,
-            EdgeHeard::Unmarked { .. } | EdgeHeard::Status { .. } | EdgeHeard::Silent { .. } => BAD,
+            EdgeHeard::Unmarked { .. }
+            | EdgeHeard::PastEdge { .. }
+            | EdgeHeard::Status { .. }
+            | EdgeHeard::Silent { .. } => BAD,
         };
         let heard = styled(style, &edge.heard);
-        lines.push(format!("  edge       {}: {heard}", edge.url));
+        lines.push(format!("  edge       {} from here: {heard}", edge.url));
     }
     let Some(view) = &it.view else {
         if it.edge.is_none() {

@@ -9,8 +9,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::accounts::Accounts;
-use super::rate_limit::RateLimit;
+use super::accounts::{Account, Accounts};
 use super::{TTL_AUTOMATIC, text};
 use crate::config::secret::Secret;
 use crate::config::settings::DnsRecord;
@@ -56,7 +55,8 @@ pub(super) struct Api {
     /// To take out of whatever the API says.
     token: Secret,
     pub(super) timeout: Duration,
-    rate_limit: Arc<RateLimit>,
+    /// What the token's other records know, too.
+    pub(super) account: Arc<Account>,
 }
 
 impl Api {
@@ -94,7 +94,7 @@ impl Api {
         Ok(Self {
             target: settings.name.clone(),
             client: accounts.client(&url, settings.timeout)?,
-            rate_limit: accounts.limit(&url, token),
+            account: accounts.of(&url, token),
             url,
             bearer,
             token: token.clone(),
@@ -121,7 +121,7 @@ impl Api {
         ask: Ask,
     ) -> Result<Good<T>, EffectError> {
         if ask == Ask::Look
-            && let Some(left) = self.rate_limit.left()
+            && let Some(left) = self.account.rate_limit.left()
         {
             let mut error = EffectError::retryable(format!(
                 "dns {}: cannot {what} at cloudflare: its rate limit is used up for {} s",
@@ -135,7 +135,7 @@ impl Api {
         let answer = http_client::send(request)
             .await
             .map_err(|error| self.unanswered(what, error, ask))?;
-        self.rate_limit.note(&answer);
+        self.account.rate_limit.note(&answer);
         let envelope: Envelope<T> = self.read(what, &answer)?;
         Ok(Good {
             result: envelope.result,

@@ -10,6 +10,7 @@
 mod accounts;
 mod api;
 mod rate_limit;
+mod token;
 mod zone;
 
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::Method;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
@@ -31,15 +31,16 @@ use super::{DnsProvider, Opened, ProviderKind, Record, Tended, text};
 use crate::config::settings::{DnsAccess, DnsRecord};
 use crate::effects::clock::boottime;
 use crate::effects::error::EffectError;
-use crate::model::Timestamp;
 use crate::model::outcome::FailureKind;
 
 /// Records of one name are few; more than a page of them means that the filter was ignored.
 const PER_PAGE: &str = "100";
 /// A TTL of 1 means that Cloudflare decides. Source: Cloudflare API v4 reference, field `ttl`.
 const TTL_AUTOMATIC: u32 = 1;
-/// How often the token is looked at while nothing moves.
+/// How often the token is looked at while nothing moves, however many records it is for.
 const TEND_EVERY: Duration = Duration::from_secs(3600);
+/// And while a record is refused.
+const DOUBT_EVERY: Duration = Duration::from_secs(60);
 
 /// This provider.
 pub const PROVIDER: ProviderKind = ProviderKind {
@@ -83,7 +84,7 @@ struct Cloudflare {
 impl DnsProvider for Cloudflare {
     async fn records(&self, name: &str) -> Result<Vec<Record>, EffectError> {
         let what = format!("look {name} up");
-        let known = self.zone.known();
+        let (known, kept) = (self.zone.known(), self.zone.is_kept());
         let zone = self.zone.id(&self.api, &what).await?;
         let page = match self.page(&zone, name, &what).await {
             // A zone that was made anew has another id.
@@ -93,6 +94,13 @@ impl DnsProvider for Cloudflare {
                     return Err(error);
                 }
                 self.page(&anew, name, &what).await?
+            }
+            Ok(page) if kept && page.result.as_ref().is_none_or(Vec::is_empty) => {
+                let anew = self.zone.found(&self.api, &what).await?;
+                match anew == zone {
+                    true => page,
+                    false => self.page(&anew, name, &what).await?,
+                }
             }
             page => page?,
         };
@@ -137,9 +145,22 @@ impl DnsProvider for Cloudflare {
 
     /// Proves that the token is valid, finds the zone, and reads the record.
     async fn tend(&self) -> Result<Tended, EffectError> {
-        let expires = self.verify_token().await?;
-        self.zone.find_again(&self.api).await?;
-        self.records(&self.record).await?;
+        let token = &self.api.account.token;
+        let expires = token.good_until(&self.api, TEND_EVERY).await?;
+        let proved = async {
+            self.zone.find_again(&self.api).await?;
+            self.records(&self.record).await
+        };
+        if let Err(error) = proved.await {
+            // The token may have ended since it was asked for.
+            if error.kind == FailureKind::Permanent
+                && let Err(why) = token.good_until(&self.api, DOUBT_EVERY).await
+                && why.kind == FailureKind::Permanent
+            {
+                return Err(why);
+            }
+            return Err(error);
+        }
         Ok(Tended {
             again: TEND_EVERY,
             expires,
@@ -162,40 +183,6 @@ impl Cloudflare {
             .query(&[("name.exact", name), ("per_page", PER_PAGE)]);
         self.api.ask(what, request, Ask::Look).await
     }
-
-    /// Until when the token is good, as far as that is said.
-    async fn verify_token(&self) -> Result<Option<Timestamp>, EffectError> {
-        let what = "verify the token";
-        let request = self.api.request(Method::GET, &["user", "tokens", "verify"]);
-        match self.api.ask::<ApiToken>(what, request, Ask::Look).await {
-            Ok(answer) => match answer.result {
-                Some(token) if token.status == "active" => {
-                    let expires = token.expires_on.and_then(|at| at.parse().ok());
-                    let expires = expires.map(|at: jiff::Timestamp| at.as_millisecond());
-                    Ok(expires.map(Timestamp))
-                }
-                Some(ApiToken { status, .. }) => {
-                    let status = status.escape_default();
-                    let text = format!("dns {}: the token is {status}", self.api.target);
-                    Err(EffectError::permanent(text)
-                        .hint("create another one, with Zone / DNS / Edit for this zone"))
-                }
-                None => Err(self.api.unreadable(what)),
-            },
-            // A token that belongs to an account is unknown there: reading the record proves it.
-            // Source: Cloudflare docs, account API tokens.
-            Err(error) if error.kind == FailureKind::Permanent => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Source: Cloudflare API v4 reference, verify token: `active`, `disabled` or `expired`.
-#[derive(Debug, Deserialize)]
-struct ApiToken {
-    status: String,
-    /// RFC 3339; a token without an end has none.
-    expires_on: Option<String>,
 }
 
 /// The fields that change. Others stay, also those that are not known here.

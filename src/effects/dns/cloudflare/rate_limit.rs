@@ -1,5 +1,7 @@
 //! How much may still be asked, as every answer says. Whoever goes on past the end is refused for
 //! five minutes. Source: Cloudflare API docs, "Rate limits".
+//!
+//! Answers do not come in the order of their requests, so a good one ends nothing: only time does.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -32,15 +34,14 @@ impl RateLimit {
 
     pub(super) fn note(&self, answer: &Answer) {
         let pause = if answer.status == StatusCode::TOO_MANY_REQUESTS {
-            answer.retry_after
+            Some(answer.retry_after.unwrap_or(REFUSED_FOR))
         } else {
             answer.rate_limit.as_deref().and_then(used_up_for)
         };
         let until = pause.map(|it| boottime() + it.min(REFUSED_FOR));
-        *self
-            .used_up_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = until;
+        let known = &self.used_up_until;
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = until.max(*known);
     }
 }
 
@@ -63,6 +64,33 @@ fn used_up_for(header: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn answer(status: StatusCode, retry_after: Option<u64>, rate_limit: Option<&str>) -> Answer {
+        Answer {
+            status,
+            retry_after: retry_after.map(Duration::from_secs),
+            rate_limit: rate_limit.map(str::to_owned),
+            body: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn slower_good_answer_to_an_earlier_request_does_not_end_a_refusal() {
+        let refused = StatusCode::TOO_MANY_REQUESTS;
+        for (retry_after, least) in [(Some(60), 50), (None, 290)] {
+            let limit = RateLimit::default();
+            limit.note(&answer(refused, retry_after, None));
+            for slower in [None, Some("\"default\";r=7;t=30"), Some("r=0;t=1")] {
+                limit.note(&answer(StatusCode::OK, None, slower));
+            }
+            limit.note(&answer(refused, Some(1), None));
+            let left = limit.left();
+            assert!(left > Some(Duration::from_secs(least)), "{left:?}");
+        }
+        let limit = RateLimit::default();
+        limit.note(&answer(refused, Some(0), None));
+        assert_eq!(limit.left(), None, "only time ends it, and it does");
+    }
 
     #[test]
     fn pause_is_told_only_when_nothing_is_left() {

@@ -53,7 +53,12 @@ impl Zone {
         found.map(drop)
     }
 
-    async fn found(&self, api: &Api, what: &str) -> Result<String, EffectError> {
+    /// True when it is a former life's, and the record may have left it.
+    pub(super) fn is_kept(&self) -> bool {
+        self.configured.is_none() && self.slot.is_kept()
+    }
+
+    pub(super) async fn found(&self, api: &Api, what: &str) -> Result<String, EffectError> {
         let finding = tokio::time::timeout(api.timeout, self.find(api, what));
         let id = finding.await.unwrap_or_else(|_| {
             let span = api.timeout.as_millis();
