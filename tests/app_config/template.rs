@@ -275,11 +275,53 @@ async fn healthy_upstreams_are_those_to_which_the_proxys_file_sends_requests() {
     world.moves_to("fra", "db1", 1).await.unwrap();
     let left = all.split_once('\n').unwrap().1;
     assert_eq!(world.text(), left);
-    // What the proxy has cannot be told: the file keeps what it has.
-    fs::write(&proxy, "server { }\n").unwrap();
-    let failure = world.moves_to("fra", "db1", 1).await.unwrap_err();
-    assert!(failure.what.contains("proxy.conf"), "{failure}");
-    assert_eq!(world.text(), left);
+}
+
+#[tokio::test]
+async fn proxys_file_that_says_nothing_of_the_members_hides_nobody_and_holds_up_no_change() {
+    let world = with_upstream("{{ primary.host }} {{ upstreams['shop-app'][0].host }}\n");
+    let proxy = world.dir.path().join("proxy.conf");
+    let block = |servers: &str| {
+        let (begin, end) = (
+            "# agent: upstream shop-app begins",
+            "# agent: upstream shop-app ends",
+        );
+        format!("{begin}\nupstream shop-app {{\n{servers}\n}}\n{end}\n")
+    };
+    let says = [
+        // The members of the settings before these.
+        block("server 10.9.9.1:80;\nserver 10.9.9.2:80;"),
+        block("server 10.0.0.1:80 down;"),
+        // Not ours to read.
+        "server { }\n".to_owned(),
+        "# agent: upstream shop-app begins\n".to_owned(),
+    ];
+    for (epoch, says) in (1..).zip(says) {
+        fs::write(&proxy, &says).unwrap();
+        let host = format!("db{epoch}");
+        world.moves_to("fra", &host, epoch).await.unwrap();
+        assert_eq!(world.text(), format!("{host} 10.0.0.1\n"), "{says}");
+    }
+    // Who is named and takes requests is enough.
+    fs::write(&proxy, block("server [::1]:81;")).unwrap();
+    world.moves_to("fra", "db", 9).await.unwrap();
+    assert_eq!(world.text(), "db ::1\n");
+}
+
+#[tokio::test]
+async fn template_that_is_being_written_anew_empties_no_file() {
+    let world = rendered(TEMPLATE);
+    world.moves_to("fra", "db1", 1).await.unwrap();
+    let before = world.text();
+    for cut in ["", "\n", "  \n\t\n", "{% if false %}\na\n{% endif %}\n"] {
+        fs::write(world.template(), cut).unwrap();
+        let failure = world.moves_to("ams", "db2", 2).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Permanent, "{failure}");
+        assert!(failure.what.contains("empty"), "{failure}");
+        assert_eq!(world.text(), before);
+        let tried = try_templates(&world.target, &world.surroundings).await;
+        assert_eq!(tried.unwrap().len(), 1, "the trial finds it, too: {cut:?}");
+    }
 }
 
 #[tokio::test]

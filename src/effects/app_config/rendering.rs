@@ -5,12 +5,12 @@
 //! and the next life of both see the same, and a group's minimum, limit and settle time hold for
 //! templates, too. Must not know how a rendered file is put into place. Everything here blocks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::format::{ConfigFormat, format_of};
 use super::formats::template::{SOURCE_MAX, render};
@@ -39,7 +39,7 @@ pub struct Surroundings {
 /// Who counts as a healthy server of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Healthy {
-    /// To whom the proxy's file sends requests; all of them while it has nothing of the group.
+    /// To whom the proxy's file sends requests; all of them where it does not say of anybody.
     AsInFile,
     /// Everybody: to try a template where the proxy's file may not be.
     All,
@@ -70,7 +70,7 @@ impl Rendering {
     /// The file's text.
     ///
     /// # Errors
-    /// Permanent when the template cannot be read or rendered, or a group's file cannot be read.
+    /// Permanent when the template cannot be read or rendered.
     pub(super) fn text(&self, epoch: Epoch) -> Result<String, EffectError> {
         let primary = self.primary.as_ref().ok_or_else(|| {
             let what = "cannot render: the plan does not say where the primary is";
@@ -179,7 +179,7 @@ fn rendered(
     let nodes = surroundings.nodes.iter();
     // The files of groups are read only for those who ask.
     let upstreams = match source.contains("upstreams") {
-        true => upstreams(surroundings, healthy)?,
+        true => upstreams(surroundings, healthy),
         false => BTreeMap::new(),
     };
     let vars = TemplateVars {
@@ -193,12 +193,19 @@ fn rendered(
         primary,
         upstreams,
     };
-    render(&source, &vars).map_err(|error| {
+    let text = render(&source, &vars).map_err(|error| {
         let what = format!("cannot render {}", template.display());
         EffectError::permanent(what)
             .hint("correct the template; agent check tries it")
             .caused_by(error)
-    })
+    })?;
+    // No app lives on an empty file, but a template is one while somebody writes it anew.
+    if text.trim().is_empty() {
+        let what = format!("the template {} gives an empty text", template.display());
+        return Err(EffectError::permanent(what)
+            .hint("put its text back; a line of comment is enough where nothing is to be said"));
+    }
+    Ok(text)
 }
 
 /// The template's text, bounded.
@@ -225,20 +232,44 @@ fn source(template: &Path) -> Result<String, EffectError> {
 fn upstreams(
     surroundings: &Surroundings,
     healthy: Healthy,
-) -> Result<BTreeMap<String, Vec<TemplateUpstream>>, EffectError> {
+) -> BTreeMap<String, Vec<TemplateUpstream>> {
     let groups = surroundings.upstreams.iter();
     let groups = groups.map(|group| {
         let places = match healthy {
-            Healthy::AsInFile => present(group)?,
+            Healthy::AsInFile => in_file(group),
             Healthy::All => None,
         };
+        // A block of former members says nothing of those of now: an app needs somebody to ask.
+        let places = places.filter(|places| places.contains(&Place::In));
         let places = places.unwrap_or_else(|| vec![Place::In; group.members.len()]);
         let members = group.members.iter().zip(places);
         let members = members.filter(|(_, place)| *place == Place::In);
         let members = members.map(|(member, _)| server(&member.address, member.backup));
-        Ok((group.name.clone(), members.collect()))
+        (group.name.clone(), members.collect())
     });
     groups.collect()
+}
+
+/// Where the proxy's file has each member; `None`: it does not say. That it cannot be read keeps no
+/// app from following the primary; it is logged once, until it can be.
+fn in_file(group: &Upstream) -> Option<Vec<Place>> {
+    /// The files of groups that could not be read last; no more than the settings have.
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let path = &group.file.path;
+    let told = || TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    match present(group) {
+        Ok(places) => {
+            told().remove(path);
+            places
+        }
+        Err(error) => {
+            if told().insert(path.clone()) {
+                let group = &group.name;
+                tracing::warn!(upstream = group, %error, "templates see all of its members");
+            }
+            None
+        }
+    }
 }
 
 fn server(address: &str, backup: bool) -> TemplateUpstream {
