@@ -142,6 +142,43 @@ async fn file_that_is_not_there_is_made_with_the_mode_of_its_template() {
     assert_eq!(mode, 0o640);
 }
 
+#[tokio::test]
+async fn file_that_was_not_there_is_not_there_after_a_change_that_failed() {
+    let mut world = rendered(TEMPLATE);
+    fs::remove_file(world.path()).unwrap();
+    // A directory in which a proxy or an app reads all there is.
+    let listed = || fs::read_dir(world.dir.path()).unwrap().count();
+    let before = listed();
+    let path = world.path().display().to_string();
+    // It is not there for whoever is asked before it takes its place.
+    world.target.validate = shell(&format!("test ! -e '{path}' && false"));
+    world.moves_to("fra", "db1", 1).await.unwrap_err();
+    assert_eq!((world.path().exists(), listed()), (false, before));
+    // It was there, and the app did not take it.
+    world.target.validate = shell(&format!("test ! -e '{path}'"));
+    world.target.verify = shell(&format!("grep -q 'write = db2' '{path}'"));
+    world.target.verify_timeout = std::time::Duration::from_millis(300);
+    let failure = world.moves_to("fra", "db1", 1).await.unwrap_err();
+    assert!(
+        failure.what.contains("the previous files are back"),
+        "{failure}"
+    );
+    assert_eq!((world.path().exists(), listed()), (false, before));
+    let looked = look(&world.change("db1", 1)).await.unwrap();
+    assert!(looked.failed.is_some() && !looked.edited);
+    world.moves_to("ams", "db2", 2).await.unwrap();
+    assert_eq!(world.text(), text("db2", "db1"));
+}
+
+#[tokio::test]
+async fn template_that_nobody_may_write_makes_a_file_like_itself() {
+    let world = rendered(TEMPLATE);
+    fs::remove_file(world.path()).unwrap();
+    fs::set_permissions(world.template(), fs::Permissions::from_mode(0o444)).unwrap();
+    world.moves_to("fra", "db1", 1).await.unwrap();
+    assert_eq!(fs::metadata(world.path()).unwrap().mode() & 0o777, 0o444);
+}
+
 /// Breaks a template.
 type Break<'a> = &'a dyn Fn();
 

@@ -95,6 +95,9 @@ pub(super) struct ChangedFile {
     pub(super) path: PathBuf,
     pub(super) old_hash: String,
     pub(super) new_hash: String,
+    /// It was not there before.
+    #[serde(default)]
+    pub(super) absent: bool,
 }
 
 /// A change that was rolled back.

@@ -106,22 +106,6 @@ pub struct Looked {
     pub failed: Option<(String, Duration)>,
 }
 
-impl Looked {
-    fn at_missing(missing: &[&Path]) -> Self {
-        let paths = missing.iter().map(|path| path.display().to_string());
-        let what = format!("{} to be made", paths.collect::<Vec<_>>().join(", "));
-        let files = missing.iter();
-        Self {
-            files: files
-                .map(|path| ((*path).to_owned(), vec!["the whole file".to_owned()]))
-                .collect(),
-            edited: false,
-            observed: Observed::Needed { what },
-            failed: None,
-        }
-    }
-}
-
 /// Looks at the files and at what is remembered, changing nothing.
 ///
 /// # Errors
@@ -129,10 +113,6 @@ impl Looked {
 pub async fn look(change: &Change<'_>) -> Result<Looked, EffectError> {
     let job = change.job()?;
     off_thread(&change.target.name, move || {
-        let missing = job.missing()?;
-        if !missing.is_empty() {
-            return Ok(Looked::at_missing(&missing));
-        }
         let memory = job.memory()?;
         let draft = job.draft()?;
         let written = memory.written_hash.as_ref();
@@ -188,8 +168,6 @@ fn observed(job: &Job, memory: &Memory, draft: &Draft) -> Observed {
 /// can be asked; otherwise the next call tells it again).
 pub async fn apply(change: &Change<'_>) -> Result<Applied, EffectError> {
     let job = change.job()?;
-    let make = move || job.make_missing().map(|()| job);
-    let job = off_thread(&change.target.name, make).await?;
     let applier = applier_of_change(change.target, change.state_dir)?;
     run(change.target, applier, job, change.primary.clone()).await
 }

@@ -6,16 +6,15 @@
 //! templates, too. Must not know how a rendered file is put into place. Everything here blocks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::format::{ConfigFormat, format_of};
 use super::formats::template::{SOURCE_MAX, render};
 use super::upstream::present;
-use super::write;
+use super::write::{self, FileRead};
 use crate::config::settings::{AppConfigFile, Upstream};
 use crate::effects::error::EffectError;
 use crate::model::plan::PrimaryAt;
@@ -90,32 +89,11 @@ impl Rendering {
         )
     }
 
-    /// Makes the file, empty, with the template's owner and mode: then there is something to go
-    /// back to, and who may read it is the operator's decision.
-    pub(super) fn create(&self, path: &Path) -> Result<(), EffectError> {
-        let fail = |error| write::failure("create", path, error);
-        let like = fs::metadata(&self.template).map_err(fail)?;
-        let mut options = OpenOptions::new();
-        let file = match options.write(true).create_new(true).mode(0o600).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(error) => return Err(fail(error)),
-        };
-        let made = owned_like(&file, &like).and_then(|()| file.sync_all());
-        made.map_err(|error| {
-            // Nobody has seen it yet: without its owner it is of no use.
-            drop(fs::remove_file(path));
-            fail(error)
-        })
+    /// The file as it is. One that is not there is to be made with the template's owner and mode:
+    /// who may read it is the operator's decision.
+    pub(super) fn read(&self, path: &Path) -> Result<FileRead, EffectError> {
+        write::read_or_absent(path, &self.template)
     }
-}
-
-fn owned_like(file: &File, like: &fs::Metadata) -> io::Result<()> {
-    let new = file.metadata()?;
-    if (new.uid(), new.gid()) != (like.uid(), like.gid()) {
-        fchown(file, Some(like.uid()), Some(like.gid()))?;
-    }
-    file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o777))
 }
 
 /// Whether the text of the file's template names the upstreams, so that it follows their health.

@@ -107,6 +107,9 @@ pub(super) fn put_back(
     let mut new = Vec::new();
     let mut left = Vec::new();
     for file in &change.files {
+        if file.absent && write::is_absent(&file.path) {
+            continue;
+        }
         let now = write::read(&file.path)?;
         let hash = hash_of(&now.text);
         if hash == file.new_hash {
@@ -127,7 +130,14 @@ pub(super) fn put_back(
     job.dir.store(&memory)?;
     passed(&job.target, "noted as undoing");
     let texts = generations::texts(&job.dir, change.previous)?;
+    let made = change.files.iter().filter(|file| file.absent);
+    let made: Vec<_> = made.map(|file| file.path.as_path()).collect();
     for now in new {
+        if made.contains(&now.path()) {
+            write::remove(&now)?;
+            passed(&job.target, "one put back");
+            continue;
+        }
         let old = texts.iter().find(|(path, _)| path == now.path());
         let Some((_, text)) = old else {
             continue;
