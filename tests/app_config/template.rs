@@ -146,6 +146,7 @@ async fn file_that_is_not_there_is_made_with_the_mode_of_its_template() {
 async fn file_that_was_not_there_is_not_there_after_a_change_that_failed() {
     let mut world = rendered(TEMPLATE);
     fs::remove_file(world.path()).unwrap();
+    fs::create_dir(&world.state).unwrap();
     // A directory in which a proxy or an app reads all there is.
     let listed = || fs::read_dir(world.dir.path()).unwrap().count();
     let before = listed();

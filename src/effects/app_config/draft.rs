@@ -169,6 +169,12 @@ impl Job {
         self
     }
 
+    /// The texts are a person's choice, not what the settings call for.
+    pub(super) fn chosen(&self) -> bool {
+        let mut files = self.files.iter();
+        files.any(|file| matches!(file.wanted, Wanted::Whole(_, Whole::Kept(_))))
+    }
+
     /// A block of one file. It does not follow the primary, so it knows no epoch.
     pub(super) fn of_block(
         target: &str,

@@ -100,10 +100,27 @@ pub struct Looked {
     pub files: Vec<(PathBuf, Vec<String>)>,
     /// Somebody has changed a file since the agent wrote it, or looked at it.
     pub edited: bool,
+    /// The agent wrote them as they are, under this epoch, and not because a person chose a text.
+    pub ours: bool,
     /// What is left to do, if anything.
     pub observed: Observed,
     /// The last change did not hold: why, and for how long it is left alone yet.
     pub failed: Option<(String, Duration)>,
+}
+
+impl Looked {
+    /// Nothing but these files differs, which follow upstreams, and nobody else's hand or plan is in
+    /// it: the agent may render them by itself.
+    #[must_use]
+    pub fn only_upstreams(&self, following: &[PathBuf]) -> bool {
+        let mut differ = self.files.iter().filter(|(_, keys)| !keys.is_empty());
+        let mut any = false;
+        let only = differ.all(|(path, _)| {
+            any = true;
+            following.contains(path)
+        });
+        self.ours && self.failed.is_none() && any && only
+    }
 }
 
 /// Looks at the files and at what is remembered, changing nothing.
@@ -122,8 +139,11 @@ pub async fn look(change: &Change<'_>) -> Result<Looked, EffectError> {
             let left = failed.wait(&hash, wall())?;
             Some((failed.why.clone(), left))
         });
+        let closed = memory.change.is_none();
+        let current = memory.epoch == job.epoch && !memory.chosen;
         Ok(Looked {
-            edited: edited && memory.change.is_none(),
+            edited: edited && closed,
+            ours: written.is_some() && !edited && closed && current,
             observed: observed(&job, &memory, &draft),
             files: draft
                 .files
@@ -172,19 +192,20 @@ pub async fn apply(change: &Change<'_>) -> Result<Applied, EffectError> {
     run(change.target, applier, job, change.primary.clone()).await
 }
 
-/// Whether a template of this target names the upstreams: then its files follow their health, too.
+/// The files of this target whose templates name the upstreams: they follow their health, too.
 ///
 /// # Errors
 /// When a template cannot be read.
-pub async fn follows_upstreams(target: &AppConfig) -> Result<bool, EffectError> {
+pub async fn following_upstreams(target: &AppConfig) -> Result<Vec<PathBuf>, EffectError> {
     let files = target.files.clone();
     off_thread(&target.name, move || {
-        for file in &files {
-            if names_upstreams(file)? {
-                return Ok(true);
+        let mut following = Vec::new();
+        for file in files {
+            if names_upstreams(&file)? {
+                following.push(file.path);
             }
         }
-        Ok(false)
+        Ok(following)
     })
     .await
 }

@@ -40,6 +40,7 @@ pub(super) fn prepare(job: &Job, memory: Memory, draft: Draft) -> Result<Prepare
             .collect(),
         written_before: memory.written_hash.clone(),
         applied_before: memory.applied_hash.clone(),
+        chosen_before: memory.chosen,
     };
     let (mut kept, mut waiting) = (Vec::new(), Vec::new());
     for file in draft.files {
@@ -81,6 +82,7 @@ pub(super) fn put_all(
     memory.epoch = job.epoch;
     memory.written_hash = Some(change.new_hash.clone());
     memory.applied_hash = None;
+    memory.chosen = job.chosen();
     memory.change = Some(change.clone());
     job.dir.store(&memory)?;
     passed(&job.target, "noted as begun");
@@ -118,6 +120,7 @@ pub(super) fn put_back(
             left.push(file.path.display().to_string());
         }
     }
+    memory.chosen = change.chosen_before;
     if change.phase == ChangePhase::Renaming && new.is_empty() && left.is_empty() {
         memory.written_hash = change.written_before;
         memory.applied_hash = change.applied_before;
@@ -169,6 +172,7 @@ pub(super) fn note_epoch(job: &Job, before: &Memory, draft: Draft) -> Result<Mem
         memory.written_hash = Some(hash);
     }
     memory.epoch = job.epoch;
+    memory.chosen = job.chosen();
     if memory != *before {
         job.dir.store(&memory)?;
     }

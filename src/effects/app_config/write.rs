@@ -51,6 +51,11 @@ pub(super) fn read_or_absent(path: &Path, like: &Path) -> Result<FileRead, Effec
         return read(path);
     }
     let fail = |error| failure("read", like, error);
+    // To open a pipe would wait for somebody who writes into it.
+    if !fs::metadata(like).map_err(fail)?.is_file() {
+        let what = format!("{} is not a regular file", like.display());
+        return Err(EffectError::permanent(what));
+    }
     let file = File::open(like).map_err(fail)?;
     Ok(FileRead {
         path: path.to_owned(),
