@@ -8,7 +8,7 @@ use std::sync::Arc;
 use failover_agent::config::settings::{AppConfigFile, AppConfigTemplate};
 use failover_agent::config::{self, MemberRole};
 use failover_agent::effects::app_config::{
-    Observed, Surroundings, follows_upstreams, generations, look, restore, try_templates,
+    Observed, Surroundings, following_upstreams, generations, look, restore, try_templates,
 };
 use failover_agent::model::outcome::{Failure, FailureKind};
 use failover_agent::model::template::TemplateNode;
@@ -299,7 +299,10 @@ async fn healthy_upstreams_are_those_to_which_the_proxys_file_sends_requests() {
     // The proxy has no file yet: nobody is known to be down.
     world.moves_to("fra", "db1", 1).await.unwrap();
     assert_eq!(world.text(), all);
-    assert!(follows_upstreams(&world.target).await.unwrap());
+    assert_eq!(
+        following_upstreams(&world.target).await.unwrap(),
+        [world.path()]
+    );
 
     let proxy = world.dir.path().join("proxy.conf");
     let block = "# agent: upstream shop-app begins\nupstream shop-app {\nserver 10.0.0.1:80 down;\n\
@@ -362,6 +365,68 @@ async fn template_that_is_being_written_anew_empties_no_file() {
     }
 }
 
+/// Whether the agent would render the files by itself now.
+async fn would_follow(world: &World, epoch: u64) -> bool {
+    let following = following_upstreams(&world.target).await.unwrap();
+    let looked = look(&world.change("db1", epoch)).await.unwrap();
+    looked.only_upstreams(&following)
+}
+
+#[tokio::test]
+async fn files_follow_upstreams_by_themselves_only_as_the_agent_left_them() {
+    let mut world = with_upstream(MEMBERS);
+    let env = world.dir.path().join("app.env");
+    fs::write(&env, super::BEFORE).unwrap();
+    world.target.files.push(super::file(env));
+    let proxy = world.dir.path().join("proxy.conf");
+    let sends_to = |members: &str| {
+        let text = format!(
+            "# agent: upstream shop-app begins\nupstream shop-app {{\n{members}\n}}\n\
+             # agent: upstream shop-app ends\n"
+        );
+        fs::write(&proxy, text).unwrap();
+    };
+    sends_to("server 10.0.0.1:80;");
+    assert!(!would_follow(&world, 1).await, "never written");
+    world.moves_to("fra", "db1", 1).await.unwrap();
+    assert!(!would_follow(&world, 1).await, "nothing differs");
+    sends_to("server [::1]:81;");
+    assert!(would_follow(&world, 1).await);
+    assert!(!would_follow(&world, 2).await, "a plan brings a new epoch");
+
+    // Another file of the app is to name another primary.
+    let following = following_upstreams(&world.target).await.unwrap();
+    let looked = look(&world.change("db7", 1)).await.unwrap();
+    assert!(looked.ours && !looked.only_upstreams(&following));
+    // Somebody edited the very file.
+    let text = world.text();
+    fs::write(world.path(), format!("{text}by hand\n")).unwrap();
+    assert!(!would_follow(&world, 1).await);
+    fs::write(world.path(), &text).unwrap();
+
+    // Somebody chose an older version, until the next change that a plan or a person wants.
+    world.moves_to("fra", "db1", 1).await.unwrap();
+    let newest = generations(&world.target, &world.state).await.unwrap();
+    let newest = newest.last().unwrap().number;
+    restore(&world.target, newest, Epoch(1), &world.state)
+        .await
+        .unwrap();
+    assert!(!would_follow(&world, 1).await, "restored");
+    world.moves_to("fra", "db1", 1).await.unwrap();
+    sends_to("server 10.0.0.3:80 backup;");
+    assert!(would_follow(&world, 1).await);
+    // A rendering that the app did not take is left alone.
+    world.target.verify = shell(&format!("! grep -q 10.0.0.3 '{}'", world.path().display()));
+    world.target.verify_timeout = std::time::Duration::from_millis(300);
+    world.moves_to("fra", "db1", 1).await.unwrap_err();
+    assert!(!would_follow(&world, 1).await, "failed a moment ago");
+    sends_to("server 10.0.0.1:80;");
+    assert!(
+        would_follow(&world, 1).await,
+        "another text is tried at once"
+    );
+}
+
 #[tokio::test]
 async fn groups_of_the_other_site_are_not_there_and_whoever_names_none_reads_none() {
     let world = with_upstream("{{ upstreams.elsewhere[0].host }}\n");
@@ -370,7 +435,7 @@ async fn groups_of_the_other_site_are_not_there_and_whoever_names_none_reads_non
     fs::write(world.template(), TEMPLATE).unwrap();
     fs::write(world.dir.path().join("proxy.conf"), "not ours\n").unwrap();
     world.moves_to("fra", "127.0.0.1", 1).await.unwrap();
-    assert!(!follows_upstreams(&world.target).await.unwrap());
+    assert!(following_upstreams(&world.target).await.unwrap().is_empty());
 }
 
 #[tokio::test]
