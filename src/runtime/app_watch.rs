@@ -42,7 +42,8 @@ pub struct AppFilesStatus {
 /// What the watch sees; empty until it has looked.
 pub type AppFilesSeen = watch::Receiver<Vec<AppFilesStatus>>;
 
-/// Starts the watch, and what follows the upstreams. An agent that only observes does not write the files, and watches none.
+/// Starts the watch, and what follows the upstreams. An agent that only observes does not write the
+/// files, and watches none.
 #[must_use]
 pub fn start(
     config: &Config,

@@ -109,8 +109,8 @@ pub struct Looked {
 }
 
 impl Looked {
-    /// Nothing but these files differs, which follow upstreams, and nobody else's hand or plan is in
-    /// it: the agent may render them by itself.
+    /// Nothing but these files differs, which follow upstreams, and no other hand or plan is in it:
+    /// the agent may render them by itself.
     #[must_use]
     pub fn only_upstreams(&self, following: &[PathBuf]) -> bool {
         let mut differ = self.files.iter().filter(|(_, keys)| !keys.is_empty());
