@@ -257,6 +257,28 @@ impl<'a> AppFiles<'a> {
         Ok(files)
     }
 
+    /// Files of an app differ only because upstreams do, and may be rendered by nobody's order.
+    ///
+    /// # Errors
+    /// As [`AppFiles::difference`].
+    pub async fn only_upstreams(&self, app: &AppConfig) -> Result<bool, Failure> {
+        let following = app_config::following_upstreams(app).await?;
+        if following.is_empty() {
+            return Ok(false);
+        }
+        let looked = app_config::look(&self.change(app, self.primary)).await?;
+        Ok(looked.only_upstreams(&following))
+    }
+
+    /// Does what the agent does when it converges; not again soon after that failed.
+    ///
+    /// # Errors
+    /// As the agent's own step.
+    pub async fn converge(&self, app: &AppConfig) -> Result<String, Failure> {
+        let applied = app_config::apply(&self.change(app, self.primary)).await?;
+        Ok(applied.note)
+    }
+
     /// Does what the agent does when it converges, also if that failed a moment ago; one line about
     /// it.
     ///

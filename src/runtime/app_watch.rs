@@ -2,11 +2,9 @@
 //! may edit them, or a tool for configuration may bring its own version back. Tells; puts nothing
 //! right: that is left to the next converge, or to a person (`agent config apply`).
 //!
-//! Files whose templates name the upstreams are rendered here, too, when the proxy's file of a
-//! group was: what follows health is nobody's edit.
-//!
 //! Runs beside the decision loop, and never while a plan does its work on the same files.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -26,11 +24,9 @@ use crate::runtime::tasks::spawn_named;
 use crate::runtime::upstreams::UpstreamStatus;
 
 /// Rarely: it reads some small files.
-const LOOK_EVERY: Duration = Duration::from_mins(1);
-/// Until files that follow upstreams are looked at again, where a plan was at work on them.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(super) const LOOK_EVERY: Duration = Duration::from_mins(1);
 /// Bound on the look at one app's files.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The files of one app as they were last seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,7 +42,8 @@ pub struct AppFilesStatus {
 /// What the watch sees; empty until it has looked.
 pub type AppFilesSeen = watch::Receiver<Vec<AppFilesStatus>>;
 
-/// Starts the watch. An agent that only observes does not write the files, and watches none.
+/// Starts the watch, and what follows the upstreams. An agent that only observes does not write the
+/// files, and watches none.
 #[must_use]
 pub fn start(
     config: &Config,
@@ -60,35 +57,22 @@ pub fn start(
     if none || config.mode == Conduct::Observe {
         return shown;
     }
-    let (config, pictures) = (config.clone(), agent.status.clone());
+    let (config, pictures) = (Arc::new(config.clone()), agent.status.clone());
     let (outbox, stop) = (outbox.clone(), stop.clone());
-    let bell = app_templates::bell(upstreams);
+    app_templates::start_followers(&config, &pictures, upstreams, &stop);
     spawn_named("app files", async move {
         app_templates::tell_broken(&config).await;
         let mut looks = tokio::time::interval(LOOK_EVERY);
         // Otherwise the first one is due at once.
         looks.reset();
-        // A former life may have ended between a group's rendering and its followers'.
-        let (mut behind, mut pause) = (true, LOOK_AGAIN);
+        let mut told: Vec<AppFilesStatus> = Vec::new();
         loop {
-            let due = tokio::select! {
+            tokio::select! {
                 () = stop.cancelled() => return,
-                _ = looks.tick() => true,
-                () = bell.notified() => {
-                    (behind, pause) = (true, LOOK_AGAIN);
-                    false
-                }
-                () = tokio::time::sleep(pause), if behind => false,
-            };
+                _ = looks.tick() => {}
+            }
             let picture = pictures.borrow().clone();
             if is_at_work(&picture) {
-                continue;
-            }
-            if behind && let Ok(files) = AppFiles::of(&config, &picture) {
-                behind = !app_templates::follow_upstreams(&config, &files).await;
-                pause = LOOK_EVERY;
-            }
-            if !due {
                 continue;
             }
             let Some(new) = look(&config, &picture).await else {
@@ -98,10 +82,11 @@ pub fn start(
             if is_at_work(&pictures.borrow()) {
                 continue;
             }
-            let known = seen.borrow().clone();
-            for (level, summary) in news(&known, &new) {
+            let sure = seen_twice(&seen.borrow(), &new);
+            for (level, summary) in news(&told, &sure) {
                 outbox.push(alert(&picture, level, summary));
             }
+            told = sure;
             seen.send_replace(new);
         }
     });
@@ -109,7 +94,7 @@ pub fn start(
 }
 
 /// A plan is under way that may be changing the files.
-fn is_at_work(picture: &Snapshot) -> bool {
+pub(super) fn is_at_work(picture: &Snapshot) -> bool {
     let running = picture.run.as_ref().is_some_and(|run| run.ended.is_none());
     let promoting = picture
         .record
@@ -146,6 +131,17 @@ pub async fn look(config: &Config, picture: &Snapshot) -> Option<Vec<AppFilesSta
         });
     }
     Some(all)
+}
+
+/// What was seen at two looks running: files that follow upstreams may be late for a moment.
+fn seen_twice(before: &[AppFilesStatus], new: &[AppFilesStatus]) -> Vec<AppFilesStatus> {
+    let sure = new.iter().cloned().map(|status| {
+        let mut before = before.iter();
+        let before = before.any(|known| known.name == status.name && known.drifted);
+        let drifted = status.drifted && before;
+        AppFilesStatus { drifted, ..status }
+    });
+    sure.collect()
 }
 
 /// What is worth telling: each drift once, and its end.
@@ -198,6 +194,17 @@ mod tests {
             drifted,
             words: "DB_HOST to be changed".to_owned(),
         }]
+    }
+
+    #[test]
+    fn drift_is_sure_at_the_second_look_and_over_at_the_first_without_it() {
+        let sure = |before: &[AppFilesStatus], new: &[AppFilesStatus]| {
+            seen_twice(before, new).iter().any(|it| it.drifted)
+        };
+        assert!(!sure(&[], &status(true)));
+        assert!(!sure(&status(false), &status(true)));
+        assert!(sure(&status(true), &status(true)));
+        assert!(!sure(&status(true), &status(false)));
     }
 
     #[test]

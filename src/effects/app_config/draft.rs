@@ -86,6 +86,7 @@ impl DraftFile {
             path: self.path.clone(),
             old_hash: hash_of(&self.old.text),
             new_hash: hash_of(&self.text),
+            absent: self.old.absent(),
         }
     }
 }
@@ -168,6 +169,12 @@ impl Job {
         self
     }
 
+    /// The texts are a person's choice, not what the settings call for.
+    pub(super) fn chosen(&self) -> bool {
+        let mut files = self.files.iter();
+        files.any(|file| matches!(file.wanted, Wanted::Whole(_, Whole::Kept(_))))
+    }
+
     /// A block of one file. It does not follow the primary, so it knows no epoch.
     pub(super) fn of_block(
         target: &str,
@@ -193,42 +200,6 @@ impl Job {
             true => Err(self.too_late(memory.epoch, "its memory")),
             false => Ok(memory),
         }
-    }
-
-    /// The rendered files that are not there yet.
-    ///
-    /// # Errors
-    /// When one of them cannot be rendered, or a newer epoch was here.
-    pub(super) fn missing(&self) -> Result<Vec<&Path>, EffectError> {
-        let missing: Vec<_> = self.not_there().collect();
-        if !missing.is_empty() {
-            self.memory()?;
-        }
-        let missing = missing.into_iter().map(|(path, rendering)| {
-            self.render(rendering)?;
-            Ok(path)
-        });
-        missing.collect()
-    }
-
-    /// Makes the rendered files that are not there yet, empty; none when one cannot be rendered.
-    ///
-    /// # Errors
-    /// As [`Job::missing`], and when one cannot be made.
-    pub(super) fn make_missing(&self) -> Result<(), EffectError> {
-        if self.missing()?.is_empty() {
-            return Ok(());
-        }
-        let mut missing = self.not_there();
-        missing.try_for_each(|(path, rendering)| rendering.create(path))
-    }
-
-    fn not_there(&self) -> impl Iterator<Item = (&Path, &Rendering)> {
-        let rendered = self.files.iter().filter_map(|file| match &file.wanted {
-            Wanted::Whole(_, Whole::Rendered(rendering)) => Some((file.path.as_path(), rendering)),
-            Wanted::Whole(_, Whole::Kept(_)) | Wanted::Edits(..) | Wanted::Block(_) => None,
-        });
-        rendered.filter(|(path, _)| !path.exists())
     }
 
     fn render(&self, rendering: &Rendering) -> Result<String, EffectError> {
@@ -258,7 +229,12 @@ impl Job {
     }
 
     fn draft_of(&self, file: &JobFile) -> Result<DraftFile, EffectError> {
-        let old = write::read(&file.path)?;
+        let old = match &file.wanted {
+            Wanted::Whole(_, Whole::Rendered(rendering)) => rendering.read(&file.path)?,
+            Wanted::Whole(_, Whole::Kept(_)) | Wanted::Edits(..) | Wanted::Block(_) => {
+                write::read(&file.path)?
+            }
+        };
         let (text, changed) = match &file.wanted {
             Wanted::Edits(format, edits) => {
                 self.refuse_newer(&file.path, *format, &old.text)?;
@@ -269,7 +245,7 @@ impl Job {
                     edited.changed,
                 )
             }
-            Wanted::Whole(format, whole) => self.whole(&file.path, *format, whole, &old.text)?,
+            Wanted::Whole(format, whole) => self.whole(&file.path, *format, whole, &old)?,
             Wanted::Block(block) => {
                 let text = block
                     .put_into(&old.text)
@@ -292,10 +268,10 @@ impl Job {
         path: &Path,
         format: Option<&dyn ConfigFormat>,
         whole: &Whole,
-        old: &[u8],
+        old: &FileRead,
     ) -> Result<(Vec<u8>, Vec<String>), EffectError> {
-        if let Some(format) = format {
-            self.refuse_newer(path, format, old)?;
+        if let Some(format) = format.filter(|_| !old.absent()) {
+            self.refuse_newer(path, format, &old.text)?;
         }
         let noted = |text: Vec<u8>| match format {
             Some(format) => self.noted(path, format, &text),
@@ -304,12 +280,15 @@ impl Job {
         let (text, changed) = match whole {
             Whole::Kept(text) => {
                 let text = noted(text.clone())?;
-                let differs = text != noted(old.to_vec())?;
+                let differs = text != noted(old.text.clone())?;
                 (text, differs.then(|| "the kept text".to_owned()))
             }
             Whole::Rendered(rendering) => {
                 let text = noted(self.render(rendering)?.into_bytes())?;
-                let changed = changed_lines(&noted(old.to_vec())?, &text);
+                let changed = match old.absent() {
+                    true => Some("the whole file".to_owned()),
+                    false => changed_lines(&noted(old.text.clone())?, &text),
+                };
                 (text, changed)
             }
         };

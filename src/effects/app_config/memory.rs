@@ -50,6 +50,9 @@ pub(super) struct Memory {
     /// The primary that the app was last told of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) applied_for: Option<PrimaryAt>,
+    /// A person chose the files' texts: they follow nothing until they are told to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) chosen: bool,
     /// The change that is under way, or was when the agent died.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) change: Option<OpenChange>,
@@ -73,6 +76,8 @@ pub(super) struct OpenChange {
     /// What was remembered before, in case that nothing changes after all.
     pub(super) written_before: Option<String>,
     pub(super) applied_before: Option<String>,
+    #[serde(default)]
+    pub(super) chosen_before: bool,
 }
 
 /// How far a change has come.
@@ -95,6 +100,9 @@ pub(super) struct ChangedFile {
     pub(super) path: PathBuf,
     pub(super) old_hash: String,
     pub(super) new_hash: String,
+    /// It was not there before.
+    #[serde(default)]
+    pub(super) absent: bool,
 }
 
 /// A change that was rolled back.

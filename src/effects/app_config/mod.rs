@@ -100,6 +100,8 @@ pub struct Looked {
     pub files: Vec<(PathBuf, Vec<String>)>,
     /// Somebody has changed a file since the agent wrote it, or looked at it.
     pub edited: bool,
+    /// The agent wrote them as they are, under this epoch, and not because a person chose a text.
+    pub ours: bool,
     /// What is left to do, if anything.
     pub observed: Observed,
     /// The last change did not hold: why, and for how long it is left alone yet.
@@ -107,18 +109,17 @@ pub struct Looked {
 }
 
 impl Looked {
-    fn at_missing(missing: &[&Path]) -> Self {
-        let paths = missing.iter().map(|path| path.display().to_string());
-        let what = format!("{} to be made", paths.collect::<Vec<_>>().join(", "));
-        let files = missing.iter();
-        Self {
-            files: files
-                .map(|path| ((*path).to_owned(), vec!["the whole file".to_owned()]))
-                .collect(),
-            edited: false,
-            observed: Observed::Needed { what },
-            failed: None,
-        }
+    /// Nothing but these files differs, which follow upstreams, and no other hand or plan is in it:
+    /// the agent may render them by itself.
+    #[must_use]
+    pub fn only_upstreams(&self, following: &[PathBuf]) -> bool {
+        let mut differ = self.files.iter().filter(|(_, keys)| !keys.is_empty());
+        let mut any = false;
+        let only = differ.all(|(path, _)| {
+            any = true;
+            following.contains(path)
+        });
+        self.ours && self.failed.is_none() && any && only
     }
 }
 
@@ -129,10 +130,6 @@ impl Looked {
 pub async fn look(change: &Change<'_>) -> Result<Looked, EffectError> {
     let job = change.job()?;
     off_thread(&change.target.name, move || {
-        let missing = job.missing()?;
-        if !missing.is_empty() {
-            return Ok(Looked::at_missing(&missing));
-        }
         let memory = job.memory()?;
         let draft = job.draft()?;
         let written = memory.written_hash.as_ref();
@@ -142,8 +139,11 @@ pub async fn look(change: &Change<'_>) -> Result<Looked, EffectError> {
             let left = failed.wait(&hash, wall())?;
             Some((failed.why.clone(), left))
         });
+        let closed = memory.change.is_none();
+        let current = memory.epoch == job.epoch && !memory.chosen;
         Ok(Looked {
-            edited: edited && memory.change.is_none(),
+            edited: edited && closed,
+            ours: written.is_some() && !edited && closed && current,
             observed: observed(&job, &memory, &draft),
             files: draft
                 .files
@@ -188,25 +188,24 @@ fn observed(job: &Job, memory: &Memory, draft: &Draft) -> Observed {
 /// can be asked; otherwise the next call tells it again).
 pub async fn apply(change: &Change<'_>) -> Result<Applied, EffectError> {
     let job = change.job()?;
-    let make = move || job.make_missing().map(|()| job);
-    let job = off_thread(&change.target.name, make).await?;
     let applier = applier_of_change(change.target, change.state_dir)?;
     run(change.target, applier, job, change.primary.clone()).await
 }
 
-/// Whether a template of this target names the upstreams: then its files follow their health, too.
+/// The files of this target whose templates name the upstreams: they follow their health, too.
 ///
 /// # Errors
 /// When a template cannot be read.
-pub async fn follows_upstreams(target: &AppConfig) -> Result<bool, EffectError> {
+pub async fn following_upstreams(target: &AppConfig) -> Result<Vec<PathBuf>, EffectError> {
     let files = target.files.clone();
     off_thread(&target.name, move || {
-        for file in &files {
-            if names_upstreams(file)? {
-                return Ok(true);
+        let mut following = Vec::new();
+        for file in files {
+            if names_upstreams(&file)? {
+                following.push(file.path);
             }
         }
-        Ok(false)
+        Ok(following)
     })
     .await
 }

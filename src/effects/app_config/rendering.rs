@@ -5,17 +5,16 @@
 //! and the next life of both see the same, and a group's minimum, limit and settle time hold for
 //! templates, too. Must not know how a rendered file is put into place. Everything here blocks.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::format::{ConfigFormat, format_of};
 use super::formats::template::{SOURCE_MAX, render};
 use super::upstream::present;
-use super::write;
+use super::write::{self, FileRead};
 use crate::config::settings::{AppConfigFile, Upstream};
 use crate::effects::error::EffectError;
 use crate::model::plan::PrimaryAt;
@@ -39,7 +38,7 @@ pub struct Surroundings {
 /// Who counts as a healthy server of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Healthy {
-    /// To whom the proxy's file sends requests; all of them while it has nothing of the group.
+    /// To whom the proxy's file sends requests; all of them where it does not say of anybody.
     AsInFile,
     /// Everybody: to try a template where the proxy's file may not be.
     All,
@@ -70,7 +69,7 @@ impl Rendering {
     /// The file's text.
     ///
     /// # Errors
-    /// Permanent when the template cannot be read or rendered, or a group's file cannot be read.
+    /// Permanent when the template cannot be read or rendered.
     pub(super) fn text(&self, epoch: Epoch) -> Result<String, EffectError> {
         let primary = self.primary.as_ref().ok_or_else(|| {
             let what = "cannot render: the plan does not say where the primary is";
@@ -90,32 +89,11 @@ impl Rendering {
         )
     }
 
-    /// Makes the file, empty, with the template's owner and mode: then there is something to go
-    /// back to, and who may read it is the operator's decision.
-    pub(super) fn create(&self, path: &Path) -> Result<(), EffectError> {
-        let fail = |error| write::failure("create", path, error);
-        let like = fs::metadata(&self.template).map_err(fail)?;
-        let mut options = OpenOptions::new();
-        let file = match options.write(true).create_new(true).mode(0o600).open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(error) => return Err(fail(error)),
-        };
-        let made = owned_like(&file, &like).and_then(|()| file.sync_all());
-        made.map_err(|error| {
-            // Nobody has seen it yet: without its owner it is of no use.
-            drop(fs::remove_file(path));
-            fail(error)
-        })
+    /// The file as it is. One that is not there is to be made with the template's owner and mode:
+    /// who may read it is the operator's decision.
+    pub(super) fn read(&self, path: &Path) -> Result<FileRead, EffectError> {
+        write::read_or_absent(path, &self.template)
     }
-}
-
-fn owned_like(file: &File, like: &fs::Metadata) -> io::Result<()> {
-    let new = file.metadata()?;
-    if (new.uid(), new.gid()) != (like.uid(), like.gid()) {
-        fchown(file, Some(like.uid()), Some(like.gid()))?;
-    }
-    file.set_permissions(fs::Permissions::from_mode(like.mode() & 0o777))
 }
 
 /// Whether the text of the file's template names the upstreams, so that it follows their health.
@@ -179,7 +157,7 @@ fn rendered(
     let nodes = surroundings.nodes.iter();
     // The files of groups are read only for those who ask.
     let upstreams = match source.contains("upstreams") {
-        true => upstreams(surroundings, healthy)?,
+        true => upstreams(surroundings, healthy),
         false => BTreeMap::new(),
     };
     let vars = TemplateVars {
@@ -193,12 +171,19 @@ fn rendered(
         primary,
         upstreams,
     };
-    render(&source, &vars).map_err(|error| {
+    let text = render(&source, &vars).map_err(|error| {
         let what = format!("cannot render {}", template.display());
         EffectError::permanent(what)
             .hint("correct the template; agent check tries it")
             .caused_by(error)
-    })
+    })?;
+    // No app lives on an empty file, but a template is one while somebody writes it anew.
+    if text.trim().is_empty() {
+        let what = format!("the template {} gives an empty text", template.display());
+        return Err(EffectError::permanent(what)
+            .hint("put its text back; a line of comment is enough where nothing is to be said"));
+    }
+    Ok(text)
 }
 
 /// The template's text, bounded.
@@ -225,20 +210,44 @@ fn source(template: &Path) -> Result<String, EffectError> {
 fn upstreams(
     surroundings: &Surroundings,
     healthy: Healthy,
-) -> Result<BTreeMap<String, Vec<TemplateUpstream>>, EffectError> {
+) -> BTreeMap<String, Vec<TemplateUpstream>> {
     let groups = surroundings.upstreams.iter();
     let groups = groups.map(|group| {
         let places = match healthy {
-            Healthy::AsInFile => present(group)?,
+            Healthy::AsInFile => in_file(group),
             Healthy::All => None,
         };
+        // A block of former members says nothing of those of now: an app needs somebody to ask.
+        let places = places.filter(|places| places.contains(&Place::In));
         let places = places.unwrap_or_else(|| vec![Place::In; group.members.len()]);
         let members = group.members.iter().zip(places);
         let members = members.filter(|(_, place)| *place == Place::In);
         let members = members.map(|(member, _)| server(&member.address, member.backup));
-        Ok((group.name.clone(), members.collect()))
+        (group.name.clone(), members.collect())
     });
     groups.collect()
+}
+
+/// Where the proxy's file has each member; `None`: it does not say. That it cannot be read keeps no
+/// app from following the primary; it is logged once, until it can be.
+fn in_file(group: &Upstream) -> Option<Vec<Place>> {
+    /// The files of groups that could not be read last; no more than the settings have.
+    static TOLD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let path = &group.file.path;
+    let told = || TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    match present(group) {
+        Ok(places) => {
+            told().remove(path);
+            places
+        }
+        Err(error) => {
+            if told().insert(path.clone()) {
+                let group = &group.name;
+                tracing::warn!(upstream = group, %error, "templates see all of its members");
+            }
+            None
+        }
+    }
 }
 
 fn server(address: &str, backup: bool) -> TemplateUpstream {

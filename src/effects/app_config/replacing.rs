@@ -40,6 +40,7 @@ pub(super) fn prepare(job: &Job, memory: Memory, draft: Draft) -> Result<Prepare
             .collect(),
         written_before: memory.written_hash.clone(),
         applied_before: memory.applied_hash.clone(),
+        chosen_before: memory.chosen,
     };
     let (mut kept, mut waiting) = (Vec::new(), Vec::new());
     for file in draft.files {
@@ -81,6 +82,7 @@ pub(super) fn put_all(
     memory.epoch = job.epoch;
     memory.written_hash = Some(change.new_hash.clone());
     memory.applied_hash = None;
+    memory.chosen = job.chosen();
     memory.change = Some(change.clone());
     job.dir.store(&memory)?;
     passed(&job.target, "noted as begun");
@@ -107,6 +109,9 @@ pub(super) fn put_back(
     let mut new = Vec::new();
     let mut left = Vec::new();
     for file in &change.files {
+        if file.absent && write::is_absent(&file.path) {
+            continue;
+        }
         let now = write::read(&file.path)?;
         let hash = hash_of(&now.text);
         if hash == file.new_hash {
@@ -115,6 +120,7 @@ pub(super) fn put_back(
             left.push(file.path.display().to_string());
         }
     }
+    memory.chosen = change.chosen_before;
     if change.phase == ChangePhase::Renaming && new.is_empty() && left.is_empty() {
         memory.written_hash = change.written_before;
         memory.applied_hash = change.applied_before;
@@ -127,7 +133,14 @@ pub(super) fn put_back(
     job.dir.store(&memory)?;
     passed(&job.target, "noted as undoing");
     let texts = generations::texts(&job.dir, change.previous)?;
+    let made = change.files.iter().filter(|file| file.absent);
+    let made: Vec<_> = made.map(|file| file.path.as_path()).collect();
     for now in new {
+        if made.contains(&now.path()) {
+            write::remove(&now)?;
+            passed(&job.target, "one put back");
+            continue;
+        }
         let old = texts.iter().find(|(path, _)| path == now.path());
         let Some((_, text)) = old else {
             continue;
@@ -159,6 +172,7 @@ pub(super) fn note_epoch(job: &Job, before: &Memory, draft: Draft) -> Result<Mem
         memory.written_hash = Some(hash);
     }
     memory.epoch = job.epoch;
+    memory.chosen = job.chosen();
     if memory != *before {
         job.dir.store(&memory)?;
     }

@@ -38,8 +38,44 @@ pub(super) struct FileRead {
     resolved: PathBuf,
     /// Its bytes.
     pub(super) text: Vec<u8>,
+    /// What a new text takes its owner and mode from: this file, or the one that it is made like.
     file: File,
     metadata: fs::Metadata,
+    absent: bool,
+}
+
+/// Reads the file that `path` leads to. If there is none, it is to be made with the owner and mode
+/// of the file `like`, and has no text.
+pub(super) fn read_or_absent(path: &Path, like: &Path) -> Result<FileRead, EffectError> {
+    if !is_absent(path) {
+        return read(path);
+    }
+    let fail = |error| failure("read", like, error);
+    // To open a pipe would wait for somebody who writes into it.
+    if !fs::metadata(like).map_err(fail)?.is_file() {
+        let what = format!("{} is not a regular file", like.display());
+        return Err(EffectError::permanent(what));
+    }
+    let file = File::open(like).map_err(fail)?;
+    Ok(FileRead {
+        path: path.to_owned(),
+        resolved: where_it_would_be(path).map_err(|error| failure("create", path, error))?,
+        text: Vec::new(),
+        metadata: file.metadata().map_err(fail)?,
+        file,
+        absent: true,
+    })
+}
+
+/// There is nothing by this name, not even a link that leads nowhere.
+pub(super) fn is_absent(path: &Path) -> bool {
+    let found = fs::symlink_metadata(path);
+    found.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn where_it_would_be(path: &Path) -> io::Result<PathBuf> {
+    let directory = fs::canonicalize(directory_of(path))?;
+    Ok(directory.join(path.file_name().unwrap_or_default()))
 }
 
 /// Reads the file that `path` leads to.
@@ -72,10 +108,16 @@ pub(super) fn read(path: &Path) -> Result<FileRead, EffectError> {
         text,
         file,
         metadata,
+        absent: false,
     })
 }
 
 impl FileRead {
+    /// It is not there yet.
+    pub(super) fn absent(&self) -> bool {
+        self.absent
+    }
+
     /// As configured.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -112,12 +154,20 @@ impl NewText {
 /// Removes the temporary file that a crash may have left beside the file of `path`.
 pub(super) fn sweep(path: &Path) -> Result<(), EffectError> {
     // A file that is gone is told where it is read.
-    let Ok(resolved) = fs::canonicalize(path) else {
+    let Ok(resolved) = fs::canonicalize(path).or_else(|_| where_it_would_be(path)) else {
         return Ok(());
     };
     whole_file::sweep(&resolved)
         .map(|_| ())
         .map_err(|error| failure("clean up beside", path, error))
+}
+
+/// Removes a file that was read, unless somebody else has changed it since, durably.
+pub(super) fn remove(now: &FileRead) -> Result<(), EffectError> {
+    refuse_changed(now)?;
+    let removed = fs::remove_file(&now.resolved);
+    let synced = removed.and_then(|()| File::open(directory_of(&now.resolved))?.sync_all());
+    synced.map_err(|error| failure("remove", &now.path, error))
 }
 
 /// Writes `text` beside what was read, with the same owner, mode and attributes, durably.
@@ -132,7 +182,9 @@ pub(super) fn stage(old: FileRead, text: &[u8]) -> Result<NewText, EffectError> 
     temp.file
         .set_permissions(fs::Permissions::from_mode(old.metadata.mode() & 0o7777))
         .map_err(fail)?;
-    keep_attributes(&old, &temp.file)?;
+    if !old.absent {
+        keep_attributes(&old, &temp.file)?;
+    }
     temp.file.sync_all().map_err(fail)?;
     Ok(NewText { old, temp })
 }
@@ -179,10 +231,9 @@ fn refuse_read_only(old: &FileRead, directory: &Path) -> Result<(), EffectError>
     let directory_mode = fs::metadata(directory)
         .map_err(|error| failure("look at", directory, error))?
         .mode();
-    for (mode, path) in [
-        (old.metadata.mode(), old.resolved.as_path()),
-        (directory_mode, directory),
-    ] {
+    // That a template is read-only says nothing of what is made from it.
+    let own = (!old.absent).then(|| (old.metadata.mode(), old.resolved.as_path()));
+    for (mode, path) in own.into_iter().chain([(directory_mode, directory)]) {
         if mode & 0o200 == 0 {
             let what = format!(
                 "cannot replace {}: {} is read-only",
@@ -199,16 +250,26 @@ fn refuse_read_only(old: &FileRead, directory: &Path) -> Result<(), EffectError>
 /// Refuses to overwrite what somebody else wrote since it was read.
 fn refuse_changed(old: &FileRead) -> Result<(), EffectError> {
     let fail = |error| failure("look again at", &old.path, error);
+    if old.absent {
+        return match is_absent(&old.path) {
+            true => Ok(()),
+            false => Err(changed_meanwhile(old)),
+        };
+    }
     let now = fs::metadata(&old.path).map_err(fail)?;
     let resolved = fs::canonicalize(&old.path).map_err(fail)?;
     let identity = |of: &fs::Metadata| (of.dev(), of.ino(), of.size(), of.ctime(), of.ctime_nsec());
     if resolved != old.resolved || identity(&now) != identity(&old.metadata) {
-        return Err(EffectError::retryable(format!(
-            "{} was changed by somebody else while it was being edited",
-            old.path.display()
-        )));
+        return Err(changed_meanwhile(old));
     }
     Ok(())
+}
+
+fn changed_meanwhile(old: &FileRead) -> EffectError {
+    EffectError::retryable(format!(
+        "{} was changed by somebody else while it was being edited",
+        old.path.display()
+    ))
 }
 
 fn keep_owner(old: &FileRead, new: &File) -> Result<(), EffectError> {
@@ -231,7 +292,8 @@ fn keep_owner(old: &FileRead, new: &File) -> Result<(), EffectError> {
 /// not read the old one. Before it gets its mode: with an ACL, that would open it up to them.
 /// Source: acl(5), "OBJECT CREATION AND DEFAULT ACLs".
 fn refuse_inherited(old: &FileRead, new: &File) -> Result<(), EffectError> {
-    if attribute(new, ACL).is_err() || attribute(&old.file, ACL).is_ok() {
+    let has_its_own = !old.absent && attribute(&old.file, ACL).is_ok();
+    if attribute(new, ACL).is_err() || has_its_own {
         return Ok(());
     }
     fremovexattr(new, ACL).map_err(|error| {
@@ -247,7 +309,7 @@ fn refuse_inherited(old: &FileRead, new: &File) -> Result<(), EffectError> {
 /// Refuses to write a file that has several names: only one of them would lead to the new text.
 pub(super) fn refuse_linked(old: &FileRead) -> Result<(), EffectError> {
     let names = old.metadata.nlink();
-    if names <= 1 {
+    if names <= 1 || old.absent {
         return Ok(());
     }
     Err(EffectError::permanent(format!(
