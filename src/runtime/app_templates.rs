@@ -270,6 +270,10 @@ mod tests {
         assert!(!healthy(&[Diagnosis::SiteSilent]));
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the clock that this test has paused is tokio's"
+    )]
     #[tokio::test(start_paused = true)]
     async fn no_bell_cuts_the_pause_between_two_renderings_and_none_is_lost() {
         let (ring, mut bell) = watch::channel(());
