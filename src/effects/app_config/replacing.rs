@@ -119,6 +119,7 @@ pub(super) fn put_back(
         memory.written_hash = change.written_before;
         memory.applied_hash = change.applied_before;
         memory.change = None;
+        memory.must_run &= memory.reload_is_due();
         job.dir.store(&memory)?;
         return Ok((memory, left));
     }
