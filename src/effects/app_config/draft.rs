@@ -259,6 +259,7 @@ impl Job {
 
     fn draft_of(&self, file: &JobFile) -> Result<DraftFile, EffectError> {
         let old = write::read(&file.path)?;
+        write::refuse_linked(&old)?;
         let (text, changed) = match &file.wanted {
             Wanted::Edits(format, edits) => {
                 self.refuse_newer(&file.path, *format, &old.text)?;

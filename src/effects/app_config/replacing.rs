@@ -45,7 +45,6 @@ pub(super) fn prepare(job: &Job, memory: Memory, draft: Draft) -> Result<Prepare
     for file in draft.files {
         kept.push((file.path.clone(), file.old.text.clone()));
         if file.differs() {
-            write::refuse_linked(&file.old)?;
             waiting.push(write::stage(file.old, &file.text)?);
             passed(&job.target, "one staged");
         }
@@ -165,7 +164,6 @@ pub(super) fn note_epoch(job: &Job, before: &Memory, draft: Draft) -> Result<Mem
     }
     for file in draft.files {
         if file.differs() {
-            write::refuse_linked(&file.old)?;
             write::stage(file.old, &file.text)?.put()?;
         }
     }

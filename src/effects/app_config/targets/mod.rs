@@ -23,6 +23,8 @@ pub(super) mod process;
 pub mod systemd;
 pub mod systemd_env;
 
+pub(super) use pgbouncer_note::pauses_but;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
