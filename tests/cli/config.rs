@@ -258,7 +258,10 @@ fn files_are_shown_changed_and_brought_back() {
     assert!(desk.dir.path().join("reloaded").exists());
     assert_eq!(desk.run(&["diff"]).0, Some(0));
     // The agent did it, and its journal knew first.
-    assert_eq!(*desk.agent.seen.lock().unwrap(), [before.clone()]);
+    assert_eq!(
+        *desk.agent.seen.lock().unwrap(),
+        std::slice::from_ref(&before)
+    );
     let journal = desk.agent.journal.lock().unwrap().clone();
     assert!(
         journal[0].starts_with("app config \"shop\" is brought in line"),
