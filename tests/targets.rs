@@ -15,6 +15,8 @@ mod support;
 mod change;
 #[path = "targets/commands.rs"]
 mod commands;
+#[path = "targets/ended.rs"]
+mod ended;
 #[path = "targets/hanging.rs"]
 mod hanging;
 #[path = "targets/haproxy.rs"]

@@ -42,11 +42,11 @@ pub fn handle(
         Wish::Converge { dry_run } => {
             return converge_command::handle(policy, state, (command.id, *dry_run), actions);
         }
-        Wish::Files { what, anyway } => {
-            return files_command::handle(policy, state, (command.id, what, *anyway), actions);
+        Wish::Files { what } => {
+            return files_command::handle(policy, state, (command.id, what), actions);
         }
         Wish::Note { text } => {
-            return files_command::note(state, (command.id, text), actions);
+            return files_command::note((command.id, text), actions);
         }
     };
     let answer = match failover(policy, state, to, now) {

@@ -28,6 +28,28 @@ pub fn keep_house(policy: &Policy, state: &mut State, now: Now, actions: &mut Ve
         return;
     };
     replace_outdated(state, &record, actions);
+    let wanted = is_settled(policy, state, &record)
+        && state.run.is_none()
+        && state.journal_broken.is_none()
+        && state.converged.as_ref() != Some(&record.primary);
+    if !wanted {
+        return;
+    }
+    let plan = plan::converge(policy, state, &record.primary, record.epoch);
+    if plan.steps.is_empty() {
+        state.converged = Some(record.primary);
+    } else {
+        begin(policy, state, plan, now, actions);
+        go_on(policy, state, now, actions);
+    }
+}
+
+/// Whether this site is where the record says, so that its files may be brought in line with it:
+/// active under the record's epoch, or the standby of a site that is active.
+pub(crate) fn is_settled(policy: &Policy, state: &State, record: &ClusterRecord) -> bool {
+    let Some(facts) = state.facts else {
+        return false;
+    };
     let mine = record.primary == policy.me;
     let settled = match state.phase {
         Phase::Active => {
@@ -42,21 +64,7 @@ pub fn keep_house(policy: &Policy, state: &mut State, now: Now, actions: &mut Ve
         | Phase::Fencing
         | Phase::Stopped => false,
     };
-    let wanted = settled
-        && !record.promoting
-        && state.run.is_none()
-        && state.journal_broken.is_none()
-        && state.converged.as_ref() != Some(&record.primary);
-    if !wanted {
-        return;
-    }
-    let plan = plan::converge(policy, state, &record.primary, record.epoch);
-    if plan.steps.is_empty() {
-        state.converged = Some(record.primary);
-    } else {
-        begin(policy, state, plan, now, actions);
-        go_on(policy, state, now, actions);
-    }
+    settled && !record.promoting
 }
 
 /// Converging to a record that is no longer the newest could never end: it may not act any more

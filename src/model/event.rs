@@ -7,7 +7,7 @@ use super::lease::LeaseChange;
 use super::observation::Observation;
 use super::outcome::Failure;
 use super::peer::PeerReport;
-use super::{Member, PlanId, SiteName};
+use super::{Epoch, Member, PlanId, SiteName};
 
 /// Something that happened. Events are the only input of `decision::decide`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub enum Event {
     /// The guard has fenced the own node at a deadline; maybe while no agent ran.
     GuardFenced {
         /// The epoch that ran out.
-        epoch: super::Epoch,
+        epoch: Epoch,
         /// When the fence ended.
         at: super::Timestamp,
         /// How long it took.
@@ -123,8 +123,6 @@ pub enum Wish {
     Files {
         /// What is about to be done, and who asks.
         what: String,
-        /// Also while a move is under way.
-        anyway: bool,
     },
     /// Keep in the journal what became of something that a person asked for.
     Note {
@@ -153,8 +151,15 @@ pub enum Answer {
         /// Site and its steps.
         plans: Vec<(SiteName, super::plan::Plan)>,
     },
-    /// It is in the journal: whoever asked may go on.
+    /// It is in the journal, or comes into it as soon as that can be written.
     Noted,
+    /// Files may be changed, and that is in the journal.
+    FilesMayChange {
+        /// The site that they have to name.
+        primary: SiteName,
+        /// The epoch under which they are changed.
+        epoch: Epoch,
+    },
     /// The brakes are (or, in a dry run, would be) so; a majority keeps it.
     Braked(Box<Braked>),
     /// It was passed on, and no answer came back: it may be under way. Look before asking again.

@@ -64,6 +64,35 @@ pub struct FilesDone {
     pub hint: Option<String>,
 }
 
+/// Why nothing was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotDone {
+    /// It must not be; each a sentence.
+    Refused(Vec<String>),
+    /// The agent is stopping.
+    Stopping(String),
+}
+
+impl NotDone {
+    fn one(reason: impl Into<String>) -> Self {
+        Self::Refused(vec![reason.into()])
+    }
+}
+
+impl FilesWish {
+    /// The part of it that concerns this app.
+    fn of(&self, app: &AppConfig) -> Self {
+        let name = app.name.clone();
+        match self {
+            Self::Apply { .. } => Self::Apply { name: Some(name) },
+            Self::Restore { generation, .. } => Self::Restore {
+                name,
+                generation: *generation,
+            },
+        }
+    }
+}
+
 impl AppDesk {
     /// The desk for the app configs of these settings.
     #[must_use]
@@ -71,26 +100,42 @@ impl AppDesk {
         Self(Some(Arc::new(config.clone())))
     }
 
-    /// Does what is wanted, app by app, and notes what became of each.
+    /// Does what is wanted, app by app, each as the loop allows it then, and notes what became of
+    /// it. The first refusal is the last: what comes after it is not done either.
     ///
     /// # Errors
-    /// In words, when nothing can be done.
+    /// When nothing was done.
     pub async fn fulfil(
         &self,
         agent: &AgentHandle,
-        wish: &FilesWish,
-    ) -> Result<Vec<FilesDone>, String> {
+        (wish, by): (&FilesWish, &str),
+    ) -> Result<Vec<FilesDone>, NotDone> {
         let Some(config) = &self.0 else {
-            return Err("this agent has no app configs".to_owned());
+            return Err(NotDone::one("this agent has no app configs"));
         };
+        // A wish that cannot be fulfilled does not come into the journal.
         let picture = agent.status.borrow().clone();
-        let files = AppFiles::of(config, &picture)?;
+        AppFiles::of(config, &picture).map_err(NotDone::one)?;
         let (name, generation) = match wish {
             FilesWish::Apply { name } => (name.as_deref(), None),
             FilesWish::Restore { name, generation } => (Some(name.as_str()), Some(*generation)),
         };
         let mut all = Vec::new();
-        for app in app_files::targets(config, name)? {
+        let mut refused = None;
+        for app in app_files::targets(config, name).map_err(NotDone::one)? {
+            if let Some(why) = &refused {
+                all.push(not_changed(app, why));
+                continue;
+            }
+            let files = match allowed(agent, config, format!("{}{by}", wish.of(app))).await {
+                Ok(files) => files,
+                Err(why) if all.is_empty() => return Err(why),
+                Err(why) => {
+                    all.push(not_changed(app, &why));
+                    refused = Some(why);
+                    continue;
+                }
+            };
             let done = match generation {
                 None => files.apply(app).await,
                 Some(generation) => files.restore(app, generation).await,
@@ -105,6 +150,44 @@ impl AppDesk {
             all.push(done);
         }
         Ok(all)
+    }
+}
+
+/// Asks the loop whether files may be changed now, and what they have to say then: a picture of it
+/// may be older than its last decision.
+async fn allowed<'a>(
+    agent: &AgentHandle,
+    config: &'a Config,
+    what: String,
+) -> Result<AppFiles<'a>, NotDone> {
+    match agent.ask(Wish::Files { what }).await {
+        Ok(Answer::FilesMayChange { primary, epoch }) => {
+            AppFiles::under(config, &primary, epoch).map_err(NotDone::one)
+        }
+        Ok(Answer::Refused { reasons }) => Err(NotDone::Refused(reasons)),
+        Ok(
+            Answer::Started { .. }
+            | Answer::AskingForLease
+            | Answer::PassedOn { .. }
+            | Answer::WouldDo { .. }
+            | Answer::Noted
+            | Answer::Braked(_)
+            | Answer::MayHaveBegun { .. },
+        ) => Err(NotDone::one("the agent did something else")),
+        Err(stopping) => Err(NotDone::Stopping(stopping.to_string())),
+    }
+}
+
+fn not_changed(app: &AppConfig, why: &NotDone) -> FilesDone {
+    let why = match why {
+        NotDone::Refused(reasons) => reasons.join("; "),
+        NotDone::Stopping(why) => why.clone(),
+    };
+    FilesDone {
+        name: app.name.clone(),
+        ok: false,
+        note: format!("not changed: {why}"),
+        hint: None,
     }
 }
 

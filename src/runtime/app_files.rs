@@ -148,9 +148,6 @@ impl<'a> AppFiles<'a> {
                 picture.site, picture.site
             ));
         }
-        let Some(own) = config.own_site() else {
-            return Err("this is no agent's settings file".to_owned());
-        };
         let record = picture.record.as_ref();
         let record = record.filter(|record| record.epoch > Epoch::NONE);
         let Some(record) = record else {
@@ -160,17 +157,27 @@ impl<'a> AppFiles<'a> {
                     .to_owned(),
             );
         };
-        let Some(primary) = config.site(&record.primary) else {
+        Self::under(config, &record.primary, record.epoch)
+    }
+
+    /// For this primary, under this epoch.
+    ///
+    /// # Errors
+    /// In words, when the settings do not know it.
+    pub fn under(config: &'a Config, primary: &SiteName, epoch: Epoch) -> Result<Self, String> {
+        let Some(own) = config.own_site() else {
+            return Err("this is no agent's settings file".to_owned());
+        };
+        let Some(site) = config.site(primary) else {
             return Err(format!(
-                "the recorded primary {} is not in the settings file",
-                record.primary
+                "the recorded primary {primary} is not in the settings file"
             ));
         };
         Ok(Self {
             config,
             surroundings: Arc::new(app_templates::surroundings(config, own)),
-            primary,
-            epoch: record.epoch,
+            primary: site,
+            epoch,
         })
     }
 

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::settings::{AppConfig, Config};
+use crate::config::settings::{AppConfig, Config, TargetSettings};
 use crate::effects::app_config::{self, Recovered};
-use crate::model::brakes::Conduct;
 use crate::runtime::tasks::spawn_named;
 
 /// Between two looks: each is a look for one file.
@@ -19,16 +18,36 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Between two attempts at an app that cannot be asked, at most: each takes its lock for a while.
 const AGAIN_MAX: Duration = Duration::from_mins(1);
 
-/// Starts a task for each app of this site that has a ready-made target.
+/// Starts a task for each app of this site that has a ready-made target. Also for an agent that
+/// only observes: it undoes an act of its own, of a time when it acted.
 pub fn start(config: &Config, stop: &CancellationToken) {
-    if config.mode == Conduct::Observe {
-        return;
-    }
+    spawn_named("pauses of nobody", warn_of_pauses(config.clone()));
     let here = |app: &&AppConfig| app.site.is_none() || app.site == config.site;
     let apps = config.app_configs.iter().filter(here);
     for app in apps.filter(|app| app.target.is_some()) {
         let recovering = recover(app.clone(), config.state_dir.clone(), stop.clone());
         spawn_named(format!("recovery of {}", app.name), recovering);
+    }
+}
+
+/// Tells of pauses that nobody ends any more, because the settings do not name their PgBouncer.
+async fn warn_of_pauses(config: Config) {
+    let named = config.app_configs.iter().filter(|app| {
+        let here = app.site.is_none() || app.site == config.site;
+        here && matches!(app.target, Some(TargetSettings::Pgbouncer(_)))
+    });
+    let named = named.map(|app| app.name.clone()).collect();
+    match app_config::pauses_of_nobody(&config.state_dir, named).await {
+        Ok(notes) => {
+            for note in notes {
+                tracing::warn!(
+                    note = %note.display(),
+                    "a PgBouncer that is not in the settings any more may still be paused: say \
+                     RESUME on its console if so, and remove the note"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot look for pauses of former settings"),
     }
 }
 

@@ -89,7 +89,7 @@ impl PeerService for AgentService {
                 text: format!("passed on to site {at}: {why}"),
             },
             // No member asks for that.
-            Ok(Answer::Noted) => CommandAnswer::Accepted {
+            Ok(Answer::Noted | Answer::FilesMayChange { .. }) => CommandAnswer::Accepted {
                 text: "noted".to_owned(),
             },
             Err(stopping) => CommandAnswer::Refused {

@@ -62,7 +62,16 @@ async fn file_with_several_names_is_refused_and_all_of_them_stay() {
         (world.text(), fs::read_to_string(&other).unwrap()),
         (BEFORE.to_owned(), BEFORE.to_owned())
     );
-    fs::remove_file(other).unwrap();
+    let looked = world.observe("db2", 1).await.unwrap_err();
+    assert!(looked.what.contains("hard links"), "{looked}");
+    fs::remove_file(&other).unwrap();
     world.apply("db2", 1).await.unwrap();
     assert_eq!(world.text(), moved_to("db2"));
+
+    // Only the epoch is new: it is not remembered either.
+    fs::hard_link(world.path(), &other).unwrap();
+    world.observe("db2", 1).await.unwrap_err();
+    world.apply("db2", 2).await.unwrap_err();
+    fs::remove_file(other).unwrap();
+    world.apply("db2", 1).await.unwrap();
 }

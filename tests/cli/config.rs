@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use failover_agent::config::{self, MemberRole};
 use failover_agent::model::event::{Answer, Wish};
+use failover_agent::model::{Epoch, SiteName};
 use failover_agent::runtime::app_desk::AppDesk;
 use failover_agent::runtime::dns_desk::DnsDesk;
 use failover_agent::runtime::handle::{AgentHandle, Request};
@@ -131,6 +132,10 @@ struct Agent {
     runtime: Runtime,
     socket: PathBuf,
     journal: Arc<Mutex<Vec<String>>>,
+    /// What the loop answers, one after the other; then it refuses. As the picture says if empty.
+    grants: Mutex<Vec<(&'static str, u64)>>,
+    /// The file as it was at each wish to change it.
+    seen: Arc<Mutex<Vec<String>>>,
     serving: Mutex<Option<CancellationToken>>,
 }
 
@@ -140,6 +145,8 @@ impl Agent {
             runtime: Runtime::new().unwrap(),
             socket,
             journal: Arc::default(),
+            grants: Mutex::default(),
+            seen: Arc::default(),
             serving: Mutex::default(),
         }
     }
@@ -150,30 +157,50 @@ impl Agent {
             former.cancel();
         }
         drop(fs::remove_file(&self.socket));
-        let promoting = picture
-            .record
-            .as_ref()
-            .is_some_and(|record| record.promoting);
+        let record = picture.record.clone();
+        let by_picture = record
+            .filter(|record| !record.promoting)
+            .map(|record| (record.primary, record.epoch));
+        let script = std::mem::take(&mut *self.grants.lock().unwrap());
+        let scripted = !script.is_empty();
+        let mut script = script
+            .into_iter()
+            .map(|(site, epoch)| (SiteName::new(site), Epoch(epoch)));
+        let mut next = move || match scripted {
+            true => script.next(),
+            false => by_picture.clone(),
+        };
+        let (seen, env) = (
+            Arc::clone(&self.seen),
+            self.socket.with_file_name("shop.env"),
+        );
         let (pictures, status) = watch::channel(Arc::new(picture));
         let (requests, mut asked) = mpsc::channel::<Request>(1);
         let journal = Arc::clone(&self.journal);
         self.runtime.spawn(async move {
             let _pictures = pictures;
             while let Some(Request { wish, answer }) = asked.recv().await {
-                let (text, refused) = match wish {
-                    Wish::Files { what, anyway } => (what, promoting && !anyway),
-                    Wish::Note { text } => (text, false),
+                let (text, told) = match wish {
+                    Wish::Files { what } => {
+                        let now = fs::read_to_string(&env).unwrap();
+                        seen.lock().unwrap().push(now);
+                        let granted = next();
+                        let granted = granted
+                            .map(|(primary, epoch)| Answer::FilesMayChange { primary, epoch });
+                        (what, granted)
+                    }
+                    Wish::Note { text } => (text, Some(Answer::Noted)),
                     Wish::Failover { .. } | Wish::Brake { .. } | Wish::Converge { .. } => {
-                        ("another wish".to_owned(), true)
+                        ("another wish".to_owned(), None)
                     }
                 };
-                let told = match refused {
-                    true => Answer::Refused {
+                let told = match told {
+                    None => Answer::Refused {
                         reasons: vec!["a failover is under way".to_owned()],
                     },
-                    false => {
+                    Some(told) => {
                         journal.lock().unwrap().push(text);
-                        Answer::Noted
+                        told
                     }
                 };
                 answer.send(told).ok();
@@ -231,6 +258,10 @@ fn files_are_shown_changed_and_brought_back() {
     assert!(desk.dir.path().join("reloaded").exists());
     assert_eq!(desk.run(&["diff"]).0, Some(0));
     // The agent did it, and its journal knew first.
+    assert_eq!(
+        *desk.agent.seen.lock().unwrap(),
+        std::slice::from_ref(&before)
+    );
     let journal = desk.agent.journal.lock().unwrap().clone();
     assert!(
         journal[0].starts_with("app config \"shop\" is brought in line"),
@@ -255,7 +286,7 @@ fn files_are_shown_changed_and_brought_back() {
 }
 
 #[test]
-fn during_a_failover_nothing_is_changed_unless_forced() {
+fn during_a_failover_nothing_is_changed() {
     let desk = Desk::new();
     let before = fs::read_to_string(desk.env()).unwrap();
     desk.answer(&json!({ "record": {
@@ -268,8 +299,45 @@ fn during_a_failover_nothing_is_changed_unless_forced() {
         assert!(said.contains("a failover is under way"), "{said}");
     }
     assert_eq!(fs::read_to_string(desk.env()).unwrap(), before);
-    let (code, said) = desk.run(&["apply", "--force"]);
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(
+        desk.run(&["apply", "--force"]).0,
+        Some(2),
+        "nobody can insist"
+    );
+}
+
+/// What the agent published may be older than what it decided last.
+#[test]
+fn files_name_the_primary_of_the_moment_and_the_first_refusal_is_the_last_change() {
+    let desk = Desk::new();
+    let settings = fs::read_to_string(desk.dir.path().join("agent.toml")).unwrap();
+    let other = |name: &str| {
+        let path = desk.dir.path().join(format!("{name}.env"));
+        fs::write(&path, "DB_HOST=db.old\n").unwrap();
+        format!(
+            "[[app_config]]\nname = \"{name}\"\npath = \"{}\"\n\
+             set = [{{ key = \"DB_HOST\", value = \"{{host}}\" }}]\n",
+            path.display()
+        )
+    };
+    let settings = settings + &other("second") + &other("third");
+    fs::write(desk.dir.path().join("agent.toml"), settings).unwrap();
+    *desk.agent.grants.lock().unwrap() = vec![("ams", 7), ("fra", 8)];
+    desk.answer(&json!({}));
+    let (code, said) = desk.run(&["apply"]);
+    assert_eq!(code, Some(1), "{said}");
+    let text = |name: &str| fs::read_to_string(desk.dir.path().join(name)).unwrap();
+    assert!(text("shop.env").contains("DB_HOST=db.ams"), "{said}");
+    let second = text("second.env");
+    assert!(
+        second.contains("epoch=8") && second.contains("DB_HOST=db.fra"),
+        "{second}"
+    );
+    assert_eq!(text("third.env"), "DB_HOST=db.old\n");
+    assert!(
+        said.contains("not changed: a failover is under way"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -296,6 +364,11 @@ fn without_an_agent_that_knows_nothing_is_changed() {
     desk.answer(&json!({ "site": "ams" }));
     assert_eq!(desk.run(&["apply"]).0, Some(3), "another site's agent");
     assert_eq!(desk.run(&["apply", "nothing"]).0, Some(2));
+    let journal = desk.agent.journal.lock().unwrap().clone();
+    assert!(
+        journal.is_empty(),
+        "what cannot be done is not announced: {journal:?}"
+    );
     assert_eq!(desk.run(&["restore", "elsewhere"]).0, Some(2));
     assert_eq!(fs::read_to_string(desk.env()).unwrap(), before);
 }

@@ -58,9 +58,11 @@ pub(crate) fn operator(stage: &mut Stage, words: &[&str]) -> Result<(), String> 
             dry_run,
         },
         ["apply"] => Wish::Converge { dry_run },
-        ["files", anyway @ ..] => Wish::Files {
+        ["files"] => Wish::Files {
             what: "the files are brought in line".to_owned(),
-            anyway: *anyway == ["anyway"],
+        },
+        ["files", "done"] => Wish::Note {
+            text: "the files are in line".to_owned(),
         },
         ["ack"] => brake(Brake::Ack),
         ["pause"] => pause(None),

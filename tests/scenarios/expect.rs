@@ -247,6 +247,9 @@ fn answered<'a>(
         | (["asking"], Answer::AskingForLease)
         | (["noted"], Answer::Noted)
         | (["passed", "on"], Answer::PassedOn { .. }) => true,
+        (["files", "of", site, "epoch", number], Answer::FilesMayChange { primary, epoch }) => {
+            primary.as_str() == *site && epoch.to_string() == *number
+        }
         (["refused", text @ ..], Answer::Refused { reasons }) => {
             plain(&reasons.join("; ")).contains(&text.join(" "))
         }
@@ -262,7 +265,8 @@ fn answered<'a>(
             .eq(sites.iter().copied()),
         (
             [
-                "started" | "asking" | "noted" | "passed" | "refused" | "would" | "braked",
+                "started" | "asking" | "noted" | "files" | "passed" | "refused" | "would"
+                | "braked",
                 ..,
             ],
             _,

@@ -20,13 +20,13 @@ use tempfile::TempDir;
 use crate::change::{File, HEAD, STEP, Server};
 
 /// The program and what it knows; `$S` is its directory.
-struct StandIn {
+pub(crate) struct StandIn {
     dir: TempDir,
     program: PathBuf,
 }
 
 impl StandIn {
-    fn of(script: &str) -> Self {
+    pub(crate) fn of(script: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("program");
         let text = format!(
@@ -39,11 +39,11 @@ impl StandIn {
         Self { dir, program }
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.dir.path().join(name), text).unwrap();
     }
 
-    fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.dir.path().join(name)).unwrap_or_default()
     }
 
@@ -58,7 +58,7 @@ impl StandIn {
         calls
     }
 
-    fn file(&self, text: &str, settings: TargetSettings) -> File {
+    pub(crate) fn file(&self, text: &str, settings: TargetSettings) -> File {
         let path = self.dir.path().join("app.env");
         fs::write(&path, text).unwrap();
         File {
@@ -69,29 +69,31 @@ impl StandIn {
     }
 }
 
-/// A unit whose restart is another invocation; `$S/after` says how it fares.
-const SYSTEMCTL: &str = r#"
+/// A unit whose restart is another invocation; `$S/after` says how it fares. It ends at once, and
+/// without a complaint, with a file that says so.
+pub(crate) const SYSTEMCTL: &str = r#"
 [ "$1" = --no-ask-password ] || exit 64
 case "$2 $3 $4 $5" in
 "show --property=LoadState,ActiveState,SubState,InvocationID,MainPID -- shop.service")
     cat "$S/unit"
     exit 0 ;;
 "restart -- shop.service "*)
-    cp "$S/after" "$S/unit"
+    sed "s/^InvocationID=two/&$(wc -l <"$S/calls")/" "$S/after" >"$S/unit"
+    grep -q ends "$S/app.env" && sed -i s/^Active.*/ActiveState=inactive/ "$S/unit"
     exit 0 ;;
 "show "*)
     echo LoadState=not-found
     exit 0 ;;
 esac"#;
 
-fn unit(state: &str, invocation: &str, pid: u32) -> String {
+pub(crate) fn unit(state: &str, invocation: &str, pid: u32) -> String {
     format!(
         "LoadState=loaded\nActiveState={state}\nSubState=running\nInvocationID={invocation}\n\
          MainPID={pid}\n"
     )
 }
 
-fn systemd(stand_in: &StandIn, unit: &str) -> TargetSettings {
+pub(crate) fn systemd(stand_in: &StandIn, unit: &str) -> TargetSettings {
     TargetSettings::Systemd(SystemdTarget {
         program: stand_in.program.clone(),
         unit: unit.to_owned(),
@@ -240,8 +242,9 @@ async fn unit_without_a_name_or_a_file_of_another_dialect_changes_nothing() {
     assert!(!stand_in.read("calls").contains("restart"));
 }
 
-/// A service whose containers have new ids after they were made anew, unless `$S/stuck`.
-const DOCKER: &str = r#"
+/// A service whose containers have new ids after they were made anew, unless `$S/stuck`. With a
+/// file that says so they end at once.
+pub(crate) const DOCKER: &str = r#"
 case "$*" in
 "compose -f /srv/shop/compose.yml ps --quiet --status running web"|\
 "compose -f /srv/shop/compose.yml ps --quiet --status running --status restarting web")
@@ -257,6 +260,7 @@ case "$*" in
     exit 15 ;;
 "compose -f /srv/shop/compose.yml up -d --no-deps --force-recreate web")
     [ -e "$S/stuck" ] || echo "new-$(wc -l <"$S/calls")" >"$S/containers"
+    grep -q ends "$S/app.env" && : >"$S/containers"
     exit 0 ;;
 esac"#;
 
@@ -290,7 +294,7 @@ async fn service_is_made_anew_by_exactly_this_command() {
     assert!(refused.what.contains("old ones"), "{refused}");
 }
 
-fn compose(stand_in: &StandIn) -> TargetSettings {
+pub(crate) fn compose(stand_in: &StandIn) -> TargetSettings {
     TargetSettings::Compose(ComposeTarget {
         program: stand_in.program.clone(),
         compose_file: "/srv/shop/compose.yml".into(),

@@ -1,6 +1,6 @@
 //! Files that hang: the threads that renew the lease do not.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -10,11 +10,19 @@ use failover_agent::config::settings::{
 };
 
 use crate::change::{File, STEP, soon};
+use crate::pgbouncer::Pgbouncer;
+use crate::support::ports::free_port;
+use crate::support::wait_until;
 
 /// A pipe that nobody writes to is a file of which every open hangs.
 fn hanging(path: &Path) {
     let made = Command::new("mkfifo").arg(path).status().unwrap();
     assert!(made.success());
+}
+
+/// Lets the threads go that hang in it.
+fn release(hangs: &Path) {
+    drop(OpenOptions::new().read(true).write(true).open(hangs));
 }
 
 fn kinds(hangs: &Path) -> [TargetSettings; 4] {
@@ -74,13 +82,30 @@ async fn file_that_hangs_holds_up_nobody_else() {
         };
         let cut_off = tokio::time::timeout(Duration::from_millis(200), asking).await;
         assert!(cut_off.is_err(), "{name} did not read the file");
-        // Lets the thread go that hangs in it.
-        drop(
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open(&hangs)
-                .unwrap(),
-        );
+        release(&hangs);
     }
+}
+
+/// The file is read while the clients still wait.
+#[tokio::test]
+async fn proof_that_hangs_in_a_file_holds_nobody_up_for_longer_than_a_pause_may_last() {
+    let mut pgbouncer = Pgbouncer::start(free_port()).await;
+    let TargetSettings::Pgbouncer(settings) = &mut pgbouncer.file.settings else {
+        panic!("another kind");
+    };
+    settings.pause_timeout = Duration::from_secs(1);
+    let file = &pgbouncer.file;
+    let mut target = file.target();
+    target.before(soon()).await.unwrap();
+    assert!(pgbouncer.note().exists(), "it is paused");
+    fs::remove_file(&file.path).unwrap();
+    hanging(&file.path);
+    let goes_on = wait_until("it goes on", STEP, async || {
+        pgbouncer.shown("paused").await == "0"
+    });
+    tokio::select! {
+        proof = target.verify(soon()) => panic!("{proof:?}"),
+        () = goes_on => {}
+    }
+    release(&file.path);
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use failover_agent::config::secret::Secret;
 use failover_agent::config::settings::{PauseExpired, PgbouncerTarget, TargetSettings};
 use failover_agent::config::{self, MemberRole};
-use failover_agent::effects::app_config::{Recovered, recover};
+use failover_agent::effects::app_config::{Recovered, pauses_of_nobody, recover};
 use failover_agent::runtime::app_recovery;
 use tokio_util::sync::CancellationToken;
 
@@ -142,7 +142,7 @@ async fn pgbouncer_that_was_killed_for_goes_on_and_has_the_file_of_the_next_chan
 }
 
 /// Somebody runs a change by hand beside the agent, and it is killed: the agent looks for that all
-/// the time, and keeps out of the way of who is at work.
+/// the time, also one that only observes.
 #[tokio::test(flavor = "multi_thread")]
 async fn running_agent_ends_the_pause_of_another_process_that_was_killed() {
     if is_child().await {
@@ -176,15 +176,6 @@ async fn running_agent_ends_the_pause_of_another_process_that_was_killed() {
         assert!(killed_at(test, point, &pgbouncer, &text).await);
         point += 1;
     }
-    let at_work = fs::File::open(pgbouncer.file.dir().join("lock")).unwrap();
-    if at_work.try_lock().is_ok() {
-        if pgbouncer.note().exists() {
-            let app = pgbouncer.file.app(STEP);
-            let recovered = recover(&app, &pgbouncer.file.state).await.unwrap();
-            assert_eq!(recovered, Recovered::Busy);
-        }
-        at_work.unlock().unwrap();
-    }
     wait_until("it goes on", STEP, async || {
         pgbouncer.shown("paused").await == "0" && !pgbouncer.note().exists()
     })
@@ -195,7 +186,7 @@ async fn running_agent_ends_the_pause_of_another_process_that_was_killed() {
 fn settings_of_agent(pgbouncer: &Pgbouncer) -> String {
     format!(
         r#"
-mode = "act"
+mode = "observe"
 state_dir = "{}"
 [peer]
 secret = "a secret of enough bytes"
@@ -238,4 +229,49 @@ async fn recovery_at_a_console_that_hangs_gives_up_long_before_a_change_would() 
     let recovered = tokio::time::timeout(STEP, recover(&app, &file.state)).await;
     recovered.expect("it gave up").unwrap_err();
     assert!(note.exists(), "for whoever comes next");
+}
+
+#[tokio::test]
+async fn recovery_keeps_out_of_the_way_of_who_is_at_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = File {
+        path: dir.path().join("pgbouncer.ini"),
+        settings: settings("1"),
+        state: dir.path().join("agent"),
+    };
+    let note = file.dir().join("pgbouncer-paused");
+    fs::create_dir_all(file.dir()).unwrap();
+    fs::write(&note, "app\n").unwrap();
+    let at_work = fs::File::create(file.dir().join("lock")).unwrap();
+    at_work.lock().unwrap();
+    let recovered = recover(&file.app(STEP), &file.state).await.unwrap();
+    assert_eq!(recovered, Recovered::Busy);
+    assert!(note.exists(), "for who is at work");
+    at_work.unlock().unwrap();
+    recover(&file.app(STEP), &file.state).await.unwrap_err();
+}
+
+/// Somebody took the app config out of the settings while its PgBouncer was paused.
+#[tokio::test]
+async fn pauses_that_the_settings_do_not_know_any_more_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let found = async || {
+        pauses_of_nobody(dir.path(), vec!["front".to_owned()])
+            .await
+            .unwrap()
+    };
+    assert!(found().await.is_empty(), "there is nothing at all");
+    let note = |name: &str| {
+        dir.path()
+            .join("app_config")
+            .join(name)
+            .join("pgbouncer-paused")
+    };
+    for name in ["front", "former", "third"] {
+        fs::create_dir_all(note(name).parent().unwrap()).unwrap();
+    }
+    for name in ["front", "former"] {
+        fs::write(note(name), "app\n").unwrap();
+    }
+    assert_eq!(found().await, [note("former")]);
 }

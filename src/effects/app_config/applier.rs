@@ -41,6 +41,14 @@ pub(super) trait Applier: fmt::Debug + Send + Sync {
         Ok(())
     }
 
+    /// Whether the app is to run after the change: it did before. Known after [`Applier::begin`].
+    fn ran(&self) -> bool {
+        false
+    }
+
+    /// An earlier attempt saw it run: if it does not now, no person has stopped it.
+    fn must_run(&mut self) {}
+
     /// Ends when the app was held up for as long as it may be, and goes on again although the
     /// change is not over.
     async fn overstay(&mut self) {

@@ -235,6 +235,7 @@ impl Job {
                 write::read(&file.path)?
             }
         };
+        write::refuse_linked(&old)?;
         let (text, changed) = match &file.wanted {
             Wanted::Edits(format, edits) => {
                 self.refuse_newer(&file.path, *format, &old.text)?;

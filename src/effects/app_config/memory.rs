@@ -56,6 +56,10 @@ pub(super) struct Memory {
     /// The change that is under way, or was when the agent died.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) change: Option<OpenChange>,
+    /// The app ran before a change of which it has not been told successfully yet: if it does not
+    /// run now, that change has ended it, and not a person.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) must_run: bool,
     /// The change that was rolled back last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) failed: Option<FailedChange>,
@@ -276,6 +280,7 @@ impl MemoryDir {
         Ok(Memory {
             epoch: memory.epoch,
             change: memory.change,
+            must_run: memory.must_run,
             ..fresh
         })
     }

@@ -332,6 +332,21 @@ pub async fn generations(
     off_thread(&target.name, move || generations::list(&dir)).await
 }
 
+/// The notes of pauses whose app configs are not among `named`: nobody will end those.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub async fn pauses_of_nobody(
+    state_dir: &Path,
+    named: Vec<String>,
+) -> Result<Vec<PathBuf>, EffectError> {
+    let dir = state_dir.join("app_config");
+    off_thread("of former settings", move || {
+        targets::pauses_but(&dir, &named)
+    })
+    .await
+}
+
 fn applier_of_change(
     target: &AppConfig,
     state_dir: &Path,

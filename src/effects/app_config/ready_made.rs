@@ -69,6 +69,14 @@ impl Applier for ReadyMade {
         self.target.before(ready_by(target)).await
     }
 
+    fn ran(&self) -> bool {
+        self.target.ran()
+    }
+
+    fn must_run(&mut self) {
+        self.target.must_run();
+    }
+
     async fn overstay(&mut self) {
         self.target.overstay().await;
     }

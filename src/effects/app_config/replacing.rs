@@ -46,7 +46,6 @@ pub(super) fn prepare(job: &Job, memory: Memory, draft: Draft) -> Result<Prepare
     for file in draft.files {
         kept.push((file.path.clone(), file.old.text.clone()));
         if file.differs() {
-            write::refuse_linked(&file.old)?;
             waiting.push(write::stage(file.old, &file.text)?);
             passed(&job.target, "one staged");
         }
@@ -125,6 +124,7 @@ pub(super) fn put_back(
         memory.written_hash = change.written_before;
         memory.applied_hash = change.applied_before;
         memory.change = None;
+        memory.must_run &= memory.reload_is_due();
         job.dir.store(&memory)?;
         return Ok((memory, left));
     }
@@ -178,7 +178,6 @@ pub(super) fn note_epoch(job: &Job, before: &Memory, draft: Draft) -> Result<Mem
     }
     for file in draft.files {
         if file.differs() {
-            write::refuse_linked(&file.old)?;
             write::stage(file.old, &file.text)?.put()?;
         }
     }

@@ -62,6 +62,9 @@ impl Transaction<'_> {
             })
             .await?;
         self.passed("begun");
+        if memory.must_run {
+            self.applier.must_run();
+        }
         let recovered_by = boottime() + self.target.reload_timeout;
         match self.applier.recover(recovered_by).await {
             Ok(recovered) => self.notes.extend(recovered),
@@ -154,8 +157,9 @@ impl Transaction<'_> {
             .on_files(move |job| prepare(job, memory, draft))
             .await?;
         self.passed("staged");
-        let prepared = self.validate(prepared).await?;
+        let mut prepared = self.validate(prepared).await?;
         self.applier.begin(self.target).await?;
+        prepared.memory.must_run = self.applier.ran();
         let (keep, proves) = (self.target.keep, self.applier.proves(self.target));
         let (memory, put) = self
             .on_files_in_time(move |job| put_all(job, prepared, keep, proves))
@@ -267,6 +271,7 @@ impl Transaction<'_> {
                     applied_hash: memory.written_hash.clone(),
                     applied_for: self.primary.clone(),
                     change: None,
+                    must_run: false,
                     failed: None,
                     ..memory
                 };
@@ -353,6 +358,7 @@ impl Transaction<'_> {
         let told = self.tell_and_prove(memory.applied_for.clone()).await;
         memory.change = None;
         if told.is_ok() {
+            memory.must_run = false;
             memory.applied_hash.clone_from(&memory.written_hash);
         }
         let memory = self.store(memory).await?;

@@ -175,16 +175,16 @@ pub(super) fn stage(old: FileRead, text: &[u8]) -> Result<NewText, EffectError> 
     let fail = |error| failure("replace", &old.path, error);
     let directory = directory_of(&old.resolved);
     refuse_read_only(&old, directory)?;
-    let mut temp = TempFile::beside(&old.resolved).map_err(fail)?;
+    let mut temp = empty_beside(&old)?;
     temp.file.write_all(text).map_err(fail)?;
     keep_owner(&old, &temp.file)?;
-    refuse_inherited(&old, &temp.file)?;
-    temp.file
-        .set_permissions(fs::Permissions::from_mode(old.metadata.mode() & 0o7777))
-        .map_err(fail)?;
+    // An ACL before the mode: without it, the mode's group bits would be the group's, not its mask.
     if !old.absent {
         keep_attributes(&old, &temp.file)?;
     }
+    temp.file
+        .set_permissions(fs::Permissions::from_mode(old.metadata.mode() & 0o7777))
+        .map_err(fail)?;
     temp.file.sync_all().map_err(fail)?;
     Ok(NewText { old, temp })
 }
@@ -288,25 +288,29 @@ fn keep_owner(old: &FileRead, new: &File) -> Result<(), EffectError> {
     fchown(new, owner, group).map_err(|error| fail(error.into()))
 }
 
-/// A new file inherits the default ACL of its directory, which may let somebody read it who could
-/// not read the old one. Before it gets its mode: with an ACL, that would open it up to them.
+/// An empty file that only the agent's user may read. A new file inherits the default ACL of its
+/// directory, which may let somebody read it who could not read the old one: that goes before there
+/// is a text in it, or a mode that opens it up to them. An ACL of the old file's own comes later.
 /// Source: acl(5), "OBJECT CREATION AND DEFAULT ACLs".
-fn refuse_inherited(old: &FileRead, new: &File) -> Result<(), EffectError> {
-    let has_its_own = !old.absent && attribute(&old.file, ACL).is_ok();
-    if attribute(new, ACL).is_err() || has_its_own {
-        return Ok(());
+fn empty_beside(old: &FileRead) -> Result<TempFile, EffectError> {
+    let temp = TempFile::beside(&old.resolved);
+    let temp = temp.map_err(|error| failure("replace", &old.path, error))?;
+    if attribute(&temp.file, ACL).is_err() {
+        return Ok(temp);
     }
-    fremovexattr(new, ACL).map_err(|error| {
-        EffectError::permanent(format!(
+    match fremovexattr(&temp.file, ACL) {
+        Ok(()) => Ok(temp),
+        Err(error) => Err(EffectError::permanent(format!(
             "cannot keep the permissions of {}: its directory has a default ACL",
             old.path.display()
         ))
-        .hint("remove the default ACL with setfacl -k, or give the file an ACL of its own")
-        .caused_by(io::Error::from(error))
-    })
+        .hint("remove the default ACL with setfacl -k")
+        .caused_by(io::Error::from(error))),
+    }
 }
 
-/// Refuses to write a file that has several names: only one of them would lead to the new text.
+/// Refuses a file that has several names: only one of them would lead to a new text. Asked whenever
+/// it is looked at: nobody is to learn it in the night of a failover.
 pub(super) fn refuse_linked(old: &FileRead) -> Result<(), EffectError> {
     let names = old.metadata.nlink();
     if names <= 1 || old.absent {
@@ -356,4 +360,45 @@ fn attribute(file: &File, name: &[u8]) -> Result<Vec<u8>, Errno> {
     let mut value = Vec::with_capacity(ATTRIBUTE_BYTES_MAX);
     fgetxattr(file, name, rustix::buffer::spare_capacity(&mut value))?;
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inherited_acl_is_gone_before_there_is_a_text_also_when_the_old_file_has_one() {
+        // Source: Linux, include/uapi/linux/posix_acl_xattr.h: the owner, user 65534, the group,
+        // the mask, all others.
+        let mut acl = 2_u32.to_le_bytes().to_vec();
+        for (tag, may, id) in [
+            (1_u16, 6_u16, u32::MAX),
+            (2, 4, 65534),
+            (4, 4, u32::MAX),
+            (16, 4, u32::MAX),
+            (32, 0, u32::MAX),
+        ] {
+            acl.extend([tag.to_le_bytes(), may.to_le_bytes()].concat());
+            acl.extend(id.to_le_bytes());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.env");
+        fs::write(&path, "A=1\n").unwrap();
+        let set = |path: &Path, name: &str| {
+            rustix::fs::setxattr(path, name, &acl, rustix::fs::XattrFlags::empty())
+        };
+        if set(dir.path(), "system.posix_acl_default").is_err() {
+            // This file system has no ACLs.
+            return;
+        }
+        for own in [false, true] {
+            if own {
+                set(&path, "system.posix_acl_access").unwrap();
+            }
+            let temp = empty_beside(&read(&path).unwrap()).unwrap();
+            assert!(attribute(&temp.file, ACL).is_err(), "{own}");
+        }
+        let new = stage(read(&path).unwrap(), b"A=2\n").unwrap();
+        assert_eq!(attribute(&new.temp.file, ACL), Ok(acl));
+    }
 }

@@ -92,6 +92,7 @@ impl From<Answer> for BrakeAnswer {
             | Answer::AskingForLease
             | Answer::PassedOn { .. }
             | Answer::Noted
+            | Answer::FilesMayChange { .. }
             | Answer::WouldDo { .. } => vec!["the other site did something else".to_owned()],
         };
         Self::Refused { reasons }

@@ -3,8 +3,7 @@
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::model::event::{Answer, Wish};
-use crate::runtime::app_desk::{FilesDone, FilesWish};
+use crate::runtime::app_desk::{FilesDone, FilesWish, NotDone};
 use crate::runtime::handle::AgentHandle;
 use crate::runtime::http_server::Caller;
 use crate::runtime::tasks::spawn_named;
@@ -18,9 +17,6 @@ pub const PATH: &str = "/v1/app-config";
 pub struct ConfigQuestion {
     /// What is to be done.
     pub wish: FilesWish,
-    /// Also while a failover is under way.
-    #[serde(default)]
-    pub anyway: bool,
 }
 
 /// What became of it.
@@ -50,36 +46,15 @@ pub(super) async fn answer(
         Some(Caller::Address(_)) | None => String::new(),
     };
     let stopping = |why: String| (StatusCode::SERVICE_UNAVAILABLE, why);
-    let wish = Wish::Files {
-        what: format!("{}{by}", question.wish),
-        anyway: question.anyway,
-    };
-    match agent.ask(wish).await {
-        Ok(Answer::Noted) => {}
-        Ok(Answer::Refused { reasons }) => return Ok(ConfigAnswer::Refused { reasons }),
-        Ok(
-            Answer::Started { .. }
-            | Answer::AskingForLease
-            | Answer::PassedOn { .. }
-            | Answer::WouldDo { .. }
-            | Answer::Braked(_)
-            | Answer::MayHaveBegun { .. },
-        ) => {
-            let reasons = vec!["the agent did something else".to_owned()];
-            return Ok(ConfigAnswer::Refused { reasons });
-        }
-        Err(error) => return Err(stopping(error.to_string())),
-    }
     // A task of its own: whoever asked may go away, and a change is not left half done.
     let work = async move {
         let desk = agent.apps.clone();
-        desk.fulfil(&agent, &question.wish).await
+        desk.fulfil(&agent, (&question.wish, &by)).await
     };
     match spawn_named("files by hand", work).await {
         Ok(Ok(apps)) => Ok(ConfigAnswer::Done { apps }),
-        Ok(Err(reason)) => Ok(ConfigAnswer::Refused {
-            reasons: vec![reason],
-        }),
+        Ok(Err(NotDone::Refused(reasons))) => Ok(ConfigAnswer::Refused { reasons }),
+        Ok(Err(NotDone::Stopping(why))) => Err(stopping(why)),
         Err(cut_off) => Err(stopping(format!("the change was cut off: {cut_off}"))),
     }
 }

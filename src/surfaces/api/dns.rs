@@ -111,6 +111,7 @@ fn applied(answer: Answer) -> DnsAnswer {
         | Answer::PassedOn { .. }
         | Answer::MayHaveBegun { .. }
         | Answer::Noted
+        | Answer::FilesMayChange { .. }
         | Answer::Braked(_) => DnsAnswer::Refused {
             reasons: vec!["the agent did something else".to_owned()],
         },

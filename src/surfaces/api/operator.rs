@@ -119,7 +119,7 @@ impl From<Answer> for FailoverAnswer {
             },
             Answer::MayHaveBegun { at, why } => Self::MayHaveBegun { at, why },
             Answer::Refused { reasons } => Self::Refused { reasons },
-            Answer::Noted => Self::Refused {
+            Answer::Noted | Answer::FilesMayChange { .. } => Self::Refused {
                 reasons: vec!["that was not asked for: a note".to_owned()],
             },
             Answer::Braked(braked) => Self::Refused {

@@ -45,9 +45,6 @@ enum What {
         /// Only show what would change.
         #[arg(long)]
         dry_run: bool,
-        /// Also while a failover is under way.
-        #[arg(long)]
-        force: bool,
         #[command(flatten)]
         socket: SocketArgument,
     },
@@ -60,9 +57,6 @@ enum What {
         /// The number of the version; without it, all are listed.
         #[arg(long, value_name = "N")]
         generation: Option<u64>,
-        /// Also while a failover is under way.
-        #[arg(long)]
-        force: bool,
         #[command(flatten)]
         socket: SocketArgument,
     },
@@ -76,7 +70,6 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
             name,
             dry_run: true,
             socket,
-            force: _,
         } => {
             let apps = chosen(&config, name.as_deref())?;
             let files = known(context, &config, socket).await?;
@@ -85,17 +78,15 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
         What::Apply {
             name,
             socket,
-            force,
             dry_run: false,
         } => {
             chosen(&config, name.as_deref())?;
             let wish = FilesWish::Apply { name: name.clone() };
-            change(context, &config, socket, (wish, *force)).await
+            change(context, &config, socket, wish).await
         }
         What::Restore {
             name,
             generation,
-            force,
             socket,
         } => {
             let app = chosen(&config, Some(name))?;
@@ -109,7 +100,7 @@ pub(super) async fn run(context: &Context<'_>, arguments: &Arguments) -> Result<
                         name: name.clone(),
                         generation: *generation,
                     };
-                    change(context, &config, socket, (wish, *force)).await
+                    change(context, &config, socket, wish).await
                 }
             }
         }
@@ -197,11 +188,11 @@ async fn change(
     context: &Context<'_>,
     config: &Config,
     socket: &SocketArgument,
-    (wish, anyway): (FilesWish, bool),
+    wish: FilesWish,
 ) -> Result<Exit, Failure> {
     // Says what is wrong when that is another site's agent, or it knows no primary.
     known(context, config, socket).await?;
-    let question = ConfigQuestion { wish, anyway };
+    let question = ConfigQuestion { wish };
     match LocalAgent::of(context, socket)?.config(&question).await? {
         ConfigAnswer::Done { apps } => tell_done(context, &apps),
         ConfigAnswer::Refused { reasons } => {

@@ -5,8 +5,8 @@
 //! Source: Docker, "docker compose restart" (changes of the environment are not taken), "docker
 //! compose up".
 //!
-//! A service of which nothing runs was stopped by somebody, and stays so. One that is being
-//! restarted all the time is meant to run.
+//! A service of which nothing ran before the change was stopped by somebody, and stays so. One that
+//! is being restarted all the time is meant to run, and one that ended with the new file as well.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,8 +36,8 @@ pub struct Compose {
     place: Place,
     /// The containers right before the change; `None` when nothing was applied.
     old: Option<Vec<String>>,
-    /// None ran, and none is started.
-    stopped: bool,
+    /// Whether any ran before the change, once that is known; `apply` may come more than once.
+    ran: Option<bool>,
 }
 
 impl Compose {
@@ -46,7 +46,7 @@ impl Compose {
             settings,
             place,
             old: None,
-            stopped: false,
+            ran: None,
         }
     }
 
@@ -112,9 +112,9 @@ impl Target for Compose {
     }
 
     async fn before(&mut self, deadline: Moment) -> Result<(), EffectError> {
-        self.containers(&MEANT_TO_RUN, deadline)
-            .await
-            .map(|_ids| ())
+        let now = self.containers(&MEANT_TO_RUN, deadline).await?;
+        self.ran = Some(self.ran() || !now.is_empty());
+        Ok(())
     }
 
     async fn validate(
@@ -131,8 +131,7 @@ impl Target for Compose {
 
     async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
         let old = self.containers(&MEANT_TO_RUN, deadline).await?;
-        self.stopped = old.is_empty();
-        if self.stopped {
+        if !*self.ran.get_or_insert(!old.is_empty()) {
             return Ok(());
         }
         self.old = Some(old);
@@ -142,9 +141,17 @@ impl Target for Compose {
         self.place.run(command, deadline).await.map(|_finished| ())
     }
 
+    fn ran(&self) -> bool {
+        self.ran == Some(true)
+    }
+
+    fn must_run(&mut self) {
+        self.ran = Some(true);
+    }
+
     fn stopped(&self) -> Option<String> {
         let service = &self.settings.service;
-        self.stopped.then(|| {
+        (self.ran == Some(false)).then(|| {
             format!("no container of {service} ran, and none was started: the next reads the file")
         })
     }

@@ -23,6 +23,8 @@ pub(super) mod process;
 pub mod systemd;
 pub mod systemd_env;
 
+pub(super) use pgbouncer_note::pauses_but;
+
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -113,6 +115,15 @@ pub trait Target: fmt::Debug + Send + Sync {
     fn stopped(&self) -> Option<String> {
         None
     }
+
+    /// Whether the program ran right before the change, so that it is to run after it, with the old
+    /// file or the new one. Known after [`Target::before`]; only of programs that a file can end.
+    fn ran(&self) -> bool {
+        false
+    }
+
+    /// An earlier attempt at this change saw it run: if it does not now, no person has stopped it.
+    fn must_run(&mut self) {}
 
     /// Ends when the program was held up for as long as it may be, and goes on again although the
     /// change is not over. Never ends for a program that is not held up.

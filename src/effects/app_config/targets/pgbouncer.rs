@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -362,7 +363,18 @@ impl Target for Pgbouncer {
     }
 
     async fn verify(&mut self, deadline: Moment) -> Result<String, EffectError> {
-        let wanted = self.wanted(&self.place.files).await?;
+        // A file system that hangs keeps nobody waiting for longer than the pause may last.
+        let reader = Self::new(self.settings.clone(), self.place.clone());
+        let mut reading = pin!(reader.wanted(&reader.place.files));
+        let read = tokio::select! {
+            biased;
+            read = &mut reading => Some(read),
+            () = self.overstay() => None,
+        };
+        let wanted = match read {
+            Some(read) => read?,
+            None => reading.await?,
+        };
         let paused = match self.pause {
             None => "without a pause",
             Some(_) => "during a pause",

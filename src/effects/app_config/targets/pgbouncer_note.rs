@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Place;
 use crate::effects::error::EffectError;
@@ -13,6 +13,9 @@ use crate::effects::whole_file;
 
 /// The databases that are, or are about to be, paused; one a line.
 const NOTE_FILE: &str = "pgbouncer-paused";
+
+/// Nobody has more app configs, former ones included.
+const DIRECTORIES_MAX: usize = 10_000;
 
 /// Whether there is one.
 pub(super) async fn is_there(place: &Place) -> Result<bool, EffectError> {
@@ -29,6 +32,27 @@ pub(super) async fn read(place: &Place) -> Result<Option<BTreeSet<String>>, Effe
     }
     let text = place.read(&path(place)).await?;
     Ok(Some(text.lines().map(str::to_owned).collect()))
+}
+
+/// The notes under the directory of all app configs, but for those that are named. Blocks.
+pub(in crate::effects::app_config) fn pauses_but(
+    dir: &Path,
+    named: &[String],
+) -> Result<Vec<PathBuf>, EffectError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            let what = format!("cannot list {}", dir.display());
+            return Err(EffectError::retryable(what).caused_by(error));
+        }
+    };
+    let others = entries.take(DIRECTORIES_MAX).flatten().filter(|entry| {
+        let name = entry.file_name();
+        !named.iter().any(|known| name == known.as_str())
+    });
+    let notes = others.map(|entry| entry.path().join(NOTE_FILE));
+    Ok(notes.filter(|note| note.exists()).collect())
 }
 
 /// Notes these databases.

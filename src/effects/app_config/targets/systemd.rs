@@ -3,7 +3,8 @@
 //! `EnvironmentFile=` is read right before the program starts, so only a restart brings it in;
 //! neither `reload` nor `daemon-reload` does. Source: systemd.exec(5), `EnvironmentFile=`.
 //!
-//! A unit that somebody has stopped stays so: who stopped it had a reason.
+//! A unit that somebody has stopped stays so: who stopped it had a reason. One that ran before the
+//! change is started, also when it ended with the new file.
 //!
 //! A unit of `Type=simple` counts as active as soon as its program was started, also if that ends
 //! a moment later: so it must stay up for a while, and be the same run all the time.
@@ -37,8 +38,8 @@ pub struct Systemd {
     place: Place,
     /// The run of the unit right before it was restarted.
     invocation: Option<String>,
-    /// It did not run before the change, and is not started by it.
-    stopped: bool,
+    /// Whether it ran before the change, once that is known; `apply` may come more than once.
+    ran: Option<bool>,
 }
 
 /// A unit as `systemctl show` shows it.
@@ -71,7 +72,7 @@ impl Systemd {
             settings,
             place,
             invocation: None,
-            stopped: false,
+            ran: None,
         }
     }
 
@@ -169,6 +170,7 @@ impl Target for Systemd {
     async fn before(&mut self, deadline: Moment) -> Result<(), EffectError> {
         let unit = self.show(deadline).await?;
         if unit.property("LoadState") == "loaded" {
+            self.ran = Some(self.ran() || !unit.is_stopped());
             return Ok(());
         }
         let what = format!("systemd has no unit {}", self.settings.unit);
@@ -188,8 +190,7 @@ impl Target for Systemd {
 
     async fn apply(&mut self, deadline: Moment) -> Result<(), EffectError> {
         let unit = self.show(deadline).await?;
-        self.stopped = unit.is_stopped();
-        if self.stopped {
+        if !*self.ran.get_or_insert(!unit.is_stopped()) {
             return Ok(());
         }
         self.invocation = Some(unit.invocation().to_owned());
@@ -198,9 +199,17 @@ impl Target for Systemd {
         self.place.run(command, deadline).await.map(|_finished| ())
     }
 
+    fn ran(&self) -> bool {
+        self.ran == Some(true)
+    }
+
+    fn must_run(&mut self) {
+        self.ran = Some(true);
+    }
+
     fn stopped(&self) -> Option<String> {
         let unit = &self.settings.unit;
-        self.stopped.then(|| {
+        (self.ran == Some(false)).then(|| {
             format!("unit {unit} is stopped, and was not started: it reads the file when it is")
         })
     }
