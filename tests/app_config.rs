@@ -5,6 +5,8 @@
     reason = "helpers of tests may fail loudly"
 )]
 
+#[path = "app_config/followed.rs"]
+mod followed;
 #[path = "app_config/kept.rs"]
 mod kept;
 #[path = "app_config/killed.rs"]

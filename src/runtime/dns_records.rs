@@ -30,7 +30,7 @@ const AFTER_FAILURE: Duration = Duration::from_mins(1);
 const TOLD_AFTER: Duration = Duration::from_mins(10);
 /// Records and agents do not come all at once.
 const JITTER: std::ops::Range<f64> = 0.9..1.1;
-/// A record whose zone is kept from a former life need not be looked at at once: so much later each.
+/// A record whose zone is kept from a former life need not be looked at at once, but so much later.
 const FIRST_EACH: Duration = Duration::from_secs(5);
 /// Longest wait for the disk.
 const SAVE_WAIT: Duration = Duration::from_secs(5);

@@ -3,8 +3,9 @@
 //!
 //! The connection is a new one each time, redirects are not followed, and neither an answer out of
 //! a cache nor one that came past the edge proves anything: inside a site the name may lead to the
-//! local origin (split-horizon DNS, `/etc/hosts`), which always answers for itself. Nothing is added to the URL against caches: an app may refuse or store what it
-//! does not know. Let it answer with `Cache-Control: no-store` instead.
+//! local origin (split-horizon DNS, `/etc/hosts`), which always answers for itself. Nothing is
+//! added to the URL against caches: an app may refuse or store what it does not know. Let it answer
+//! with `Cache-Control: no-store` instead.
 
 use std::time::Duration;
 
