@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::config::settings::{AppConfig, AppConfigTemplate, Site, Upstream};
+use crate::decision::state::Phase;
 use crate::effects::app_config::{self, Surroundings};
 use crate::model::diagnosis::Diagnosis;
 use crate::model::outcome::Failure;
@@ -147,7 +148,11 @@ fn pause_between(config: &Config) -> Duration {
 
 /// What may soon end in a plan that changes these files: its lock must be free then. A site that
 /// tripped is not among it: that its app servers are down is what their followers are to show.
-const HOLDS: [Diagnosis; 14] = [
+const HOLDS: [Diagnosis; 18] = [
+    Diagnosis::WrongCluster,
+    Diagnosis::CutOff,
+    Diagnosis::GuardLost,
+    Diagnosis::DatabaseStarting,
     Diagnosis::PrimaryWithoutLease,
     Diagnosis::TwoPrimaries,
     Diagnosis::PromotionUnfinished,
@@ -166,7 +171,9 @@ const HOLDS: [Diagnosis; 14] = [
 
 fn is_calm(picture: &Snapshot) -> bool {
     let wrong = picture.diagnoses.iter().map(|it| it.name);
-    !is_at_work(picture) && is_healthy(wrong)
+    // Whoever is neither active nor the standby of who is does not know whom to name (S8).
+    let settled = [Phase::Active, Phase::Watching].map(|phase| phase.to_string());
+    settled.contains(&picture.phase) && !is_at_work(picture) && is_healthy(wrong)
 }
 
 fn is_healthy(mut wrong: impl Iterator<Item = Diagnosis>) -> bool {

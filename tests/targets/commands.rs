@@ -70,14 +70,21 @@ impl StandIn {
 }
 
 /// A unit whose restart is another invocation; `$S/after` says how it fares. It ends at once, and
-/// without a complaint, with a file that says so.
+/// without a complaint, with a file that says so. One that failed has been started too often.
 pub(crate) const SYSTEMCTL: &str = r#"
 [ "$1" = --no-ask-password ] || exit 64
 case "$2 $3 $4 $5" in
 "show --property=LoadState,ActiveState,SubState,InvocationID,MainPID -- shop.service")
     cat "$S/unit"
     exit 0 ;;
+"reset-failed -- shop.service "*)
+    sed -i s/^ActiveState=failed/ActiveState=inactive/ "$S/unit"
+    exit 0 ;;
 "restart -- shop.service "*)
+    if grep -q ^ActiveState=failed "$S/unit"; then
+        echo "start request repeated too quickly" >&2
+        exit 1
+    fi
     sed "s/^InvocationID=two/&$(wc -l <"$S/calls")/" "$S/after" >"$S/unit"
     grep -q ends "$S/app.env" && sed -i s/^Active.*/ActiveState=inactive/ "$S/unit"
     exit 0 ;;

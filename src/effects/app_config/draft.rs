@@ -148,6 +148,15 @@ impl Job {
             };
             let wanted = match wish {
                 Wish::Edits(edits) => Wanted::Edits(known()?, edits),
+                Wish::Text(text) if rendered && text.is_empty() => {
+                    let what = format!(
+                        "app config {}: {} was not there",
+                        target.name,
+                        path.display()
+                    );
+                    return Err(EffectError::permanent(what)
+                        .hint("choose a newer version, or remove the file by hand"));
+                }
                 Wish::Text(text) if rendered => Wanted::Whole(format, Whole::Kept(text)),
                 Wish::Text(text) => Wanted::Whole(Some(known()?), Whole::Kept(text)),
                 Wish::Render(rendering) => Wanted::Whole(format, Whole::Rendered(rendering)),

@@ -61,6 +61,10 @@ impl Unit {
         self.property("ActiveState") == "inactive"
     }
 
+    fn has_failed(&self) -> bool {
+        self.property("ActiveState") == "failed"
+    }
+
     fn invocation(&self) -> &str {
         self.property("InvocationID")
     }
@@ -99,7 +103,7 @@ impl Systemd {
         loop {
             match self.show(deadline).await {
                 Ok(unit) if unit.is_active() && unit.invocation() != old => return Ok(unit),
-                Ok(unit) if unit.property("ActiveState") == "failed" => {
+                Ok(unit) if unit.has_failed() => {
                     return Err(self.not_up("it failed"));
                 }
                 Ok(unit) if unit.is_active() => why = Some("it was not started anew".to_owned()),
@@ -194,6 +198,13 @@ impl Target for Systemd {
             return Ok(());
         }
         self.invocation = Some(unit.invocation().to_owned());
+        if unit.has_failed() {
+            // It may have been started too often, and would not be started again. Source:
+            // systemctl(1), `reset-failed`. What cannot be reset shows in the restart.
+            let reset = self.systemctl("reset-failed", deadline);
+            let reset = reset.arg("--").arg(&self.settings.unit);
+            self.place.run(reset, deadline).await.ok();
+        }
         let command = self.systemctl("restart", deadline);
         let command = command.arg("--").arg(&self.settings.unit);
         self.place.run(command, deadline).await.map(|_finished| ())
