@@ -113,7 +113,9 @@ pub struct LeaseStatus {
     pub holder: Option<SiteName>,
     /// The highest epoch known.
     pub epoch: Epoch,
-    /// Milliseconds until the own node is fenced unless a renewal succeeds.
+    /// Milliseconds until the own node is fenced unless a renewal succeeds. None without a lease,
+    /// and with one that does not run out; what is left for the guard and for the agent's next
+    /// life says so some milliseconds later, and whoever kills the agent before has it fenced.
     pub fence_in_ms: Option<u64>,
     /// Voters that answered lately.
     pub reached: Vec<Member>,

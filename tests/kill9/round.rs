@@ -309,7 +309,7 @@ impl Pair {
     async fn wait_run_out(&self, dead: usize, before: Epoch) {
         let died = Instant::now();
         let what = format!("the lease of {} has run out", SITES[dead]);
-        let waiting = wait_until(&what, SOON, async || {
+        let waiting = wait_until(&what, SOON * 2, async || {
             let shown = self.members.status(1 - dead).await;
             shown.is_some_and(|shown| {
                 let newer = shown.lease.epoch > before;
@@ -332,7 +332,7 @@ impl Pair {
             let open = [0, 1].map(|index| unfinished(&self.members.journal(index)));
             open.iter().all(Option::is_none)
         };
-        let waiting = wait_until(what, SOON, none_open);
+        let waiting = wait_until(what, SOON * 2, none_open);
         self.members.or_tell(what, SOON, waiting).await;
     }
 

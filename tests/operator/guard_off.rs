@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use failover_agent::model::Moment;
+use failover_agent::runtime::guard::link::GuardSeen;
+use failover_agent::runtime::inherited::{self, LeaseWord};
+
 use crate::support::cluster::{ClusterOptions, SITES, TestCluster};
 use crate::support::members::Members;
 use crate::support::writer::{Session, overlap};
@@ -16,6 +20,9 @@ async fn ask(members: &Members, index: usize, arguments: &[&str]) -> Ended {
     let socket = members.cluster.dir().join(SITES[index]).join("agent.sock");
     agent(&socket, arguments).await
 }
+
+/// What the word for the agent's next life, which counts nanoseconds, says of no deadline.
+const NEVER_LEFT: Moment = Moment::from_boot(Duration::from_nanos(u64::MAX));
 
 /// For so long the node's sessions commit, and the other site's agent takes nothing.
 async fn goes_on(members: &Members, session: &Session) {
@@ -80,9 +87,19 @@ async fn s1_primary_outlives_its_agent_while_the_guard_is_off_and_nobody_takes_o
 
     // Its next life takes up where it was, and is killed without more ado.
     members.start(SITES[0]);
+    // Its lease is a new one, with a deadline until a majority keeps the pin under the new epoch;
+    // the guard and the word for the life after it hear of that milliseconds later.
+    let state_dir = members.cluster.state_dir(SITES[0]);
     members
-        .wait_both("fra holds the lease again", SOON, |[fra, _]| {
-            fra.active && fra.lease.fence_in_ms.is_none()
+        .wait_both("fra and all it tells know no deadline", SOON, |[fra, _]| {
+            let endless = |(epoch, at)| epoch == fra.lease.epoch && at >= NEVER_LEFT;
+            let told = fra.guard_seen.as_ref().is_some_and(|seen| {
+                matches!(seen, GuardSeen::AtWork(state)
+                    if state.term.is_some_and(|term| endless((term.epoch, term.fence_at))))
+            });
+            let left = matches!(inherited::word(&state_dir),
+                Ok(LeaseWord::Until { epoch, fence_at, .. }) if endless((epoch, fence_at)));
+            fra.active && fra.lease.fence_in_ms.is_none() && told && left
         })
         .await;
     members.kill(SITES[0]);

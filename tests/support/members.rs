@@ -129,7 +129,8 @@ impl Members {
         within: Duration,
         holds: impl Fn([&Snapshot; 2]) -> bool,
     ) {
-        let waiting = wait_until(what, within, async || {
+        // Twice as long, so that the one who tells what is known is the one who gives up.
+        let waiting = wait_until(what, within * 2, async || {
             let shown = tokio::join!(self.status(0), self.status(1));
             matches!(&shown, (Some(fra), Some(ams)) if holds([fra, ams]))
         });
