@@ -277,12 +277,13 @@ impl<'a> AppFiles<'a> {
         Ok(looked.only_upstreams(&following))
     }
 
-    /// Does what the agent does when it converges; not again soon after that failed.
+    /// Does what the agent does when it converges, between its plans: nothing, where another hand
+    /// was in the files; not again soon after that failed.
     ///
     /// # Errors
     /// As the agent's own step.
-    pub async fn converge(&self, app: &AppConfig) -> Result<String, Failure> {
-        let applied = app_config::apply(&self.change(app, self.primary)).await?;
+    pub async fn follow(&self, app: &AppConfig) -> Result<String, Failure> {
+        let applied = app_config::follow(&self.change(app, self.primary)).await?;
         Ok(applied.note)
     }
 

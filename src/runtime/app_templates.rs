@@ -12,13 +12,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::config::settings::{AppConfig, AppConfigTemplate, Site, Upstream};
-use crate::decision::state::Phase;
 use crate::effects::app_config::{self, Surroundings};
 use crate::model::diagnosis::Diagnosis;
 use crate::model::outcome::Failure;
 use crate::model::template::TemplateNode;
 use crate::runtime::app_files::{self, AppFiles};
-use crate::runtime::app_watch::{LOOK_EVERY, LOOK_TIMEOUT, is_at_work};
+use crate::runtime::app_watch::{LOOK_EVERY, LOOK_TIMEOUT};
 use crate::runtime::status::Snapshot;
 use crate::runtime::tasks::spawn_named;
 use crate::runtime::upstreams::UpstreamStatus;
@@ -170,10 +169,8 @@ const HOLDS: [Diagnosis; 18] = [
 ];
 
 fn is_calm(picture: &Snapshot) -> bool {
-    let wrong = picture.diagnoses.iter().map(|it| it.name);
     // Whoever is neither active nor the standby of who is does not know whom to name (S8).
-    let settled = [Phase::Active, Phase::Watching].map(|phase| phase.to_string());
-    settled.contains(&picture.phase) && !is_at_work(picture) && is_healthy(wrong)
+    picture.settled && is_healthy(picture.diagnoses.iter().map(|it| it.name))
 }
 
 fn is_healthy(mut wrong: impl Iterator<Item = Diagnosis>) -> bool {
@@ -243,7 +240,7 @@ impl Follower {
             return Pause::Whole(LOOK_AGAIN);
         }
         let app_config = &self.app.name;
-        match files.converge(&self.app).await {
+        match files.follow(&self.app).await {
             Ok(note) => {
                 tracing::info!(app_config, note, "upstreams changed, files rendered");
                 self.told = None;

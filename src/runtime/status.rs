@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::diagnose::{self, Remedy};
 use crate::decision::health::Condition;
+use crate::decision::housekeeping;
 use crate::decision::policy::Policy;
 use crate::decision::progress::{Course, PlanRun};
 use crate::decision::situate;
@@ -43,6 +44,10 @@ pub struct Snapshot {
     pub phase: String,
     /// True when this site holds the lease and its node serves.
     pub active: bool,
+    /// True while its files may be brought in line with the record: it is where the record says,
+    /// and no plan runs.
+    #[serde(default)]
+    pub settled: bool,
     /// Why it stopped and calls a human.
     pub stopped: Option<String>,
     /// The lease.
@@ -211,6 +216,7 @@ pub fn snapshot(
         at: now.wall,
         phase: state.phase.to_string(),
         active: state.phase == Phase::Active,
+        settled: is_settled(policy, state),
         stopped: state.stopped.clone(),
         lease: lease(policy, state, now.moment),
         guard: None,
@@ -237,6 +243,12 @@ pub fn snapshot(
         counters,
         evidence: Evidence::of(state, now.moment),
     }
+}
+
+fn is_settled(policy: &Policy, state: &State) -> bool {
+    let running = state.run.as_ref().is_some_and(|run| run.ended().is_none());
+    let record = state.record.as_ref();
+    !running && record.is_some_and(|record| housekeeping::is_settled(policy, state, record))
 }
 
 fn lease(policy: &Policy, state: &State, now: Moment) -> LeaseStatus {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use failover_agent::config::{self, MemberRole};
 use failover_agent::effects::app_config::{
-    Observed, following_upstreams, generations, look, restore, try_templates,
+    Observed, follow, following_upstreams, generations, look, restore, try_templates,
 };
 use failover_agent::model::Epoch;
 use failover_agent::model::outcome::FailureKind;
@@ -122,6 +122,14 @@ async fn would_follow(world: &World, epoch: u64) -> bool {
     looked.only_upstreams(&following)
 }
 
+/// What another hand left is kept, though an upstream's rendering is due.
+async fn left_alone(world: &World, epoch: u64, text: &str) {
+    let followed = follow(&world.change("db1", epoch)).await.unwrap();
+    assert!(!followed.changed, "{followed:?}");
+    assert!(followed.note.contains("another hand"), "{followed:?}");
+    assert_eq!(world.text(), text);
+}
+
 #[tokio::test]
 async fn files_follow_upstreams_by_themselves_only_as_the_agent_left_them() {
     let mut world = with_upstream(MEMBERS);
@@ -152,7 +160,12 @@ async fn files_follow_upstreams_by_themselves_only_as_the_agent_left_them() {
     let text = world.text();
     fs::write(world.path(), format!("{text}by hand\n")).unwrap();
     assert!(!would_follow(&world, 1).await);
+    left_alone(&world, 1, &format!("{text}by hand\n")).await;
     fs::write(world.path(), &text).unwrap();
+    left_alone(&world, 2, &text).await;
+    let followed = follow(&world.change("db1", 1)).await.unwrap();
+    assert!(followed.changed, "{followed:?}");
+    assert_eq!(world.text(), "[::1]:81 ::1 81\n");
 
     // Somebody chose an older version, until the next change that a plan or a person wants.
     world.moves_to("fra", "db1", 1).await.unwrap();
@@ -162,6 +175,9 @@ async fn files_follow_upstreams_by_themselves_only_as_the_agent_left_them() {
         .await
         .unwrap();
     assert!(!would_follow(&world, 1).await, "restored");
+    // Whoever had looked before that, and waited for its turn, leaves it alone, too.
+    let restored = world.text();
+    left_alone(&world, 1, &restored).await;
     world.moves_to("fra", "db1", 1).await.unwrap();
     sends_to("server 10.0.0.3:80 backup;");
     assert!(would_follow(&world, 1).await);

@@ -254,6 +254,21 @@ async fn edit_by_hand_is_seen_and_an_older_version_comes_back() {
 }
 
 #[tokio::test]
+async fn version_in_which_the_file_was_not_there_is_not_brought_back_as_an_empty_file() {
+    let world = rendered(TEMPLATE);
+    fs::remove_file(world.path()).unwrap();
+    world.moves_to("fra", "db1", 1).await.unwrap();
+    let before = world.text();
+    let kept = generations(&world.target, &world.state).await.unwrap();
+    let refused = restore(&world.target, kept[0].number, Epoch(1), &world.state).await;
+    let failure = Failure::from(refused.unwrap_err());
+    assert_eq!(failure.kind, FailureKind::Permanent);
+    assert!(failure.what.contains("was not there"), "{failure}");
+    assert!(failure.to_string().contains("by hand"), "{failure}");
+    assert_eq!(world.text(), before);
+}
+
+#[tokio::test]
 async fn trial_finds_what_only_one_of_the_sites_would_meet_and_writes_nothing() {
     let world = with_upstream(MEMBERS);
     let tried = async || {

@@ -121,11 +121,29 @@ impl Pair {
         let mut members = Members::of(cluster);
         members.start_all();
         members.wait_settled(0, SOON).await;
-        Self {
+        let pair = Self {
             members,
             dns,
             primary: 0,
-        }
+        };
+        pair.wait_first_converged().await;
+        pair
+    }
+
+    /// Each agent's first plan brings its files in line; it may begin after all else has settled,
+    /// and is none of a round's.
+    async fn wait_first_converged(&self) {
+        let what = "both agents have brought their files in line";
+        let over = async || {
+            let ends = [0, 1].map(|index| places(&self.members.journal(index)).pop());
+            ends.iter()
+                .flatten()
+                .filter(|end| *end == "converge: ended")
+                .count()
+                == 2
+        };
+        let waiting = wait_until(what, SOON * 2, over);
+        self.members.or_tell(what, SOON, waiting).await;
     }
 
     pub(crate) fn index(&self, victim: Victim) -> usize {

@@ -21,9 +21,19 @@ pub(super) struct Job {
     pub(super) target: String,
     pub(super) epoch: Epoch,
     pub(super) dir: MemoryDir,
-    /// A person wants it now, whatever failed before.
-    pub(super) by_hand: bool,
+    pub(super) hand: Hand,
     files: Vec<JobFile>,
+}
+
+/// Whose work a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hand {
+    /// A plan's.
+    Plan,
+    /// That of whoever follows the upstreams between plans: only while no other hand is in it.
+    Follower,
+    /// A person's, who wants it now, whatever failed before.
+    Person,
 }
 
 #[derive(Debug)]
@@ -167,15 +177,14 @@ impl Job {
             target: target.name.clone(),
             epoch,
             dir: MemoryDir::of(state_dir, &target.name)?,
-            by_hand: false,
+            hand: Hand::Plan,
             files: files.collect::<Result<_, EffectError>>()?,
         })
     }
 
-    /// As a person's.
-    pub(super) fn by_hand(mut self) -> Self {
-        self.by_hand = true;
-        self
+    /// The same as somebody else's work.
+    pub(super) fn of_hand(self, hand: Hand) -> Self {
+        Self { hand, ..self }
     }
 
     /// The texts are a person's choice, not what the settings call for.
@@ -196,7 +205,7 @@ impl Job {
             target: target.to_owned(),
             epoch: Epoch::NONE,
             dir: MemoryDir::of(state_dir, target)?,
-            by_hand: false,
+            hand: Hand::Plan,
             files: vec![JobFile { path, wanted }],
         })
     }
@@ -227,6 +236,15 @@ impl Job {
             write::sweep(path)?;
         }
         Ok(())
+    }
+
+    /// The agent wrote the files as they are, under this epoch, not because a person chose a text,
+    /// and to the end.
+    pub(super) fn is_ours(&self, memory: &Memory, draft: &Draft) -> bool {
+        memory.written_hash.as_ref() == Some(&draft.old_hash())
+            && memory.change.is_none()
+            && memory.epoch == self.epoch
+            && !memory.chosen
     }
 
     /// Reads all files and computes what they should become.

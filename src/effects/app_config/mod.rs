@@ -36,7 +36,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use self::applier::{Applier, applier_of};
-use self::draft::{Draft, Job, Wish};
+use self::draft::{Draft, Hand, Job, Wish};
 pub use self::generations::Generation;
 use self::memory::{Memory, MemoryDir};
 pub use self::rendering::Surroundings;
@@ -139,11 +139,9 @@ pub async fn look(change: &Change<'_>) -> Result<Looked, EffectError> {
             let left = failed.wait(&hash, wall())?;
             Some((failed.why.clone(), left))
         });
-        let closed = memory.change.is_none();
-        let current = memory.epoch == job.epoch && !memory.chosen;
         Ok(Looked {
-            edited: edited && closed,
-            ours: written.is_some() && !edited && closed && current,
+            edited: edited && memory.change.is_none(),
+            ours: job.is_ours(&memory, &draft),
             observed: observed(&job, &memory, &draft),
             files: draft
                 .files
@@ -230,13 +228,25 @@ pub async fn try_templates(
     off_thread(&target.name, tried).await
 }
 
-/// The same, by a person, who does not wait for as long as a change that failed is left alone.
+/// The same between plans, for files that follow upstreams: nothing, if by the time it is this
+/// change's turn another hand was in the files, e.g. that of a person who brings a version back.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn follow(change: &Change<'_>) -> Result<Applied, EffectError> {
+    let applier = applier_of_change(change.target, change.state_dir)?;
+    let job = change.job()?.of_hand(Hand::Follower);
+    run(change.target, applier, job, change.primary.clone()).await
+}
+
+/// The same as [`apply`], by a person, who does not wait for as long as a change that failed is
+/// left alone.
 ///
 /// # Errors
 /// As [`apply`].
 pub async fn apply_by_hand(change: &Change<'_>) -> Result<Applied, EffectError> {
     let applier = applier_of_change(change.target, change.state_dir)?;
-    let job = change.job()?.by_hand();
+    let job = change.job()?.of_hand(Hand::Person);
     run(change.target, applier, job, change.primary.clone()).await
 }
 
@@ -316,7 +326,7 @@ pub async fn replace(
 ) -> Result<Applied, EffectError> {
     let wishes = texts.into_iter();
     let wishes = wishes.map(|(path, text)| (path, Wish::Text(text)));
-    let job = Job::new(target, wishes.collect(), epoch, state_dir)?.by_hand();
+    let job = Job::new(target, wishes.collect(), epoch, state_dir)?.of_hand(Hand::Person);
     run(target, applier_of_change(target, state_dir)?, job, None).await
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::applier::{Applier, Proof, StagedPaths};
-use super::draft::{Draft, Job};
+use super::draft::{Draft, Hand, Job};
 use super::memory::{ChangePhase, FailedChange, Memory, OpenChange};
 use super::replacing::{Prepared, note_epoch, passed, prepare, put_all, put_back};
 use super::staging::StagedTree;
@@ -62,6 +62,12 @@ impl Transaction<'_> {
             })
             .await?;
         self.passed("begun");
+        if self.job.hand == Hand::Follower && !self.is_ours(memory.clone()).await? {
+            return Ok(Applied {
+                changed: false,
+                note: "left alone: another hand was in its files".to_owned(),
+            });
+        }
         if memory.must_run {
             self.applier.must_run();
         }
@@ -84,6 +90,11 @@ impl Transaction<'_> {
             changed,
             note: self.notes.join("; "),
         })
+    }
+
+    async fn is_ours(&self, memory: Memory) -> Result<bool, EffectError> {
+        self.on_files(move |job| Ok(job.is_ours(&memory, &job.draft()?)))
+            .await
     }
 
     fn passed(&self, point: &'static str) {
@@ -179,7 +190,11 @@ impl Transaction<'_> {
 
     /// A change that the app did not take is left alone for a while; what can be mended is.
     async fn refuse_too_soon(&mut self, memory: &Memory, hash: &str) -> Result<(), EffectError> {
-        let Some(failed) = memory.failed.as_ref().filter(|_| !self.job.by_hand) else {
+        let Some(failed) = memory
+            .failed
+            .as_ref()
+            .filter(|_| self.job.hand != Hand::Person)
+        else {
             return Ok(());
         };
         let Some(wait) = failed.wait(hash, wall()) else {

@@ -72,9 +72,8 @@ impl Before {
         let mains = Running::all("nginx").into_iter();
         let reads = |main: &Running| {
             let config = config_of(&main.title());
-            config
-                .parent()
-                .is_some_and(|directory| file.starts_with(directory))
+            let above = config.parent();
+            above.is_some_and(|directory| file.starts_with(directory)) && main.sees(file)
         };
         mains
             .filter(reads)

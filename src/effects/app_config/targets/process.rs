@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -91,6 +93,22 @@ impl Running {
         title(self.0.0)
     }
 
+    /// Whether it has this very file at this path: one in a container has another, or none. Where
+    /// it cannot be told (another user's process), it counts as the same.
+    pub(super) fn sees(self, file: &Path) -> bool {
+        let (pid, _) = self.0;
+        let Ok(relative) = file.strip_prefix("/") else {
+            return true;
+        };
+        let inode = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+        let its = inode(&Path::new(&format!("/proc/{pid}/root")).join(relative));
+        match (inode(file), its) {
+            (Ok(own), Ok(its)) => own == its,
+            (Ok(_), Err(error)) => error.kind() != ErrorKind::NotFound,
+            (Err(_), Ok(_) | Err(_)) => true,
+        }
+    }
+
     /// The files that it has open.
     pub(super) fn open_files(self) -> Vec<PathBuf> {
         let (pid, _) = self.0;
@@ -120,4 +138,55 @@ fn title(pid: u32) -> String {
 fn comm(pid: u32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim_end().to_owned()
+}
+
+#[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a process in other surroundings is needed, and its absence is told"
+)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn process_with_another_file_at_the_same_path_does_not_see_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, other) = (dir.path().join("own"), dir.path().join("other"));
+        for place in [&own, &other] {
+            fs::create_dir(place).unwrap();
+            fs::write(place.join("a.conf"), "").unwrap();
+        }
+        fs::write(own.join("b.conf"), "").unwrap();
+        let me = Process::read(std::process::id()).unwrap();
+        let me = Running((me.pid, me.started));
+        assert!(me.sees(&own.join("a.conf")) && me.sees(&own.join("not there")));
+
+        let script = "mount --bind \"$1\" \"$2\" && echo in && read -r end";
+        let mut apart = Command::new("unshare")
+            .args(["--map-root-user", "--mount", "sh", "-c", script, "sh"])
+            .args([&other, &own])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(apart.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            eprintln!("SKIPPED: this host permits no mounts in a namespace");
+            return;
+        }
+        let its = Process::read(apart.id()).unwrap();
+        let its = Running((its.pid, its.started));
+        assert!(!its.sees(&own.join("a.conf")), "another file");
+        assert!(!its.sees(&own.join("b.conf")), "none");
+        assert!(its.sees(&other.join("a.conf")), "the very same");
+        // At the end of its input it ends.
+        drop(apart.stdin.take());
+        apart.wait().unwrap();
+    }
 }
