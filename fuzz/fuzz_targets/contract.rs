@@ -39,7 +39,10 @@ pub fn check(format: &dyn ConfigFormat, input: &[u8], read_back: impl Fn(&[u8], 
         let back = detour.and_then(|detour| format.edit(&detour.text, &edits));
         let back = back.expect("what took one value takes another").text;
         // An escaped letter of the old value is kept where the new one has the same letter.
-        assert!(back == first.text || text.contains(&b'\\'), "nothing else changes");
+        assert!(
+            back == first.text || text.contains(&b'\\'),
+            "nothing else changes"
+        );
         if let EditValue::Text(new) = &edits[0].to {
             read_back(&first.text, &edits[0].key, new);
         }

@@ -35,6 +35,20 @@ fn every_way_of_writing_a_line_keeps_its_form() {
 }
 
 #[test]
+fn tab_within_quotes_keeps_no_host_from_changing() {
+    for (before, after) in [
+        (
+            "k = \"tcp://old:1/a\tb\" ; c\n",
+            "k = \"tcp://db2:5433/a\tb\" ; c\n",
+        ),
+        ("k = 'tcp://db2:5433/\t'\n", "k = 'tcp://db2:5433/\t'\n"),
+    ] {
+        let result = edited(&Ini, before, &[url_edit("k", "db2")]);
+        assert_eq!(result.as_deref(), Ok(after), "{before:?}");
+    }
+}
+
+#[test]
 fn sections_tell_keys_apart() {
     let text = "[a]\nk = 1\n[ b.c ] ; d\nk = 2\n[session]\nsession.save_path = \"tcp://h:1\"\n";
     for (key, old, new) in [("a.k", "k = 1", "k = x"), ("b.c.k", "k = 2", "k = x")] {

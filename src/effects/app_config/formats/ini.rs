@@ -281,7 +281,9 @@ fn is_plain(value: &str) -> bool {
     value.chars().all(plain) && !value.starts_with(['=', '[', ' ']) && !value.ends_with(' ')
 }
 
+/// A tab in quotes is one for every program, and may stand in what does not change.
 fn is_quotable(value: &str, quote: u8) -> bool {
-    let never = |c: char| c.is_control() || c == char::from(quote) || c == '\\';
+    let odd = |c: char| c.is_control() && c != '\t';
+    let never = |c: char| odd(c) || c == char::from(quote) || c == '\\';
     !value.chars().any(never)
 }
