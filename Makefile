@@ -96,7 +96,7 @@ LAB_ENV := LAB_FULL=1 $(foreach knob,SEED ROUNDS ROUND FAULTS JOBS RUNS AWAY SEC
 lab: setup ## Break real clusters, seeded [SEED, ROUNDS, ROUND, FAULTS, RUNS, BROWNOUT…]
 	$(LAB_ENV) $(CARGO) test --test lab $(CARGOFLAGS) -- --nocapture --test-threads=1 $(LAB_TESTS)
 	$(if $(filter s7_,$(LAB_TESTS)),$(LAB_ENV) \
-	  $(CARGO) test --test etcd_pair $(CARGOFLAGS) -- --nocapture i12_)
+	  $(CARGO) test --test pair $(CARGOFLAGS) -- --nocapture etcd_pair::i12_)
 
 FUZZ_TARGETS := conninfo dotenv ini json properties template toml url yaml
 

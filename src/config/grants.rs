@@ -3,7 +3,8 @@
 //! Everything else that the agent asks (`pg_is_in_recovery`, `pg_control_system`,
 //! `pg_control_checkpoint`, `pg_control_recovery`, `pg_current_wal_flush_lsn`, `pg_walfile_name`,
 //! `pg_last_wal_receive_lsn`, `pg_last_wal_replay_lsn`) every role may ask.
-//! `tests/grants.rs` proves against a real pair that each line is needed and that they suffice.
+//! `tests/node/grants.rs` proves against a real pair that each line is needed and that they
+//! suffice.
 //!
 //! Source: PostgreSQL manual 22.5 (predefined roles), 9.27.4 (`pg_promote`), 28.2.4 and 28.2.6
 //! (who sees `pg_stat_replication` and `pg_stat_wal_receiver`), and INSERT, "Description" (what

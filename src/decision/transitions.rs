@@ -1,7 +1,7 @@
 //! Where the agent may go from where, and why: one table of (phase, trigger) → phase.
 //!
-//! Every pair has exactly one row or is listed in [`IGNORED`] with a reason; `tests/tables.rs`
-//! checks it. `agent explain transitions` prints this table.
+//! Every pair has exactly one row or is listed in [`IGNORED`] with a reason;
+//! `tests/rules/tables.rs` checks it. `agent explain transitions` prints this table.
 
 use std::fmt;
 

@@ -1,10 +1,10 @@
 //! What integration tests share: real servers, and waiting for a condition with a deadline.
 //!
-//! Every test file takes what it needs, so each of them leaves some of this unused.
+//! Every test program takes what it needs, so each of them leaves some of this unused.
 #![expect(
     dead_code,
     unreachable_pub,
-    reason = "each test file uses another part of the support code"
+    reason = "each test program uses another part of the support code"
 )]
 #![expect(
     clippy::disallowed_methods,

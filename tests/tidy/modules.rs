@@ -86,7 +86,7 @@ fn declared(source: &Source) -> Vec<(Vec<String>, bool)> {
                         format!("{own_folder}/{name}/mod.rs"),
                     ]
                 },
-                |path| vec![format!("{folder}/{path}")],
+                |path| vec![seen_from(folder, path)],
             );
             declared.push((candidates, test));
         }
@@ -102,6 +102,15 @@ fn path_attribute(source: &Source, index: usize) -> Option<&str> {
     let above = source.tokens.get(index)?.line.checked_sub(2)?;
     let line = source.text.lines().nth(above)?.trim();
     line.strip_prefix("#[path = \"")?.strip_suffix("\"]")
+}
+
+/// What a `#[path]` names in a file of `folder`; it may begin with `../`.
+fn seen_from(mut folder: &str, mut path: &str) -> String {
+    while let Some(rest) = path.strip_prefix("../") {
+        path = rest;
+        folder = folder.rsplit_once('/').map_or("", |(above, _)| above);
+    }
+    format!("{folder}/{path}")
 }
 
 /// Files that the compiler never sees.
@@ -161,6 +170,12 @@ mod tests {
             ("tests/y/z.rs", ""),
             ("tests/y/dead.rs", ""),
             ("tests/support/mod.rs", ""),
+            (
+                "tests/p/main.rs",
+                "#[path = \"../support/q.rs\"]\nmod q;\nmod r;",
+            ),
+            ("tests/support/q.rs", ""),
+            ("tests/p/r.rs", ""),
         ]);
         let files: Vec<String> = dead(&sources).into_iter().map(|p| p.file).collect();
         assert_eq!(files, ["src/dead.rs", "src/a/c.rs", "tests/y/dead.rs"]);

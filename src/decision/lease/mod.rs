@@ -6,8 +6,8 @@
 //! Must not: read a clock, draw random numbers, send, write or log. Time comes in as a
 //! [`crate::model::Moment`], messages go out as values; `runtime` carries them.
 //!
-//! Start reading at [`rules`], where the proof of S2 stands. `tests/lease_search.rs` searches the
-//! state space of these very machines for two writers (S1) and other broken promises.
+//! Start reading at [`rules`], where the proof of S2 stands. `tests/rules/lease_search.rs` searches
+//! the state space of these very machines for two writers (S1) and other broken promises.
 
 pub mod cell;
 pub mod contender;

@@ -1,4 +1,4 @@
-//! Cases of the table and of time; properties of plans are in `tests/upstream/plans.rs`.
+//! Cases of the table and of time; properties of plans are in `tests/files/upstream/plans.rs`.
 
 use super::*;
 use crate::model::observation::{EndpointResult, EndpointSeen, Phases};

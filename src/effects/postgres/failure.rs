@@ -378,7 +378,7 @@ mod tests {
         }
     }
 
-    /// Told by a real server, see `tests/postgres_faults.rs`.
+    /// Told by a real server, see `tests/node/postgres_faults.rs`.
     #[test]
     fn read_only_file_system_is_no_missing_grant() {
         let text = "could not write to log file 000000010000000000000001 at offset 5373952, \

@@ -1,4 +1,5 @@
-//! The rules of the lease one by one, by name. `tests/lease_search.rs` searches their interplay.
+//! The rules of the lease one by one, by name. `tests/rules/lease_search.rs` searches their
+//! interplay.
 
 mod contending;
 mod pair;

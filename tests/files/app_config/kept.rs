@@ -1,0 +1,77 @@
+//! What a new file has from the old one, and what it must not have from anywhere else.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use failover_agent::model::outcome::FailureKind;
+use rustix::fs::{XattrFlags, getxattr, setxattr};
+
+use super::{BEFORE, World, moved_to};
+
+/// An ACL as the kernel keeps it: the owner, one more user, the group, the mask, all others.
+/// Source: Linux, include/uapi/linux/posix_acl_xattr.h and posix_acl.h.
+fn acl(other_user: u32) -> Vec<u8> {
+    let nobody = u32::MAX;
+    let entries: [(u16, u16, u32); 5] = [
+        (0x01, 6, nobody),
+        (0x02, 4, other_user),
+        (0x04, 4, nobody),
+        (0x10, 4, nobody),
+        (0x20, 0, nobody),
+    ];
+    let mut bytes = 2_u32.to_le_bytes().to_vec();
+    for (tag, may, id) in entries {
+        bytes.extend(tag.to_le_bytes());
+        bytes.extend(may.to_le_bytes());
+        bytes.extend(id.to_le_bytes());
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn default_acl_of_the_directory_is_not_on_the_new_file_unless_it_was_on_the_old() {
+    let (access, default) = ("system.posix_acl_access", "system.posix_acl_default");
+    let world = World::new(BEFORE);
+    let path = world.path();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
+    if setxattr(world.dir.path(), default, &acl(65534), XattrFlags::empty()).is_err() {
+        // This file system has no ACLs.
+        return;
+    }
+    world.apply("db2", 1).await.unwrap();
+    let mut value = [0; 128];
+    let read = getxattr(path, access, &mut value[..]);
+    assert!(read.is_err(), "somebody else may read it now: {value:?}");
+    assert_eq!(fs::metadata(path).unwrap().mode() & 0o7777, 0o640);
+
+    setxattr(path, access, &acl(65533), XattrFlags::empty()).unwrap();
+    world.apply("db3", 1).await.unwrap();
+    let length = getxattr(path, access, &mut value[..]).unwrap();
+    assert_eq!(&value[..length], acl(65533));
+}
+
+#[tokio::test]
+async fn file_with_several_names_is_refused_and_all_of_them_stay() {
+    let world = World::new(BEFORE);
+    let other = world.dir.path().join("other");
+    fs::hard_link(world.path(), &other).unwrap();
+    let error = world.apply("db2", 1).await.unwrap_err();
+    assert_eq!(error.kind, FailureKind::Permanent);
+    assert!(error.what.contains("hard links"), "{error}");
+    assert_eq!(
+        (world.text(), fs::read_to_string(&other).unwrap()),
+        (BEFORE.to_owned(), BEFORE.to_owned())
+    );
+    let looked = world.observe("db2", 1).await.unwrap_err();
+    assert!(looked.what.contains("hard links"), "{looked}");
+    fs::remove_file(&other).unwrap();
+    world.apply("db2", 1).await.unwrap();
+    assert_eq!(world.text(), moved_to("db2"));
+
+    // Only the epoch is new: it is not remembered either.
+    fs::hard_link(world.path(), &other).unwrap();
+    world.observe("db2", 1).await.unwrap_err();
+    world.apply("db2", 2).await.unwrap_err();
+    fs::remove_file(other).unwrap();
+    world.apply("db2", 1).await.unwrap();
+}
