@@ -195,7 +195,8 @@ fn ended(state: &mut State, run: &PlanRun, end: PlanEnd, actions: &mut Vec<Actio
     let (severity, topic, summary) = match end {
         PlanEnd::Completed => {
             if run.plan.kind != PlanKind::Fence && run.plan.kind != PlanKind::GiveUp {
-                state.converged = state.record.as_ref().map(|record| record.primary.clone());
+                let record = state.record.as_ref();
+                state.converged = record.map(|it| (it.primary.clone(), run.plan.epoch));
             }
             if run.plan.kind == PlanKind::Converge {
                 return;

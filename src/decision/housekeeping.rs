@@ -31,13 +31,13 @@ pub fn keep_house(policy: &Policy, state: &mut State, now: Now, actions: &mut Ve
     let wanted = is_settled(policy, state, &record)
         && state.run.is_none()
         && state.journal_broken.is_none()
-        && state.converged.as_ref() != Some(&record.primary);
+        && state.converged != Some((record.primary.clone(), record.epoch));
     if !wanted {
         return;
     }
     let plan = plan::converge(policy, state, &record.primary, record.epoch);
     if plan.steps.is_empty() {
-        state.converged = Some(record.primary);
+        state.converged = Some((record.primary, record.epoch));
     } else {
         begin(policy, state, plan, now, actions);
         go_on(policy, state, now, actions);

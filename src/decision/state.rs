@@ -140,8 +140,9 @@ pub struct State {
     pub next_plan: u64,
     /// No new attempt of the same thing before this.
     pub not_before: Option<Moment>,
-    /// The primary's site for which this site's files (and DNS, when active) are right.
-    pub converged: Option<SiteName>,
+    /// The primary's site for which this site's files (and DNS, when active) are right, and the
+    /// epoch that they note (S8): under a newer one they are brought in line once more.
+    pub converged: Option<(SiteName, Epoch)>,
     /// The journal cannot be written.
     pub journal_broken: Option<String>,
     /// When this process first saw each time that the record's brakes name.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::config::settings::{AppConfig, Site};
-use crate::effects::app_config::{self, Change, Looked, Observed, Surroundings};
+use crate::effects::app_config::{self, Applied, Change, Looked, Observed, Surroundings};
 use crate::effects::error::EffectError;
 use crate::model::outcome::Failure;
 use crate::model::plan::{FileEdits, PrimaryAt};
@@ -282,9 +282,9 @@ impl<'a> AppFiles<'a> {
     ///
     /// # Errors
     /// As the agent's own step.
-    pub async fn follow(&self, app: &AppConfig) -> Result<String, Failure> {
-        let applied = app_config::follow(&self.change(app, self.primary)).await?;
-        Ok(applied.note)
+    pub async fn follow(&self, app: &AppConfig) -> Result<Applied, Failure> {
+        let change = self.change(app, self.primary);
+        Ok(app_config::follow(&change).await?)
     }
 
     /// Does what the agent does when it converges, also if that failed a moment ago; one line about

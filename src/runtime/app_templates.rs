@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::config::settings::{AppConfig, AppConfigTemplate, Site, Upstream};
-use crate::effects::app_config::{self, Surroundings};
+use crate::effects::app_config::{self, Applied, Surroundings};
 use crate::model::diagnosis::Diagnosis;
 use crate::model::outcome::Failure;
 use crate::model::template::TemplateNode;
@@ -241,8 +241,12 @@ impl Follower {
         }
         let app_config = &self.app.name;
         match files.follow(&self.app).await {
-            Ok(note) => {
-                tracing::info!(app_config, note, "upstreams changed, files rendered");
+            Ok(applied) => {
+                let Applied { changed, note } = applied;
+                match changed {
+                    true => tracing::info!(app_config, note, "upstreams changed, files rendered"),
+                    false => tracing::debug!(app_config, note, "nothing to render"),
+                }
                 self.told = None;
                 Pause::Whole(self.least)
             }

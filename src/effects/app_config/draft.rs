@@ -238,13 +238,16 @@ impl Job {
         Ok(())
     }
 
-    /// The agent wrote the files as they are, under this epoch, not because a person chose a text,
-    /// and to the end.
+    /// Under this epoch, and not because a person chose a text, the agent wrote the files as they
+    /// are, or has begun to.
     pub(super) fn is_ours(&self, memory: &Memory, draft: &Draft) -> bool {
-        memory.written_hash.as_ref() == Some(&draft.old_hash())
-            && memory.change.is_none()
-            && memory.epoch == self.epoch
-            && !memory.chosen
+        let as_left = memory.written_hash.as_ref() == Some(&draft.old_hash());
+        self.is_current(memory) && (as_left || memory.change.is_some())
+    }
+
+    /// Who wrote last did so under this epoch, and not because a person chose a text.
+    pub(super) fn is_current(&self, memory: &Memory) -> bool {
+        memory.epoch == self.epoch && !memory.chosen
     }
 
     /// Reads all files and computes what they should become.
@@ -262,7 +265,7 @@ impl Job {
                 write::read(&file.path)?
             }
         };
-        write::refuse_linked(&old)?;
+        write::refuse_irreplaceable(&old)?;
         let (text, changed) = match &file.wanted {
             Wanted::Edits(format, edits) => {
                 self.refuse_newer(&file.path, *format, &old.text)?;

@@ -102,6 +102,8 @@ pub struct Looked {
     pub edited: bool,
     /// The agent wrote them as they are, under this epoch, and not because a person chose a text.
     pub ours: bool,
+    /// A change has begun and not ended, or the app was not told of the last one.
+    pub unfinished: bool,
     /// What is left to do, if anything.
     pub observed: Observed,
     /// The last change did not hold: why, and for how long it is left alone yet.
@@ -109,8 +111,8 @@ pub struct Looked {
 }
 
 impl Looked {
-    /// Nothing but these files differs, which follow upstreams, and no other hand or plan is in it:
-    /// the agent may render them by itself.
+    /// Nothing but these files differs, which follow upstreams, or a change of them has to be
+    /// ended, and no other hand or plan is in it: the agent may render them by itself.
     #[must_use]
     pub fn only_upstreams(&self, following: &[PathBuf]) -> bool {
         let mut differ = self.files.iter().filter(|(_, keys)| !keys.is_empty());
@@ -119,7 +121,7 @@ impl Looked {
             any = true;
             following.contains(path)
         });
-        self.ours && self.failed.is_none() && any && only
+        self.ours && self.failed.is_none() && only && (any || self.unfinished)
     }
 }
 
@@ -142,6 +144,7 @@ pub async fn look(change: &Change<'_>) -> Result<Looked, EffectError> {
         Ok(Looked {
             edited: edited && memory.change.is_none(),
             ours: job.is_ours(&memory, &draft),
+            unfinished: memory.change.is_some() || memory.reload_is_due(),
             observed: observed(&job, &memory, &draft),
             files: draft
                 .files

@@ -62,11 +62,8 @@ impl Transaction<'_> {
             })
             .await?;
         self.passed("begun");
-        if self.job.hand == Hand::Follower && !self.is_ours(memory.clone()).await? {
-            return Ok(Applied {
-                changed: false,
-                note: "left alone: another hand was in its files".to_owned(),
-            });
+        if self.follows() && !self.job.is_current(&memory) {
+            return Ok(self.left_alone());
         }
         if memory.must_run {
             self.applier.must_run();
@@ -77,6 +74,9 @@ impl Transaction<'_> {
             Err(error) => self.notes.push(error.to_string()),
         }
         let (memory, draft) = self.end_interrupted(memory).await?;
+        if self.follows() && !self.job.is_ours(&memory, &draft) {
+            return Ok(self.left_alone());
+        }
         let changed = draft.changes_values();
         if changed {
             self.notes.push(format!("changed {}", draft.changed()));
@@ -92,9 +92,17 @@ impl Transaction<'_> {
         })
     }
 
-    async fn is_ours(&self, memory: Memory) -> Result<bool, EffectError> {
-        self.on_files(move |job| Ok(job.is_ours(&memory, &job.draft()?)))
-            .await
+    fn follows(&self) -> bool {
+        self.job.hand == Hand::Follower
+    }
+
+    fn left_alone(&mut self) -> Applied {
+        self.notes
+            .push("left alone: another hand was in its files".to_owned());
+        Applied {
+            changed: false,
+            note: self.notes.join("; "),
+        }
     }
 
     fn passed(&self, point: &'static str) {

@@ -10,7 +10,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Gid, Uid, fchown, fgetxattr, flistxattr, fremovexattr, fsetxattr};
+use rustix::fs::{
+    AtFlags, Gid, StatxAttributes, StatxFlags, Uid, fchown, fgetxattr, flistxattr, fremovexattr,
+    fsetxattr, statx,
+};
 use rustix::io::Errno;
 
 use crate::effects::error::EffectError;
@@ -208,11 +211,10 @@ const HOPELESS: &[(io::ErrorKind, &str)] = &[
         io::ErrorKind::ReadOnlyFilesystem,
         "the file system is mounted read-only",
     ),
-    (
-        io::ErrorKind::ResourceBusy,
-        "a file that is mounted by itself cannot be replaced: mount its directory instead",
-    ),
+    (io::ErrorKind::ResourceBusy, MOUNTED),
 ];
+const MOUNTED: &str =
+    "a file that is mounted by itself cannot be replaced: mount its directory instead";
 
 /// An I/O error on a file, with what can be done about it.
 pub(super) fn failure(what: &str, path: &Path, error: io::Error) -> EffectError {
@@ -309,11 +311,35 @@ fn empty_beside(old: &FileRead) -> Result<TempFile, EffectError> {
     }
 }
 
-/// Refuses a file that has several names: only one of them would lead to a new text. Asked whenever
-/// it is looked at: nobody is to learn it in the night of a failover.
-pub(super) fn refuse_linked(old: &FileRead) -> Result<(), EffectError> {
+/// Refuses a file in whose place no other can be put. Asked whenever it is looked at: nobody is to
+/// learn it in the night of a failover.
+pub(super) fn refuse_irreplaceable(old: &FileRead) -> Result<(), EffectError> {
+    if old.absent {
+        return Ok(());
+    }
+    refuse_mounted(old)?;
+    refuse_linked(old)
+}
+
+/// A rename over a file that is mounted by itself fails. Source: rename(2), EBUSY; statx(2),
+/// `STATX_ATTR_MOUNT_ROOT` (a kernel that does not know it says nothing).
+fn refuse_mounted(old: &FileRead) -> Result<(), EffectError> {
+    let about = statx(&old.file, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
+    let root = about.is_ok_and(|about| {
+        let attributes = about.stx_attributes & about.stx_attributes_mask;
+        attributes.contains(StatxAttributes::MOUNT_ROOT)
+    });
+    if !root {
+        return Ok(());
+    }
+    let what = format!("{} is mounted by itself (bind mount)", old.path.display());
+    Err(EffectError::permanent(format!("{what}: nothing can be put in its place")).hint(MOUNTED))
+}
+
+/// Only one of a file's names would lead to a new text.
+fn refuse_linked(old: &FileRead) -> Result<(), EffectError> {
     let names = old.metadata.nlink();
-    if names <= 1 || old.absent {
+    if names <= 1 {
         return Ok(());
     }
     Err(EffectError::permanent(format!(

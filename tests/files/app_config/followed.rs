@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use failover_agent::config::{self, MemberRole};
 use failover_agent::effects::app_config::{
@@ -14,6 +15,10 @@ use failover_agent::runtime::app_templates;
 
 use super::template::{TEMPLATE, rendered};
 use super::{World, shell};
+use crate::support::wait_until;
+
+/// The follower waits for the lock for ten seconds.
+const PATIENT: Duration = Duration::from_secs(8);
 
 /// A world whose template lists the members of a group that the proxy's file serves.
 pub(crate) fn with_upstream(template: &str) -> World {
@@ -136,19 +141,11 @@ async fn files_follow_upstreams_by_themselves_only_as_the_agent_left_them() {
     let env = world.dir.path().join("app.env");
     fs::write(&env, super::BEFORE).unwrap();
     world.target.files.push(super::file(env));
-    let proxy = world.dir.path().join("proxy.conf");
-    let sends_to = |members: &str| {
-        let text = format!(
-            "# agent: upstream shop-app begins\nupstream shop-app {{\n{members}\n}}\n\
-             # agent: upstream shop-app ends\n"
-        );
-        fs::write(&proxy, text).unwrap();
-    };
-    sends_to("server 10.0.0.1:80;");
+    sends_to(&world, "server 10.0.0.1:80;");
     assert!(!would_follow(&world, 1).await, "never written");
     world.moves_to("fra", "db1", 1).await.unwrap();
     assert!(!would_follow(&world, 1).await, "nothing differs");
-    sends_to("server [::1]:81;");
+    sends_to(&world, "server [::1]:81;");
     assert!(would_follow(&world, 1).await);
     assert!(!would_follow(&world, 2).await, "a plan brings a new epoch");
 
@@ -179,18 +176,83 @@ async fn files_follow_upstreams_by_themselves_only_as_the_agent_left_them() {
     let restored = world.text();
     left_alone(&world, 1, &restored).await;
     world.moves_to("fra", "db1", 1).await.unwrap();
-    sends_to("server 10.0.0.3:80 backup;");
+    sends_to(&world, "server 10.0.0.3:80 backup;");
     assert!(would_follow(&world, 1).await);
     // A rendering that the app did not take is left alone.
     world.target.verify = shell(&format!("! grep -q 10.0.0.3 '{}'", world.path().display()));
-    world.target.verify_timeout = std::time::Duration::from_millis(300);
+    world.target.verify_timeout = Duration::from_millis(300);
     world.moves_to("fra", "db1", 1).await.unwrap_err();
     assert!(!would_follow(&world, 1).await, "failed a moment ago");
-    sends_to("server 10.0.0.1:80;");
+    sends_to(&world, "server 10.0.0.1:80;");
     assert!(
         would_follow(&world, 1).await,
         "another text is tried at once"
     );
+}
+
+/// What the agent's proxy file says of the group.
+fn sends_to(world: &World, members: &str) {
+    let text = format!(
+        "# agent: upstream shop-app begins\nupstream shop-app {{\n{members}\n}}\n\
+         # agent: upstream shop-app ends\n"
+    );
+    fs::write(world.dir.path().join("proxy.conf"), text).unwrap();
+}
+
+#[tokio::test]
+async fn reload_of_a_follower_that_failed_is_tried_again() {
+    let mut world = with_upstream(MEMBERS);
+    sends_to(&world, "server 10.0.0.1:80;");
+    world.moves_to("fra", "db1", 1).await.unwrap();
+    let told = world.dir.path().join("told");
+    fs::create_dir(&told).unwrap();
+    world.target.reload = shell(&format!("rmdir '{}'", told.display()));
+    fs::remove_dir(&told).unwrap();
+    sends_to(&world, "server [::1]:81;");
+    follow(&world.change("db1", 1)).await.unwrap_err();
+    assert_eq!(
+        world.text(),
+        "[::1]:81 ::1 81\n",
+        "no proof: the file stays"
+    );
+    assert!(would_follow(&world, 1).await, "the app does not know it");
+
+    fs::create_dir(&told).unwrap();
+    follow(&world.change("db1", 1)).await.unwrap();
+    assert!(!told.exists(), "the app was told");
+    assert!(!would_follow(&world, 1).await, "nothing is left to do");
+}
+
+/// How often this process has the target's lock open.
+fn lock_opened(lock: &Path) -> usize {
+    let open = fs::read_dir("/proc/self/fd").unwrap();
+    let paths = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    paths.filter(|path| path == lock).count()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hand_that_comes_while_a_follower_waits_for_its_turn_is_seen() {
+    let world = with_upstream(MEMBERS);
+    sends_to(&world, "server 10.0.0.1:80;");
+    world.moves_to("fra", "db1", 1).await.unwrap();
+    sends_to(&world, "server [::1]:81;");
+    let target = world.state.join("app_config").join(&world.target.name);
+    let lock = fs::canonicalize(target.join("lock")).unwrap();
+    let held = fs::File::open(&lock).unwrap();
+    held.lock().unwrap();
+    let change = world.change("db1", 1);
+    let by_hand = async {
+        wait_until("the follower waits for its turn", PATIENT, async || {
+            lock_opened(&lock) == 2
+        })
+        .await;
+        fs::write(world.path(), "by hand\n").unwrap();
+        drop(held);
+    };
+    let (followed, ()) = tokio::join!(follow(&change), by_hand);
+    let followed = followed.unwrap();
+    assert!(followed.note.contains("another hand"), "{followed:?}");
+    assert_eq!(world.text(), "by hand\n");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::process::Command;
 
 use failover_agent::model::outcome::FailureKind;
 use rustix::fs::{XattrFlags, getxattr, setxattr};
@@ -48,6 +50,43 @@ async fn default_acl_of_the_directory_is_not_on_the_new_file_unless_it_was_on_th
     world.apply("db3", 1).await.unwrap();
     let length = getxattr(path, access, &mut value[..]).unwrap();
     assert_eq!(&value[..length], acl(65533));
+}
+
+/// Over the file itself, until it is dropped.
+struct BindMount<'a>(&'a Path);
+
+impl Drop for BindMount<'_> {
+    fn drop(&mut self) {
+        let ended = Command::new("umount").arg(self.0).status();
+        assert!(ended.is_ok_and(|status| status.success()), "unmounted");
+    }
+}
+
+#[tokio::test]
+async fn file_that_is_mounted_by_itself_is_told_of_before_anybody_needs_it() {
+    let world = World::new(BEFORE);
+    let other = world.dir.path().join("other");
+    fs::copy(world.path(), &other).unwrap();
+    let mount = Command::new("mount")
+        .arg("--bind")
+        .args([&other, world.path()])
+        .status();
+    if !mount.unwrap().success() {
+        println!("SKIPPED: this user may not mount");
+        return;
+    }
+    let mounted = BindMount(world.path());
+    let looked = world.observe("db2", 1).await.unwrap_err();
+    assert_eq!(looked.kind, FailureKind::Permanent);
+    assert!(looked.what.contains("bind mount"), "{looked}");
+    let hint = looked.hint.as_deref().unwrap_or_default();
+    assert!(hint.contains("mount its directory"), "{hint}");
+    let applied = world.apply("db2", 1).await.unwrap_err();
+    assert!(applied.what.contains("bind mount"), "{applied}");
+    assert_eq!(world.text(), BEFORE);
+    drop(mounted);
+    world.apply("db2", 1).await.unwrap();
+    assert_eq!(world.text(), moved_to("db2"));
 }
 
 #[tokio::test]

@@ -114,8 +114,18 @@ impl Applier for NginxByCommand {
         _primary: Option<&PrimaryAt>,
         patience: Duration,
     ) -> Result<Proof, EffectError> {
-        if self.told.is_empty() {
+        if self.told.is_empty() && !self.found {
             return Ok(Proof::NotAsked);
+        }
+        if self.told.is_empty() {
+            // A container in which the file alone is mounted keeps the file that was there.
+            return Err(EffectError::retryable(format!(
+                "app config {}: the nginx that had {} before the change is gone, or has another \
+                 file there now",
+                target.name,
+                self.file.display()
+            ))
+            .hint("start it; if it runs in a container, mount the file's directory there"));
         }
         let deadline = boottime() + patience;
         loop {
