@@ -4,12 +4,13 @@ use failover_agent::decision::brakes;
 use failover_agent::decision::decide::Action;
 use failover_agent::decision::diagnose;
 use failover_agent::decision::state::Phase;
-use failover_agent::model::PlanId;
 use failover_agent::model::diagnosis::{Diagnosis, Severity};
 use failover_agent::model::event::Answer;
 use failover_agent::model::journal::{JournalEntry, PlanEnd};
 use failover_agent::model::lease::{ClusterRecord, LeaseCommand};
 use failover_agent::model::plan::{Plan, PlanKind, Step};
+use failover_agent::model::{ClusterName, PlanId};
+use failover_agent::runtime::status;
 
 use super::actions::step_kind;
 use super::script::When;
@@ -65,6 +66,10 @@ fn holds(stage: &Stage, mark: usize, words: &[&str]) -> Result<bool, String> {
         ["also", name] => state.diagnoses.contains(&diagnosis(name)?),
         ["healthy"] => diagnose::row(*state.diagnoses.first().unwrap_or(&Diagnosis::Unknown))
             .is_some_and(|row| row.severity < Severity::Degraded),
+        ["settled"] => {
+            let (cluster, policy) = (ClusterName::new("test"), &stage.agent.policy);
+            status::snapshot(&cluster, policy, state, Vec::new(), stage.clocks()).settled
+        }
         ["no", rest @ ..] => !holds(stage, mark, rest)?,
         ["plan"] => planned(stage, mark).any(|_| true),
         ["plan", kind] => planned(stage, mark).any(|plan| plan_kind(kind) == Ok(plan.kind)),
