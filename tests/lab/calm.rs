@@ -66,8 +66,10 @@ pub const LOADS: &[BrownOut] = &[
 pub const WIRES: &[BrownOut] = &[
     quiet("30 % loss everywhere", "lossy", &[Host::Fra, Host::Ams]),
     quiet("2 s latency to the standby's site", "late", &[Host::Ams]),
-    quiet("witness paused", "member-stop", &[Host::Witness]),
 ];
+
+/// Those of a member.
+pub const MEMBERS: &[BrownOut] = &[quiet("witness paused", "member-stop", &[Host::Witness])];
 
 /// The product's own default: brown-outs ask what a site in production would do.
 pub const TTL: &str = "10s";

@@ -157,17 +157,18 @@ async fn s7_witness_or_peer_away_fails_no_commit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn s13_brown_outs_cause_no_failover() {
-    let (Some(first), Some(second)) = (lab().await, lab().await) else {
+    let (Some(first), Some(second), Some(third)) = (lab().await, lab().await, lab().await) else {
         return;
     };
     let lasts = Knobs::read().brown_out;
-    let (loads, wires) = tokio::join!(
+    let (loads, wires, members) = tokio::join!(
         calm::brown_outs(&first, calm::LOADS, lasts),
         calm::brown_outs(&second, calm::WIRES, lasts),
+        calm::brown_outs(&third, calm::MEMBERS, lasts),
     );
-    let failed: Vec<String> = loads
+    let failed: Vec<String> = [loads, wires, members]
         .iter()
-        .chain(&wires)
+        .flatten()
         .filter(|calm| !calm.problems.is_empty())
         .map(calm::Calm::line)
         .collect();
