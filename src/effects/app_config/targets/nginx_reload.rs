@@ -152,8 +152,70 @@ fn config_of(title: &str) -> PathBuf {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "a real nginx is started, and the absence of a namespace for it is told"
+)]
 mod tests {
+    use std::fs;
+    use std::process::{Child, Command};
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process};
+
     use super::*;
+
+    /// An nginx with `own` as its directory, or `other` mounted over it in a namespace of its own.
+    fn nginx(own: &Path, other: Option<&Path>) -> Child {
+        let script = match other {
+            None => "exec /usr/sbin/nginx -c \"$1/nginx.conf\"",
+            Some(_) => "mount --bind \"$2\" \"$1\" && exec /usr/sbin/nginx -c \"$1/nginx.conf\"",
+        };
+        let mut command = match other {
+            None => Command::new("sh"),
+            Some(_) => Command::new("unshare"),
+        };
+        if other.is_some() {
+            command.args(["--map-root-user", "--mount", "sh"]);
+        }
+        command.args(["-c", script, "sh"]).arg(own).args(other);
+        command.spawn().unwrap()
+    }
+
+    #[test]
+    fn nginx_in_a_container_with_a_file_of_its_own_has_not_read_this_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, other) = (dir.path().join("own"), dir.path().join("other"));
+        for place in [&own, &other] {
+            fs::create_dir(place).unwrap();
+            fs::write(place.join("upstream.conf"), "").unwrap();
+            let at = dir.path().display();
+            let text =
+                format!("daemon off;\npid {at}/pid;\nerror_log {at}/error.log;\nevents {{}}\n");
+            fs::write(place.join("nginx.conf"), text).unwrap();
+        }
+        let file = own.join("upstream.conf");
+        for (over, found) in [(None, 1), (Some(other.as_path()), 0)] {
+            let mut started = nginx(&own, over);
+            let pid = dir.path().join("pid");
+            let deadline = Instant::now() + Duration::from_secs(20);
+            let has_pid = || fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'));
+            while !has_pid() {
+                if over.is_some() && started.try_wait().unwrap().is_some() {
+                    eprintln!("SKIPPED: this host permits no mounts in a namespace");
+                    return;
+                }
+                assert!(Instant::now() < deadline, "nginx does not start");
+                // bounded: the assertion above
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            assert_eq!(Before::that_read(&file).len(), found, "{over:?}");
+            let main = i32::try_from(started.id()).ok().and_then(Pid::from_raw);
+            kill_process(main.unwrap(), Signal::TERM).unwrap();
+            started.wait().unwrap();
+        }
+    }
 
     #[test]
     fn only_the_level_of_a_line_is_a_complaint_and_not_what_a_client_asked_for() {

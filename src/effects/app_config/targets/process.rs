@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, ResolveFlags, fstat, open, openat2};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Place;
@@ -100,11 +101,10 @@ impl Running {
         let Ok(relative) = file.strip_prefix("/") else {
             return true;
         };
-        let inode = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
-        let its = inode(&Path::new(&format!("/proc/{pid}/root")).join(relative));
-        match (inode(file), its) {
+        let own = fs::metadata(file).map(|file| (file.dev(), file.ino()));
+        match (own, inode_seen_by(pid, relative)) {
             (Ok(own), Ok(its)) => own == its,
-            (Ok(_), Err(error)) => error.kind() != ErrorKind::NotFound,
+            (Ok(_), Err(error)) => error != Errno::NOENT,
             (Err(_), Ok(_) | Err(_)) => true,
         }
     }
@@ -119,6 +119,16 @@ impl Running {
             .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
             .collect()
     }
+}
+
+/// Device and number of the file to which this path below its root leads that process: absolute
+/// links on the way begin at its root, too. Source: openat2(2), `RESOLVE_IN_ROOT`.
+fn inode_seen_by(pid: u32, relative: &Path) -> Result<(u64, u64), Errno> {
+    let look = OFlags::PATH | OFlags::CLOEXEC;
+    let root = open(format!("/proc/{pid}/root"), look, Mode::empty())?;
+    let file = openat2(&root, relative, look, Mode::empty(), ResolveFlags::IN_ROOT)?;
+    let about = fstat(&file)?;
+    Ok((about.st_dev, about.st_ino))
 }
 
 fn processes() -> impl Iterator<Item = Process> {
@@ -148,6 +158,7 @@ fn comm(pid: u32) -> String {
 )]
 mod tests {
     use std::io::{BufRead, BufReader};
+    use std::os::unix::fs::symlink;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -161,6 +172,9 @@ mod tests {
             fs::write(place.join("a.conf"), "").unwrap();
         }
         fs::write(own.join("b.conf"), "").unwrap();
+        for place in [&own, &other] {
+            symlink(own.join("a.conf"), place.join("link")).unwrap();
+        }
         let me = Process::read(std::process::id()).unwrap();
         let me = Running((me.pid, me.started));
         assert!(me.sees(&own.join("a.conf")) && me.sees(&own.join("not there")));
@@ -184,6 +198,7 @@ mod tests {
         let its = Running((its.pid, its.started));
         assert!(!its.sees(&own.join("a.conf")), "another file");
         assert!(!its.sees(&own.join("b.conf")), "none");
+        assert!(!its.sees(&own.join("link")), "another behind the link");
         assert!(its.sees(&other.join("a.conf")), "the very same");
         // At the end of its input it ends.
         drop(apart.stdin.take());
