@@ -1,4 +1,5 @@
 //! What a new file has from the old one, and what it must not have from anywhere else.
+#![expect(clippy::disallowed_methods, reason = "test code: a mount is needed")]
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};

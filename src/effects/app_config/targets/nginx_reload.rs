@@ -152,11 +152,7 @@ fn config_of(title: &str) -> PathBuf {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "a real nginx is started, and the absence of a namespace for it is told"
-)]
+#[expect(clippy::disallowed_methods, reason = "a real nginx is started")]
 mod tests {
     use std::fs;
     use std::process::{Child, Command};
