@@ -2,8 +2,10 @@
 //! those of libpq by the string that `agent dsn` prints.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use failover_agent::effects::clock::boottime;
@@ -14,7 +16,6 @@ use failover_agent::runtime::status::Snapshot;
 use failover_agent::surfaces::api::routing::{self, Question, Wanted, verdict};
 use failover_agent::surfaces::api::tcp;
 use tokio::sync::oneshot;
-use tokio::sync::oneshot::error::TryRecvError;
 use tokio_util::sync::CancellationToken;
 
 use super::{SOON, ask};
@@ -38,25 +39,42 @@ fn handle(cluster: &TestCluster, index: usize) -> AgentHandle {
     agent.handle.clone()
 }
 
-/// Asks for a failover to ams, and takes the picture at the very moment of the answer: what comes
-/// after it must find the picture there already.
-fn picture_at_the_answer(handle: &AgentHandle) -> (Answer, Arc<Snapshot>) {
+/// Takes the picture when it is woken: within the agent's own call that sends the answer, so that
+/// nothing which the agent does after it has happened yet.
+struct AtTheAnswer {
+    agent: AgentHandle,
+    seen: Mutex<Option<Arc<Snapshot>>>,
+}
+
+impl Wake for AtTheAnswer {
+    fn wake(self: Arc<Self>) {
+        let picture = self.agent.status.borrow().clone();
+        *self.seen.lock().unwrap() = Some(picture);
+    }
+}
+
+/// Asks for a failover to ams; the answer, and the picture at its very moment.
+async fn picture_at_the_answer(agent: &AgentHandle) -> (Answer, Arc<Snapshot>) {
     let (answer, mut answered) = oneshot::channel();
+    let at_the_answer = Arc::new(AtTheAnswer {
+        agent: agent.clone(),
+        seen: Mutex::default(),
+    });
+    let waker = Waker::from(at_the_answer.clone());
+    let waits = Pin::new(&mut answered).poll(&mut Context::from_waker(&waker));
+    assert!(waits.is_pending());
     let wish = Wish::Failover {
         to: SiteName::new(SITES[1]),
         dry_run: false,
     };
     let request = Request { wish, answer };
-    handle.requests.blocking_send(request).unwrap();
-    let began = Instant::now();
-    loop {
-        match answered.try_recv() {
-            Ok(answer) => return (answer, handle.status.borrow().clone()),
-            // Without a pause: one would give the agent the time that it must not need.
-            Err(TryRecvError::Empty) => assert!(began.elapsed() < SOON, "no answer"),
-            Err(TryRecvError::Closed) => panic!("the agent has dropped the request"),
-        }
-    }
+    agent.requests.send(request).await.unwrap();
+    wait_until("the agent answers", SOON, async || {
+        at_the_answer.seen.lock().unwrap().is_some()
+    })
+    .await;
+    let picture = at_the_answer.seen.lock().unwrap().take().unwrap();
+    (answered.await.unwrap(), picture)
 }
 
 /// The port of the node that `psql` reaches with what `agent dsn` prints, and whether it takes
@@ -95,9 +113,7 @@ async fn s2_failover_is_seen_before_any_of_it_is_done_and_libpq_finds_the_new_pr
     }
 
     let agent = handle(&cluster, 0);
-    let asked = agent.clone();
-    let asking = tokio::task::spawn_blocking(move || picture_at_the_answer(&asked));
-    let (answer, picture) = asking.await.unwrap();
+    let (answer, picture) = picture_at_the_answer(&agent).await;
     assert!(matches!(answer, Answer::Started { .. }), "{answer:?}");
     let at = routing::Instant {
         age: Duration::ZERO,
