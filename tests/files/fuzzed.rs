@@ -1,12 +1,14 @@
 //! The fuzz targets as they are, over their seeds: `fuzz/` is a workspace of its own that no check
 //! builds, and a name that changes here would break it unseen.
 #![expect(
+    clippy::duplicate_mod,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
     unreachable_pub,
     unused_attributes,
-    reason = "the targets are written for libFuzzer: they fail by panics, and have no main"
+    reason = "the targets are written for libFuzzer: they fail by panics, have no main, and take \
+              what they share each for itself"
 )]
 
 #[path = "../../fuzz/fuzz_targets/conninfo.rs"]
@@ -32,7 +34,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-const TARGETS: [(&str, fn(&[u8])); 9] = [
+type Run = fn(&[u8]);
+
+const TARGETS: [(&str, Run); 9] = [
     ("conninfo", conninfo::run),
     ("dotenv", dotenv::run),
     ("ini", ini::run),
