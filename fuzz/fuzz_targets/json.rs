@@ -25,7 +25,7 @@ fn read_back(text: &[u8], key: &str, new: &str) {
         Err(error) if NOT_FOR_IT.iter().any(|why| error.to_string().contains(why)) => return,
         Err(error) => panic!("serde_json cannot read it: {error}"),
     };
-    let pointer = key.replace('.', "/").replace('[', "/").replace(']', "");
+    let pointer = key.replace(['.', '['], "/").replace(']', "");
     let value = read.pointer(&format!("/{pointer}"));
     let value = value.map(|value| value.as_str().map_or(value.to_string(), str::to_owned));
     assert_eq!(value.as_deref(), Some(new));

@@ -26,6 +26,8 @@ use failover_agent::effects::error::EffectError;
 use failover_agent::model::outcome::FailureKind;
 use failover_agent::model::plan::{ConfigEdit, EditValue, FileEdits, PrimaryAt};
 use failover_agent::model::{Epoch, SiteName};
+use rustix::fs::{XattrFlags, getxattr, setxattr};
+use rustix::io::Errno;
 
 const BEFORE: &str = "# the app\nDB_HOST=db1\nSECRET='p#w'\n\
                       DATABASE_URL=\"postgres://app:p%40ss%2F@db1:5432/app?sslmode=require\"\n";
@@ -342,8 +344,14 @@ async fn mode_owner_and_attributes_are_kept() {
     if root {
         std::os::unix::fs::chown(path, Some(65534), Some(65533)).unwrap();
     }
-    let flags = rustix::fs::XattrFlags::empty();
-    let attributes = rustix::fs::setxattr(path, "user.agent-test", b"kept", flags).is_ok();
+    let attributes = match setxattr(path, "user.agent-test", b"kept", XattrFlags::empty()) {
+        Ok(()) => true,
+        Err(Errno::NOTSUP) => {
+            eprintln!("SKIPPED in part: {path:?} is on a file system without user attributes");
+            false
+        }
+        Err(error) => panic!("cannot set an attribute of {path:?}: {error}"),
+    };
     world.apply("db2", 1).await.unwrap();
     let after = fs::metadata(path).unwrap();
     assert_eq!(after.mode() & 0o7777, 0o640);
@@ -352,7 +360,7 @@ async fn mode_owner_and_attributes_are_kept() {
     }
     if attributes {
         let mut value = [0; 16];
-        let length = rustix::fs::getxattr(path, "user.agent-test", &mut value[..]).unwrap();
+        let length = getxattr(path, "user.agent-test", &mut value[..]).unwrap();
         assert_eq!(&value[..length], b"kept");
     }
 }

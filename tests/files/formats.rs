@@ -2,6 +2,7 @@
 //! files. Start reading at [`contract`], which every format has to fulfil.
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail loudly")]
 
+mod conninfo;
 mod contract;
 mod dotenv;
 mod ini;
@@ -9,6 +10,7 @@ mod json;
 mod properties;
 mod template;
 mod toml;
+mod url;
 mod yaml;
 
 use failover_agent::effects::app_config::format::{ConfigFormat, EditError};

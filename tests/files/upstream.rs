@@ -11,6 +11,7 @@
     reason = "tests: a broken assumption is a failed test, and servers are started here"
 )]
 
+mod backups;
 mod ground;
 mod plans;
 mod ready_made;

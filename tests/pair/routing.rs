@@ -9,6 +9,7 @@
     reason = "helpers of tests may fail loudly"
 )]
 
+mod moved;
 mod pgbench;
 
 use std::fs;

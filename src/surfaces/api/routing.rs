@@ -325,3 +325,6 @@ fn state(own: Option<NodeState>) -> &'static str {
         Some(NodeState::Unknown | NodeState::Disputed) | None => "unknown",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,13 +63,13 @@ async fn nginx_that_refuses_the_file_never_sees_it_and_follows_once_it_takes_it(
 }
 
 /// HAProxy with the group's servers in a backend of its own file.
-struct Haproxy {
+pub(super) struct Haproxy {
     running: Child,
-    port: u16,
+    pub(super) port: u16,
 }
 
 impl Haproxy {
-    async fn start(ground: &Ground) -> Self {
+    pub(super) async fn start(ground: &Ground) -> Self {
         let port = free_port();
         let at = |name: &str| ground.path(name).display().to_string();
         let text = format!(
@@ -112,8 +112,21 @@ impl Drop for Haproxy {
     }
 }
 
+/// The settings that test, tell and ask it.
+pub(super) fn haproxy_target(ground: &Ground) -> String {
+    let at = |name: &str| ground.path(name).display().to_string();
+    format!(
+        "[upstream.haproxy]\nprogram = \"/usr/sbin/haproxy\"\nconfig = [\"{}\"]\nsocket = \"{}\"\n\
+         pid_file = \"{}\"\nstate_file = \"{}\"\n",
+        at("shop.conf"),
+        at("admin"),
+        at("pid"),
+        at("servers"),
+    )
+}
+
 /// Servers that HAProxy itself says are in maintenance.
-async fn in_maintenance(socket: &Path) -> Vec<String> {
+pub(super) async fn in_maintenance(socket: &Path) -> Vec<String> {
     let Ok(mut stream) = UnixStream::connect(socket).await else {
         return Vec::new();
     };
@@ -137,15 +150,7 @@ async fn haproxy_takes_members_out_and_in_and_keeps_what_people_said_of_others()
     }
     let addresses = backends.each_ref().map(|backend| backend.address.clone());
     let haproxy = Haproxy::start(&ground).await;
-    let at = |name: &str| ground.path(name).display().to_string();
-    let target = format!(
-        "[upstream.haproxy]\nprogram = \"/usr/sbin/haproxy\"\nconfig = [\"{}\"]\nsocket = \"{}\"\n\
-         pid_file = \"{}\"\nstate_file = \"{}\"\n",
-        at("shop.conf"),
-        at("admin"),
-        at("pid"),
-        at("servers"),
-    );
+    let target = haproxy_target(&ground);
     let members = member_list(&addresses, "");
     let group = format!("render = \"servers\"\n{members}{QUICK}{target}");
     let mut group = ground.group(&group, "");
