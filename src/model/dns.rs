@@ -110,7 +110,7 @@ impl fmt::Display for Heard {
 /// One server and what it answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerAnswer {
-    /// Where it was asked, as `ip:port`.
+    /// Where it was asked, as `ip:port`, or [`Self::NOWHERE`].
     pub server: String,
     /// Its name, where one is known.
     pub name: Option<String>,
@@ -119,6 +119,11 @@ pub struct ServerAnswer {
     /// What it said.
     #[serde(flatten)]
     pub heard: Heard,
+}
+
+impl ServerAnswer {
+    /// Where a server was asked whose address was not found.
+    pub const NOWHERE: &str = "(not asked)";
 }
 
 /// How many of those that could be asked have it.
@@ -187,7 +192,11 @@ impl OutsideView {
         let resolvers = self.share(ServerKind::Resolver);
         let mut words = match (&self.unfound, authoritative.of) {
             (Some(why), 0) => format!("authoritative servers not found: {why}"),
-            _ => format!(
+            (Some(why), _) => format!(
+                "{} of {} authoritative servers ({why})",
+                authoritative.has, authoritative.of
+            ),
+            (None, _) => format!(
                 "{} of {} authoritative servers",
                 authoritative.has, authoritative.of
             ),
@@ -373,7 +382,8 @@ pub struct DnsVerified {
     /// Through the provider's edge; `None` where nothing is named to be asked.
     #[serde(default)]
     pub edge: Option<EdgeView>,
-    /// Until when old answers live that a resolver was seen to keep; `None`: none was seen.
+    /// Until when old answers may live, as far as the watch over a move and what resolvers keep
+    /// say; `None`: none is known of.
     pub old_until: Option<Timestamp>,
 }
 

@@ -152,7 +152,10 @@ impl DnsDesk {
         let asked = self.wanted(picture, name)?;
         let asked = asked
             .iter()
-            .map(|(record, wanted)| record.verified(&self.0.check, wanted))
+            .map(|(record, wanted)| {
+                let watched = record.watched_until(picture, wanted);
+                record.verified(&self.0.check, wanted, watched)
+            })
             .collect();
         Ok(together(asked).await)
     }
@@ -245,7 +248,23 @@ impl DeskRecord {
         outside::look(check, &question).await
     }
 
-    async fn verified(&self, check: &DnsCheck, wanted: &Wanted) -> DnsVerified {
+    /// Until when old answers may live, as the watch over this very move knows: only it saw when
+    /// the last server had it. `None`: it does not know yet, or this agent did not move it.
+    fn watched_until(&self, picture: &Snapshot, wanted: &Wanted) -> Option<Timestamp> {
+        let watched = picture.dns.iter().find(|status| {
+            status.name == self.settings.name
+                && status.epoch == wanted.epoch
+                && status.wanted == wanted.contents
+        });
+        watched?.old_until
+    }
+
+    async fn verified(
+        &self,
+        check: &DnsCheck,
+        wanted: &Wanted,
+        watched: Option<Timestamp>,
+    ) -> DnsVerified {
         let planned = self.planned(wanted).await;
         let proxied = match &planned.provider {
             Ok(kept) => kept.proxied,
@@ -257,8 +276,10 @@ impl DeskRecord {
         };
         let edge = self.through_edge(&wanted.site).await;
         let keeps = view.as_ref().and_then(OutsideView::resolvers_keep_old_s);
+        let now = wall();
+        let keeps = keeps.map(|s| Timestamp(now.0 + i64::from(s) * 1000));
         DnsVerified {
-            old_until: keeps.map(|s| Timestamp(wall().0 + i64::from(s) * 1000)),
+            old_until: keeps.max(watched.filter(|until| *until > now)),
             planned,
             view,
             edge,

@@ -199,8 +199,11 @@ fn verified(it: &DnsVerified) -> Vec<String> {
     for answer in &view.servers {
         lines.push(server(answer));
     }
+    let whole = view.share(ServerKind::Authoritative).is_whole();
     let old = match it.old_until {
-        Some(until) => format!("; a resolver keeps an old answer until {until}"),
+        Some(until) if whole => format!("; old answers may live until {until}"),
+        // A server still gives them out.
+        Some(until) => format!("; old answers live until {until} at least"),
         None => String::new(),
     };
     let style = match view.is_everywhere() {

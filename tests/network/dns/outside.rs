@@ -8,7 +8,7 @@ use failover_agent::config::settings::DnsCheck;
 use failover_agent::effects::dns::outside::{Question, look};
 use failover_agent::effects::dns::{apply, provider_of};
 use failover_agent::effects::permit::Unconditional;
-use failover_agent::model::dns::{Heard, OutsideView, ServerKind, Share};
+use failover_agent::model::dns::{Heard, OutsideView, ServerAnswer, ServerKind, Share};
 use failover_agent::model::{Epoch, SiteName};
 
 use super::Wanted;
@@ -222,4 +222,32 @@ async fn servers_of_a_zone_are_found_by_its_ns_records_with_all_their_addresses(
     let view = look(&check, &question("shop", &[OLD])).await;
     assert!(view.unfound.is_some() && !view.is_everywhere(), "{view:?}");
     assert!(view.words().contains("not found"), "{}", view.words());
+}
+
+#[tokio::test]
+async fn name_server_without_an_address_counts_as_silent() {
+    let primary = Server::start_with(KINDS[0], "@ IN NS lost.example.invalid.\n");
+    let resolver = Server::resolver_of(&primary);
+    let mut check = check(&[], &[resolver.address()]);
+    check.timeout = Duration::from_millis(800);
+    let view = look(&check, &question("shop", &[OLD])).await;
+    let lost: Vec<&ServerAnswer> = view
+        .servers
+        .iter()
+        .filter(|it| it.name.as_deref() == Some("lost.example.invalid"))
+        .collect();
+    let [lost] = lost[..] else { panic!("{view:?}") };
+    assert_eq!(lost.kind, ServerKind::Authoritative);
+    let Heard::Silent { why } = &lost.heard else {
+        panic!("{lost:?}");
+    };
+    assert!(why.starts_with("its address is not found: "), "{why}");
+    // Two others are asked by IPv4; whether this host has IPv6 is not the question.
+    let Share { of, .. } = view.share(ServerKind::Authoritative);
+    let v6 = view.servers.iter().find(|it| it.server.starts_with('['));
+    let v6 = !matches!(v6.unwrap().heard, Heard::Unaskable { .. });
+    assert_eq!(of, 3 + usize::from(v6), "{view:?}");
+    assert!(!view.is_everywhere());
+    let words = view.words();
+    assert!(words.contains("lost.example.invalid: its"), "{words}");
 }

@@ -202,9 +202,14 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(kind: Kind) -> Self {
+        Self::start_with(kind, "")
+    }
+
+    /// With these records beside the usual ones.
+    pub(super) fn start_with(kind: Kind, more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        fs::write(dir.path().join("zone"), records()).unwrap();
+        fs::write(dir.path().join("zone"), records() + more).unwrap();
         let settings = (kind.settings)(dir.path(), port);
         let server = Self::launch(kind, dir, port, &settings);
         wait_until_blocking(kind.name, SOON, || server.dig("ns", "A") == ["127.0.0.1"]);

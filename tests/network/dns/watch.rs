@@ -64,10 +64,11 @@ impl Notifier for Told {
     }
 }
 
-fn config(primary: SocketAddr, authoritative: &[SocketAddr], resolver: SocketAddr) -> Config {
-    let authoritative: Vec<String> = authoritative.iter().map(ToString::to_string).collect();
+fn config(primary: SocketAddr, authoritative: &[SocketAddr], resolvers: &[SocketAddr]) -> Config {
+    let [authoritative, resolvers] = [authoritative, resolvers]
+        .map(|all| all.iter().map(ToString::to_string).collect::<Vec<String>>());
     config_with(&format!(
-        "[dns_check]\nauthoritative = {authoritative:?}\nresolvers = [\"{resolver}\"]\n\
+        "[dns_check]\nauthoritative = {authoritative:?}\nresolvers = {resolvers:?}\n\
          drift_every = \"1s\"\n\
          [[dns]]\nname = \"shop\"\nprovider = \"rfc2136\"\nrecord = \"shop.{ZONE}\"\n\
          server = \"{primary}\"\nzone = \"{ZONE}\"\nkey_name = \"{KEY_NAME}\"\nkey = \"{KEY}\"\n\
@@ -206,7 +207,7 @@ async fn move_is_watched_until_the_secondary_has_it_and_old_answers_have_run_out
     let secondary = Server::secondary_of(&primary);
     let resolver = Server::resolver_of(&primary);
     let servers = [primary.address(), secondary.address()];
-    let watched = Watched::start(config(primary.address(), &servers, resolver.address()));
+    let watched = Watched::start(config(primary.address(), &servers, &[resolver.address()]));
     // From here on the resolver keeps the old answer.
     assert_eq!(resolver.dig_with("+recurse", "shop", "A"), [FRA]);
     watched.set(AMS, EPOCH).await;
@@ -245,10 +246,39 @@ async fn move_is_watched_until_the_secondary_has_it_and_old_answers_have_run_out
 }
 
 #[tokio::test]
+async fn verify_says_how_long_old_answers_may_live_where_no_resolver_is_known() {
+    let primary = Server::start(KINDS[0]);
+    let address = primary.address();
+    let watched = Watched::start(config(address, &[address], &[]));
+    watched.set(AMS, EPOCH).await;
+    watched.say_moved();
+    let status = watched
+        .wait("every server has it", |it| it.old_until.is_some())
+        .await;
+    let mut picture = (*watched.picture).clone();
+    let verified = |picture: Snapshot| async {
+        let verified = watched.desk.verify(&picture, None).await.unwrap();
+        let [verified] = verified.try_into().unwrap();
+        assert!(verified.is_everywhere(), "{verified:?}");
+        verified.old_until
+    };
+    assert_eq!(verified(picture.clone()).await, None, "nothing is watched");
+    picture.dns = vec![status.clone()];
+    assert_eq!(verified(picture.clone()).await, status.old_until);
+    picture.dns[0].old_until = Some(Timestamp(1));
+    assert_eq!(verified(picture.clone()).await, None, "they are gone");
+    picture.dns = vec![DnsStatus {
+        epoch: Epoch(EPOCH.0 - 1),
+        ..status
+    }];
+    assert_eq!(verified(picture).await, None, "of another move");
+}
+
+#[tokio::test]
 async fn s8_change_by_somebody_else_is_told_once_and_left_alone() {
     let primary = Server::start(KINDS[0]);
     let address = primary.address();
-    let watched = Watched::start(config(address, &[address], address));
+    let watched = Watched::start(config(address, &[address], &[address]));
     watched.set(AMS, EPOCH).await;
     watched.say_moved();
     watched

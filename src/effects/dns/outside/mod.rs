@@ -14,7 +14,7 @@ use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use self::ask::{Asked, NoAnswer, ask};
-use self::zone::{Finder, ZoneServer};
+use self::zone::{Finder, Found, LostServer, ZoneServer};
 use super::diff::same_content;
 use crate::config::settings::DnsCheck;
 use crate::effects::together::together;
@@ -45,15 +45,18 @@ pub async fn look(settings: &DnsCheck, question: &Question) -> OutsideView {
         };
     };
     let found = tokio::time::timeout(FIND_WITHIN, servers(settings, question, &name)).await;
-    let (servers, unfound) = match found {
-        Ok(Ok(servers)) => (servers, None),
-        Ok(Err(why)) => (Vec::new(), Some(why)),
+    let (found, unfound) = match found {
+        Ok(Ok(found)) => {
+            let unfound = unfound(&found.lost);
+            (found, unfound)
+        }
+        Ok(Err(why)) => (Found::default(), Some(why)),
         Err(_) => {
             let why = format!("not found within {} s", FIND_WITHIN.as_secs());
-            (Vec::new(), Some(why))
+            (Found::default(), Some(why))
         }
     };
-    let authoritative = servers.into_iter().map(|server| Place {
+    let authoritative = found.servers.into_iter().map(|server| Place {
         server: server.address,
         name: Some(server.name).filter(|name| !name.is_empty()),
         kind: ServerKind::Authoritative,
@@ -66,24 +69,43 @@ pub async fn look(settings: &DnsCheck, question: &Question) -> OutsideView {
     let asked = authoritative
         .chain(resolvers)
         .map(|place| place.hear(question, &name, kind, settings.timeout));
+    let heard = together(asked.collect()).await;
+    let lost = found.lost.into_iter().map(silent);
     OutsideView {
-        servers: together(asked.collect()).await,
+        servers: lost.chain(heard).collect(),
         unfound,
     }
 }
 
+/// Which servers are not found, in words; `None`: all are.
+fn unfound(lost: &[LostServer]) -> Option<String> {
+    let words = lost.iter().map(|it| format!("{}: {}", it.name, it.why));
+    let words: Vec<String> = words.collect();
+    (!words.is_empty()).then(|| words.join("; "))
+}
+
+/// A server that cannot be asked counts as one that says nothing: resolvers elsewhere may find it,
+/// and hear something old from it.
+fn silent(lost: LostServer) -> ServerAnswer {
+    ServerAnswer {
+        server: ServerAnswer::NOWHERE.to_owned(),
+        name: Some(lost.name),
+        kind: ServerKind::Authoritative,
+        heard: Heard::Silent { why: lost.why },
+    }
+}
+
 /// The zone's servers: as settings name them, or as found.
-async fn servers(
-    settings: &DnsCheck,
-    question: &Question,
-    name: &Name,
-) -> Result<Vec<ZoneServer>, String> {
+async fn servers(settings: &DnsCheck, question: &Question, name: &Name) -> Result<Found, String> {
     if !settings.authoritative.is_empty() {
         let named = settings.authoritative.iter().map(|address| ZoneServer {
             name: String::new(),
             address: *address,
         });
-        return Ok(named.collect());
+        return Ok(Found {
+            servers: named.collect(),
+            lost: Vec::new(),
+        });
     }
     let own;
     let resolvers = match settings.resolvers.as_slice() {

@@ -19,7 +19,7 @@ const LABELS_MAX: usize = 10;
 /// Name servers of a zone that are asked. Source: 13 fit into the answer for the root.
 const NAME_SERVERS_MAX: usize = 13;
 /// Addresses of them that are asked.
-const ADDRESSES_MAX: usize = 32;
+const ADDRESSES_MAX: usize = 64;
 /// Resolvers that are tried, one after the other, before the zone counts as not found.
 const RESOLVERS_TRIED_MAX: usize = 3;
 
@@ -28,6 +28,22 @@ const RESOLVERS_TRIED_MAX: usize = 3;
 pub(super) struct ZoneServer {
     pub(super) name: String,
     pub(super) address: SocketAddr,
+}
+
+/// A server of a zone that cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LostServer {
+    pub(super) name: String,
+    /// In words.
+    pub(super) why: String,
+}
+
+/// Every server of a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Found {
+    pub(super) servers: Vec<ZoneServer>,
+    /// They may serve something else all the same.
+    pub(super) lost: Vec<LostServer>,
 }
 
 /// The resolvers that this host uses itself. Source: resolv.conf(5).
@@ -48,12 +64,9 @@ pub(super) struct Finder<'a> {
 }
 
 impl Finder<'_> {
-    /// The servers of the zone that `name` is in, by name and address.
-    pub(super) async fn servers(
-        &self,
-        name: &Name,
-        zone: Option<Name>,
-    ) -> Result<Vec<ZoneServer>, String> {
+    /// The servers of the zone that `name` is in, by name and address. An error when there is none
+    /// with an address.
+    pub(super) async fn servers(&self, name: &Name, zone: Option<Name>) -> Result<Found, String> {
         let zone = match zone {
             Some(zone) => zone,
             None => self.zone_of(name).await?,
@@ -63,7 +76,6 @@ impl Finder<'_> {
         for record in &answer.answers {
             if let RData::NS(ns) = &record.data
                 && record.name == zone
-                && names.len() < NAME_SERVERS_MAX
                 && !names.contains(&ns.0)
             {
                 names.push(ns.0.clone());
@@ -72,18 +84,66 @@ impl Finder<'_> {
         if names.is_empty() {
             return Err(format!("the zone {zone} has no NS records"));
         }
-        let looked_up = names.iter().flat_map(|server| {
-            [RecordType::A, RecordType::AAAA].map(|kind| self.addresses(server, kind, &answer))
-        });
-        let found = together(looked_up.collect()).await;
-        let mut servers: Vec<ZoneServer> = found.into_iter().flatten().collect();
-        servers.sort();
-        servers.dedup();
-        servers.truncate(ADDRESSES_MAX);
-        if servers.is_empty() {
-            return Err(format!("no server of the zone {zone} has an address"));
+        let found = self.all(names, &answer).await;
+        match (found.servers.is_empty(), found.lost.first()) {
+            (false, _) => Ok(found),
+            (true, None) => Err(format!("no server of the zone {zone} has an address")),
+            (true, Some(LostServer { name, why })) => Err(format!(
+                "no server of the zone {zone} has an address: {name}: {why}"
+            )),
         }
-        Ok(servers)
+    }
+
+    /// The servers of these names: each of them is found or lost.
+    async fn all(&self, mut names: Vec<Name>, beside: &Message) -> Found {
+        let mut found = Found::default();
+        let beyond = names.split_off(names.len().min(NAME_SERVERS_MAX));
+        let looked_up = names.iter().map(|server| self.server(server, beside));
+        for (addresses, lost) in together(looked_up.collect()).await {
+            found.servers.extend(addresses);
+            found.lost.extend(lost);
+        }
+        found.servers.sort();
+        found.servers.dedup();
+        let count = found.servers.len().min(ADDRESSES_MAX);
+        let too_many = found.servers.split_off(count).into_iter();
+        found.lost.extend(too_many.map(|server| LostServer {
+            why: format!(
+                "{} is not asked: only {ADDRESSES_MAX} addresses are",
+                server.address
+            ),
+            name: server.name,
+        }));
+        found.lost.extend(beyond.iter().map(|server| LostServer {
+            name: text(server),
+            why: format!("it is not asked: only {NAME_SERVERS_MAX} name servers are"),
+        }));
+        found
+    }
+
+    /// The addresses of a server, and that it is lost: it has none, or those may be missing that
+    /// can be asked from everywhere.
+    async fn server(
+        &self,
+        server: &Name,
+        beside: &Message,
+    ) -> (Vec<ZoneServer>, Option<LostServer>) {
+        let (v4, v6) = tokio::join!(
+            self.addresses(server, RecordType::A, beside),
+            self.addresses(server, RecordType::AAAA, beside)
+        );
+        let lost = match (&v4, &v6) {
+            (Ok(v4), Ok(v6)) if v4.is_empty() && v6.is_empty() => Some("it has no address"),
+            (Ok(v4), Err(why)) if v4.is_empty() => Some(why.as_str()),
+            (Err(why), _) => Some(why.as_str()),
+            (Ok(_), _) => None,
+        };
+        let lost = lost.map(|why| LostServer {
+            name: text(server),
+            why: format!("its address is not found: {why}"),
+        });
+        let found = [v4, v6].into_iter().flatten().flatten().collect();
+        (found, lost)
     }
 
     /// Where the zone begins: what the SOA record belongs to that comes back, also when there is
@@ -114,7 +174,7 @@ impl Finder<'_> {
         server: &Name,
         kind: RecordType,
         beside: &Message,
-    ) -> Vec<ZoneServer> {
+    ) -> Result<Vec<ZoneServer>, String> {
         let of = |message: &Message| -> Vec<ZoneServer> {
             let all = message.answers.iter().chain(&message.additionals);
             let ours = all.filter(|record| record.record_type() == kind);
@@ -129,19 +189,17 @@ impl Finder<'_> {
             });
             ips.filter(|(record, _)| record.name == *server)
                 .map(|(_, ip)| ZoneServer {
-                    name: server.to_string().trim_end_matches('.').to_owned(),
+                    name: text(server),
                     address: SocketAddr::new(ip, DNS_PORT),
                 })
                 .collect()
         };
         let glue = of(beside);
         if !glue.is_empty() {
-            return glue;
+            return Ok(glue);
         }
         // One without an address of this kind is no failure.
-        self.ask(server, kind)
-            .await
-            .map_or_else(|_| Vec::new(), |it| of(&it))
+        Ok(of(&self.ask(server, kind).await?))
     }
 
     /// The first usable answer.
@@ -167,4 +225,9 @@ impl Finder<'_> {
         }
         Err(failed)
     }
+}
+
+/// A name as people write it.
+fn text(name: &Name) -> String {
+    name.to_string().trim_end_matches('.').to_owned()
 }

@@ -5,7 +5,11 @@
 //! none. Every fetch has a deadline. Sources: AWS SDKs and Tools Reference Guide, "Standardized
 //! credential providers"; IAM User Guide, "AssumeRole".
 
+mod profile;
+mod shared_files;
+
 use std::fmt;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +17,8 @@ use hyper::body::Bytes;
 use hyper::http;
 use reqsign_aws_v4::{
     AssumeRoleCredentialProvider, AssumeRoleWithWebIdentityCredentialProvider, Credential,
-    ECSCredentialProvider, EnvCredentialProvider, IMDSv2CredentialProvider,
-    ProfileCredentialProvider, RequestSigner, StaticCredentialProvider,
+    ECSCredentialProvider, EnvCredentialProvider, IMDSv2CredentialProvider, RequestSigner,
+    StaticCredentialProvider,
 };
 use reqsign_core::time::Timestamp;
 use reqsign_core::{
@@ -24,6 +28,7 @@ use reqsign_core::{
 use reqwest::Client;
 use tokio::io::AsyncReadExt;
 
+use self::profile::ProfileSource;
 use crate::config::settings::{AwsLogin, AwsRole};
 use crate::effects::deadline::before;
 use crate::effects::error::EffectError;
@@ -43,7 +48,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// How AWS names the session of a role in its logs.
 const SESSION_NAME: &str = "failover-agent";
 /// How much of what a source says goes into an error text.
-const MESSAGE_CHARS_MAX: usize = 200;
+const MESSAGE_CHARS_MAX: usize = 400;
 
 type Source = Arc<dyn ProvideCredentialDyn<Credential = Credential>>;
 
@@ -97,14 +102,11 @@ impl Credentials {
                 "the configured access key".to_owned(),
             ),
             AwsLogin::Profile(profile) => (
-                Arc::new(Chain(vec![(
-                    "profile",
-                    Arc::new(ProfileCredentialProvider::new().with_profile(profile)),
-                )])),
+                Arc::new(ProfileSource::named(profile, region)),
                 format!("profile {profile}"),
             ),
             AwsLogin::Chain => (
-                Arc::new(Chain::usual()),
+                Arc::new(Chain::usual(region)),
                 "found by AWS's usual chain".into(),
             ),
         };
@@ -112,16 +114,8 @@ impl Credentials {
         let (source, origin): (Source, _) = match role {
             None => (source, origin),
             Some(role) => {
-                let signer = RequestSigner::new("sts", region);
-                let signer = Signer::new(context.clone(), source, signer);
-                let mut taken = AssumeRoleCredentialProvider::new(role.arn.clone(), signer)
-                    .with_role_session_name(SESSION_NAME.to_owned())
-                    .with_region(region.to_owned())
-                    .with_regional_sts_endpoint();
-                if let Some(id) = &role.external_id {
-                    taken = taken.with_external_id(id.clone());
-                }
-                (Arc::new(taken), format!("role {} by {origin}", role.arn))
+                let taken = Role::of(role.clone()).taken(&context, source, region);
+                (taken, format!("role {} by {origin}", role.arn))
             }
         };
         Self {
@@ -213,16 +207,52 @@ impl Credentials {
     }
 }
 
+/// A role, and how it is taken.
+struct Role {
+    role: AwsRole,
+    /// How AWS names it in its logs while it is taken.
+    session: String,
+    /// For how long; `None`: an hour.
+    seconds: Option<u32>,
+}
+
+impl Role {
+    fn of(role: AwsRole) -> Self {
+        Self {
+            role,
+            session: SESSION_NAME.to_owned(),
+            seconds: None,
+        }
+    }
+
+    /// It, with the credentials of `source`, by the token service of this region.
+    fn taken(self, context: &Context, source: Source, region: &str) -> Source {
+        let signer = RequestSigner::new("sts", region);
+        let signer = Signer::new(context.clone(), source, signer);
+        let mut taken = AssumeRoleCredentialProvider::new(self.role.arn, signer)
+            .with_role_session_name(self.session)
+            .with_region(region.to_owned())
+            .with_regional_sts_endpoint();
+        if let Some(id) = self.role.external_id {
+            taken = taken.with_external_id(id);
+        }
+        if let Some(seconds) = self.seconds {
+            taken = taken.with_duration_seconds(seconds);
+        }
+        Arc::new(taken)
+    }
+}
+
 /// Sources, in order: the first that has any. One that should have some and cannot give them ends
 /// the search: the next one would be somebody else.
 #[derive(Debug)]
 struct Chain(Vec<(&'static str, Source)>);
 
 impl Chain {
-    fn usual() -> Self {
+    fn usual(region: &str) -> Self {
         Self(vec![
             ("environment", Arc::new(EnvCredentialProvider::new())),
-            ("profile", Arc::new(ProfileCredentialProvider::new())),
+            ("profile", Arc::new(ProfileSource::usual(region))),
             (
                 "web identity",
                 Arc::new(AssumeRoleWithWebIdentityCredentialProvider::new()),
@@ -260,23 +290,26 @@ impl ProvideCredential for Chain {
     }
 }
 
-/// Reads profiles and tokens.
+/// Reads tokens.
 #[derive(Debug)]
 struct Files;
 
 impl FileRead for Files {
     async fn file_read(&self, path: &str) -> reqsign_core::Result<Vec<u8>> {
-        let cannot = |why: &str| Error::unexpected(format!("cannot read {path}: {why}"));
-        let file = tokio::fs::File::open(path)
-            .await
-            .map_err(|error| cannot(&error.to_string()))?;
-        let mut bytes = Vec::new();
-        let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).await;
-        match read {
-            Ok(read) if u64::try_from(read).is_ok_and(|read| read <= FILE_BYTES_MAX) => Ok(bytes),
-            Ok(_) => Err(cannot("it is too large")),
-            Err(error) => Err(cannot(&error.to_string())),
-        }
+        let cannot = |error| Error::unexpected(format!("cannot read {path}: {error}"));
+        read(path).await.map_err(cannot)
+    }
+}
+
+async fn read(path: &str) -> io::Result<Vec<u8>> {
+    let file = tokio::fs::File::open(path).await?;
+    let mut bytes = Vec::new();
+    let mut file = file.take(FILE_BYTES_MAX + 1);
+    match u64::try_from(file.read_to_end(&mut bytes).await?)
+        .is_ok_and(|read| read <= FILE_BYTES_MAX)
+    {
+        true => Ok(bytes),
+        false => Err(io::Error::other("it is too large")),
     }
 }
 

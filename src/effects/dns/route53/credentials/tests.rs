@@ -1,5 +1,7 @@
 //! Every source of credentials, with stand-ins for token services and metadata.
 
+mod profiles;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -84,7 +86,9 @@ impl HttpSend for Services {
     ) -> reqsign_core::Result<http::Response<Bytes>> {
         let body = String::from_utf8_lossy(request.body());
         let uri = format!("{}{body}", request.uri());
-        self.asked.lock().unwrap().push(uri.clone());
+        let signed = request.headers().get("authorization");
+        let signed = signed.map_or("", |it| it.to_str().unwrap());
+        self.asked.lock().unwrap().push(format!("{uri} {signed}"));
         if self.hangs {
             std::future::pending::<()>().await;
         }
