@@ -256,7 +256,7 @@ async fn verify_says_how_long_old_answers_may_live_where_no_resolver_is_known() 
         .wait("every server has it", |it| it.old_until.is_some())
         .await;
     let mut picture = (*watched.picture).clone();
-    let verified = |picture: Snapshot| async {
+    let verified = async |picture: Snapshot| {
         let verified = watched.desk.verify(&picture, None).await.unwrap();
         let [verified] = verified.try_into().unwrap();
         assert!(verified.is_everywhere(), "{verified:?}");
