@@ -11,6 +11,7 @@ mod cli;
 mod config;
 mod formats;
 mod fuzzed;
+mod kill_at;
 mod targets;
 mod upstream;
 

@@ -8,7 +8,6 @@
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use failover_agent::effects::app_config::apply;
@@ -16,6 +15,7 @@ use failover_agent::model::outcome::FailureKind;
 
 use super::several::App;
 use super::{BEFORE, World, moved_to};
+use crate::kill_at::kill_at;
 
 const KILLED_CHILD: &str = "AGENT_TEST_APP_CONFIG_DIR";
 
@@ -86,40 +86,10 @@ fn move_back_and_forth(dir: &Path) {
 
 const POINT_CHILD: &str = "AGENT_TEST_APP_CONFIG_POINT";
 
-/// Kills its own process at one of the points that a change passes, as the log names them.
-struct KillAt {
-    left: AtomicUsize,
-}
-
-impl tracing::Subscriber for KillAt {
-    fn enabled(&self, of: &tracing::Metadata<'_>) -> bool {
-        of.target() == "agent::app_config"
-    }
-
-    fn event(&self, _event: &tracing::Event<'_>) {
-        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let own = rustix::process::getpid();
-            rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
-        }
-    }
-
-    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
-    fn enter(&self, _span: &tracing::span::Id) {}
-    fn exit(&self, _span: &tracing::span::Id) {}
-}
-
 /// The child's part: one change to db2, up to the point.
 fn change_until(what: &str) {
     let (point, dir) = what.split_once(':').unwrap();
-    let kill_at = KillAt {
-        left: AtomicUsize::new(point.parse().unwrap()),
-    };
-    tracing::subscriber::set_global_default(kill_at).unwrap();
+    kill_at(point.parse().unwrap());
     let app = App::at(Path::new(dir));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

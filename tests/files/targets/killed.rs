@@ -5,7 +5,6 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use failover_agent::config::secret::Secret;
 use failover_agent::config::settings::{PauseExpired, PgbouncerTarget, TargetSettings};
@@ -16,37 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::change::{File, STEP};
 use super::pgbouncer::{PASSWORD, Pgbouncer};
+use crate::kill_at::kill_at;
 use crate::support::ports::free_port;
 use crate::support::wait_until;
 
 const CHILD: &str = "AGENT_TEST_TARGET_CHANGE";
-
-/// Kills its own process at one of the points that a change passes, as the log names them.
-struct KillAt {
-    left: AtomicUsize,
-}
-
-impl tracing::Subscriber for KillAt {
-    fn enabled(&self, of: &tracing::Metadata<'_>) -> bool {
-        of.target() == "agent::app_config"
-    }
-
-    fn event(&self, _event: &tracing::Event<'_>) {
-        if self.left.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let own = rustix::process::getpid();
-            rustix::process::kill_process(own, rustix::process::Signal::KILL).unwrap();
-        }
-    }
-
-    fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
-    fn enter(&self, _span: &tracing::span::Id) {}
-    fn exit(&self, _span: &tracing::span::Id) {}
-}
 
 /// The child's part: one change of PgBouncer's file to what `new.ini` says, up to the point.
 fn change_until(what: &str) {
@@ -54,8 +27,7 @@ fn change_until(what: &str) {
     let [point, port, dir] = words[..] else {
         panic!("{what}");
     };
-    let left = AtomicUsize::new(point.parse().unwrap());
-    tracing::subscriber::set_global_default(KillAt { left }).unwrap();
+    kill_at(point.parse().unwrap());
     let dir = Path::new(dir);
     let file = File {
         path: dir.join("pgbouncer.ini"),
