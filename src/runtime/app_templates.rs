@@ -245,7 +245,7 @@ impl Follower {
                 let Applied { changed, note } = applied;
                 match changed {
                     true => tracing::info!(app_config, note, "upstreams changed, files rendered"),
-                    false => tracing::debug!(app_config, note, "nothing to render"),
+                    false => tracing::debug!(app_config, note, "no text was changed"),
                 }
                 self.told = None;
                 Pause::Whole(self.least)

@@ -98,7 +98,7 @@ impl Transaction<'_> {
 
     fn left_alone(&mut self) -> Applied {
         self.notes
-            .push("left alone: another hand was in its files".to_owned());
+            .push("left alone: another hand, or another epoch, was in its files".to_owned());
         Applied {
             changed: false,
             note: self.notes.join("; "),
